@@ -1,0 +1,138 @@
+"""The nouns of diffgeo, in one noise coordinate.
+
+Every Gaussian path x_t = alpha_t x0 + sigma_t eps becomes, with x = x_t/alpha_t and sigma = sigma_t/alpha_t,
+
+    x = x0 + sigma eps,      D(x; sigma) = E[x0 | x],      dx/dsigma = (x - D)/sigma      (probability flow).
+
+Everything else is a view of D:  eps = (x - D)/sigma,  score = (D - x)/sigma^2,  Cov[x0 | x] = sigma^2 dD/dx.
+A schedule is left with three jobs: draw sigma in training, grid sigma in sampling, and name a chart x_t = scale(sigma) x.
+
+Shapes: B batch, N samples, K steps, *D any data shape. `sigma` is a float, a scalar tensor or a tensor [B]; sigma = 0 is only
+ever a target of a step, never an input to a denoiser. This module imports nothing of the package.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+Sigma = float | Tensor                          # one noise level for the whole batch, or one for each row [B]
+Noise = Callable[[], Tensor]                    # each call: fresh standard normal noise of the state's shape [B,*D]
+
+
+class Denoiser(Protocol):
+    """E[x0 | x], exact or learned; the two are interchangeable everywhere."""
+
+    def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor: ...      # x [B,*D] -> [B,*D]
+
+
+class Coefficients(NamedTuple):
+    """The four scalars of a parameterization, each [B]: D = skip*x + out*F(inp*x, noise)."""
+
+    skip: Tensor
+    out: Tensor
+    inp: Tensor
+    noise: Tensor
+
+
+Parameterization = Callable[[Tensor], Coefficients]     # sigma [B] -> four scalars
+Weighting = Callable[[Tensor], Tensor]                  # sigma [B] -> weight of |D - x0|^2, [B]
+
+
+class Schedule(Protocol):
+    """One monotone map sigma(t) in the schedule's own units (0 data, t_max noise), and the chart x_t = scale(sigma) x."""
+
+    t_max: float
+
+    def sigma(self, t: Tensor) -> Tensor: ...
+    def t(self, sigma: Tensor) -> Tensor: ...
+    def scale(self, sigma: Tensor) -> Tensor: ...
+    def draw(self, n: int, generator: torch.Generator) -> Tensor: ...       # training noise levels sigma [n]
+    def grid(self, steps: int) -> Tensor: ...                               # sampling levels [steps+1], decreasing, float64
+
+
+class Step(NamedTuple):
+    """One step of a sampler: the new state, its noise level, and the denoised estimate D at the state the step left."""
+
+    x: Tensor
+    sigma: float
+    denoised: Tensor
+
+
+class Past(NamedTuple):
+    """What a multistep method remembers of an earlier step: the level and the denoised estimate there."""
+
+    sigma: float
+    denoised: Tensor
+
+
+class Sampler(Protocol):
+    order: int          # in the step size, of the error of the flow (or in law, for stochastic methods); a test measures it
+    memory: int         # how many `Past` entries `step` looks at (0 for one-step methods)
+
+    def start(self, noise: Tensor, sigma: float) -> Tensor: ...             # unit normal noise -> state at the first level
+    def step(self, denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float,
+             history: list[Past], noise: Noise) -> Step: ...                # may call `denoise` as often as it likes
+
+
+class Trajectory(NamedTuple):
+    """A recorded sampling run. Straightness and angles depend on the chart, so the chart travels with the states."""
+
+    x: Tensor               # [K+1,N,*D]
+    denoised: Tensor        # [K,N,*D]
+    sigma: Tensor           # [K+1]
+    nfe: int
+    chart: str = "ve"
+
+
+class Data(Protocol):
+    shape: tuple[int, ...]
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...     # [n,*D], on the generator's device
+
+
+class Manifold(Data, Protocol):
+    """A law on a support of intrinsic dimension `dim`, whose exact denoiser is known."""
+
+    dim: int
+
+    def project(self, x: Tensor) -> Tensor: ...         # nearest point of the support, [n,*D]
+    def denoiser(self) -> Denoiser: ...
+
+
+class Run(NamedTuple):
+    """What a metric may look at: a cloud, and when there was one, the denoiser and the sampler that made it."""
+
+    samples: Tensor                         # [N,*D]
+    seed: int = 0                           # of every reference draw a metric makes
+    denoise: Denoiser | None = None
+    sampler: Sampler | None = None
+    sigmas: Tensor | None = None            # the sampling grid [K+1]
+    chart: Schedule | None = None           # the schedule whose times and chart the metrics are stated in
+
+
+class Metric(Protocol):
+    def __call__(self, run: Run, data: Data) -> dict[str, float]: ...
+
+
+def expand(v: Sigma, x: Tensor) -> Sigma:
+    """View a per-row quantity [B] so that it broadcasts against x [B,*D]; floats and scalar tensors pass through."""
+    return v if not isinstance(v, Tensor) or v.dim() == 0 else v.view(-1, *(1,) * (x.dim() - 1))
+
+
+def column(sigma: Sigma, x: Tensor) -> Tensor:
+    """`sigma` as a tensor [B] of x's dtype and device, one entry for each row of x."""
+    return torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
+
+
+def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator for one named stream of a seeded run: the same (seed, *stream) gives the same draws, always."""
+    key = 0x9E3779B97F4A7C15
+    for word in (seed, *stream):                        # splitmix64, so that neighbouring seeds share nothing
+        key = (key + word + 0x9E3779B97F4A7C15) & (2**64 - 1)
+        key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+        key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+        key ^= key >> 31
+    return torch.Generator(device).manual_seed(key & (2**63 - 1))

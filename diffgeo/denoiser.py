@@ -1,0 +1,78 @@
+"""Denoisers that wrap a network or another denoiser, and the views of D.
+
+    Network:  D(x; sigma) = skip*x + out*F(inp*x, noise)
+    views:    eps = (x - D)/sigma,   score = (D - x)/sigma^2,   Cov[x0|x] = sigma^2 dD/dx
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from diffgeo.core import Data, Denoiser, Parameterization, Sigma, column, expand
+from diffgeo.errors import UsageError
+
+
+class Network(nn.Module):
+    """A network F(x, noise) read as a denoiser through a parameterization.
+
+    The scalars are formed in float64 and F runs in its own dtype; the result has x's dtype, so a float64 sampler keeps its state exact.
+    """
+
+    def __init__(self, net: nn.Module, parameterization: Parameterization):
+        super().__init__()
+        self.net, self.parameterization = net, parameterization
+
+    def forward(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+        skip, out, inp, noise = self.parameterization(column(sigma, x))
+        dtype = next(self.net.parameters()).dtype
+        prediction = self.net((expand(inp, x) * x).to(dtype), noise.to(dtype), **cond)
+        return expand(skip, x) * x + expand(out, x) * prediction.to(x.dtype)
+
+
+class Counted:
+    """Counts network evaluations: `nfe` is the number of batched calls since the start."""
+
+    def __init__(self, denoise: Denoiser):
+        self.denoise, self.nfe = denoise, 0
+
+    def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+        self.nfe += 1
+        return self.denoise(x, sigma, **cond)
+
+
+def epsilon(denoise: Denoiser, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+    """E[eps | x] = (x - D)/sigma, [B,*D]."""
+    return (x - denoise(x, sigma, **cond)) / expand(sigma, x)
+
+
+def score(denoise: Denoiser, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+    """grad log p_sigma(x) = (D - x)/sigma^2, [B,*D] (Tweedie)."""
+    s = expand(sigma, x)
+    return (denoise(x, sigma, **cond) - x) / (s * s)
+
+
+def covariance(denoise: Denoiser, x: Tensor, sigma: Sigma) -> Tensor:
+    """Cov[x0 | x] = sigma^2 dD/dx for flat data, [B,d,d]; `denoise` must be differentiable by autograd."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        d = denoise(x, sigma)
+        rows = [torch.autograd.grad(d[:, i].sum(), x, retain_graph=True)[0] for i in range(x.shape[1])]
+    return column(sigma, x)[:, None, None] ** 2 * torch.stack(rows, 1)
+
+
+# Builders: what `model=` names. Each is called with the law and a network factory.
+
+def learned(data: Data, net: Callable[..., nn.Module], parameterization: Callable[..., Parameterization], sigma_data: float | None = None):
+    """A trainable denoiser: `net(shape=data.shape)` under `parameterization`; sigma_data defaults to the law's own deviation."""
+    if sigma_data is not None:
+        parameterization = parameterization(sigma_data=data.std if sigma_data == "data" else sigma_data)
+    return Network(net(shape=data.shape), parameterization)
+
+
+def exact(data: Data, net: Callable[..., nn.Module] | None = None) -> Denoiser:
+    """The law's own exact denoiser; nothing to train."""
+    if not hasattr(data, "denoiser"):
+        raise UsageError(f"model=exact: {type(data).__name__} has no exact denoiser; train a network instead, e.g. model=cem")
+    return data.denoiser()

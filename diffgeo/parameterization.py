@@ -1,0 +1,115 @@
+"""What the network predicts: four scalars, never a conversion table (Karras et al. 2022, Table 1).
+
+    D(x; sigma) = skip*x + out*F(inp*x, noise),        |D - x0|^2 = out^2 |F - F*|^2,    F* = (x0 - skip*x)/out
+
+| name     | skip               | out                        | inp                   | F is                                  |
+|----------|--------------------|----------------------------|-----------------------|---------------------------------------|
+| epsilon  | 1                  | -sigma                     | 1/sqrt(1+sigma^2)     | the noise (DDPM)                      |
+| score    | 1                  | sigma^2                    | "                     | the score of x (or -score of x_t)     |
+| cem      | 0                  | 1                          | "                     | the clean point E[x0|x] (CEM)         |
+| v        | 1/(1+sigma^2)      | -sigma/sqrt(1+sigma^2)     | "                     | alpha eps - sigma_t x0                |
+| velocity | 1/(1+sigma)        | -sigma/(1+sigma)           | 1/(1+sigma)           | eps - x0 (flow matching)              |
+| edm      | s^2/(sigma^2+s^2)  | sigma s/sqrt(sigma^2+s^2)  | 1/sqrt(sigma^2+s^2)   | a unit-variance mixture of the two    |
+
+`native` is the weight 1/out^2 on |D - x0|^2: the plain square loss on F. The conditioning scalar is a choice of its own (`noise`).
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffgeo.core import Coefficients, Schedule
+from diffgeo.errors import UsageError
+
+
+def quarter_log(sigma: Tensor) -> Tensor:
+    """log(sigma)/4, EDM's conditioning: even in log sigma, of order one over all levels."""
+    return torch.log(sigma) / 4
+
+
+def ou_time(sigma: Tensor) -> Tensor:
+    """The raw time t = log(1 + sigma^2) of the OU process, as the CEM paper feeds it to its networks."""
+    return torch.log1p(sigma * sigma)
+
+
+def flow_time(sigma: Tensor) -> Tensor:
+    """The time sigma/(1+sigma) of the straight path x_t = (1-t) x0 + t eps."""
+    return sigma / (1 + sigma)
+
+
+@dataclass(frozen=True)
+class Epsilon:
+    """The network predicts the noise eps = (x - D)/sigma (Ho et al. 2020)."""
+
+    noise: Callable[[Tensor], Tensor] = quarter_log
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        return Coefficients(torch.ones_like(sigma), -sigma, torch.rsqrt(1 + sigma * sigma), self.noise(sigma))
+
+
+@dataclass(frozen=True)
+class Score:
+    """The network predicts the score (D - x)/sigma^2 of x (Song and Ermon 2019).
+
+    With a `chart` it predicts what the CEM paper calls the score of x_t = scale*x, with its sign (Remark 3.1):
+    S = -grad log p(x_t) = (x - D)/(scale*sigma^2), so out = -scale*sigma^2.
+    """
+
+    chart: Schedule | None = None
+    noise: Callable[[Tensor], Tensor] = quarter_log
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        out = sigma * sigma if self.chart is None else -self.chart.scale(sigma) * sigma * sigma
+        return Coefficients(torch.ones_like(sigma), out, torch.rsqrt(1 + sigma * sigma), self.noise(sigma))
+
+
+@dataclass(frozen=True)
+class CEM:
+    """The network predicts the conditional expectation E[x0|x] itself (Lu, Wang and Bal, equation (34))."""
+
+    noise: Callable[[Tensor], Tensor] = quarter_log
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        return Coefficients(torch.zeros_like(sigma), torch.ones_like(sigma), torch.rsqrt(1 + sigma * sigma), self.noise(sigma))
+
+
+@dataclass(frozen=True)
+class V:
+    """The network predicts v = alpha*eps - sigma_t*x0 in the variance-preserving chart (Salimans and Ho 2022)."""
+
+    noise: Callable[[Tensor], Tensor] = quarter_log
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        alpha = torch.rsqrt(1 + sigma * sigma)
+        return Coefficients(alpha * alpha, -sigma * alpha, alpha, self.noise(sigma))
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """The network predicts eps - x0 on the straight path x_t = (1-t) x0 + t eps, t = sigma/(1+sigma) (Lipman et al. 2023)."""
+
+    noise: Callable[[Tensor], Tensor] = flow_time
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        inp = 1 / (1 + sigma)
+        return Coefficients(inp, -sigma * inp, inp, self.noise(sigma))
+
+
+@dataclass(frozen=True)
+class EDM:
+    """Karras et al. (2022), Table 1, last column; `sigma_data` is the data's standard deviation per coordinate."""
+
+    sigma_data: float = 0.5
+    noise: Callable[[Tensor], Tensor] = quarter_log
+
+    def __post_init__(self):
+        if not self.sigma_data > 0:
+            raise UsageError(f"model.sigma_data={self.sigma_data} must be positive: write the standard deviation of the data")
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        s = self.sigma_data
+        total = sigma * sigma + s * s
+        return Coefficients(s * s / total, sigma * s * torch.rsqrt(total), torch.rsqrt(total), self.noise(sigma))
