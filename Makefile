@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 setup: $(STAMP)  ## create .venv and install diffgeo with its test tools
 
 demo: $(STAMP)  ## train a CEM on the curve and show it beside the exact denoiser
-	$(RUN)/python scripts/demo.py
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" scripts/demo
 
 test: $(STAMP)  ## the tests (minutes)
 	$(RUN)/python -m pytest

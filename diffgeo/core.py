@@ -62,9 +62,10 @@ class Step(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What a multistep method remembers of an earlier step: the level and the denoised estimate there."""
+    """What a multistep method remembers of an earlier step: the level, the state there and the denoised estimate there."""
 
     sigma: float
+    x: Tensor
     denoised: Tensor
 
 

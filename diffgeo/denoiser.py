@@ -64,14 +64,12 @@ def covariance(denoise: Denoiser, x: Tensor, sigma: Sigma) -> Tensor:
 
 # Builders: what `model=` names. Each is called with the law and a network factory.
 
-def learned(data: Data, net: Callable[..., nn.Module], parameterization: Callable[..., Parameterization], sigma_data: float | None = None):
-    """A trainable denoiser: `net(shape=data.shape)` under `parameterization`; sigma_data defaults to the law's own deviation."""
-    if sigma_data is not None:
-        parameterization = parameterization(sigma_data=data.std if sigma_data == "data" else sigma_data)
+def learned(data: Data, net: Callable[..., nn.Module], parameterization: Parameterization, predicts: str = "x0") -> Network:
+    """A trainable denoiser, `net(shape=data.shape)` under `parameterization`. `predicts` is for configs to refer to."""
     return Network(net(shape=data.shape), parameterization)
 
 
-def exact(data: Data, net: Callable[..., nn.Module] | None = None) -> Denoiser:
+def exact(data: Data, net: Callable[..., nn.Module] | None = None, predicts: str = "x0") -> Denoiser:
     """The law's own exact denoiser; nothing to train."""
     if not hasattr(data, "denoiser"):
         raise UsageError(f"model=exact: {type(data).__name__} has no exact denoiser; train a network instead, e.g. model=cem")

@@ -5,7 +5,7 @@
 | name     | skip               | out                        | inp                   | F is                                  |
 |----------|--------------------|----------------------------|-----------------------|---------------------------------------|
 | epsilon  | 1                  | -sigma                     | 1/sqrt(1+sigma^2)     | the noise (DDPM)                      |
-| score    | 1                  | sigma^2                    | "                     | the score of x (or -score of x_t)     |
+| score    | 1                  | sigma^2                    | "                     | the score of x, or of x_t (times scale) |
 | cem      | 0                  | 1                          | "                     | the clean point E[x0|x] (CEM)         |
 | v        | 1/(1+sigma^2)      | -sigma/sqrt(1+sigma^2)     | "                     | alpha eps - sigma_t x0                |
 | velocity | 1/(1+sigma)        | -sigma/(1+sigma)           | 1/(1+sigma)           | eps - x0 (flow matching)              |
@@ -54,16 +54,15 @@ class Epsilon:
 class Score:
     """The network predicts the score (D - x)/sigma^2 of x (Song and Ermon 2019).
 
-    With a `chart` it predicts what the CEM paper calls the score of x_t = scale*x, with its sign (Remark 3.1):
-    S = -grad log p(x_t) = (x - D)/(scale*sigma^2), so out = -scale*sigma^2.
+    With a `chart` it predicts the score of x_t = scale*x, which is (D - x)/(scale*sigma^2): the CEM paper's S up to its sign (Remark 3.1).
     """
 
     chart: Schedule | None = None
     noise: Callable[[Tensor], Tensor] = quarter_log
 
     def __call__(self, sigma: Tensor) -> Coefficients:
-        out = sigma * sigma if self.chart is None else -self.chart.scale(sigma) * sigma * sigma
-        return Coefficients(torch.ones_like(sigma), out, torch.rsqrt(1 + sigma * sigma), self.noise(sigma))
+        scale = 1.0 if self.chart is None else self.chart.scale(sigma)
+        return Coefficients(torch.ones_like(sigma), scale * sigma * sigma, torch.rsqrt(1 + sigma * sigma), self.noise(sigma))
 
 
 @dataclass(frozen=True)

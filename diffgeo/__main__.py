@@ -1,0 +1,4 @@
+"""`python -m diffgeo` is `diffgeo`."""
+from diffgeo.cli import main
+
+main()

@@ -1,0 +1,66 @@
+"""Segments, boxes, and trees of segments: moments of a truncated normal, without cancellation.
+
+For x0 = a + p e uniform on p in [0, L], the posterior of p is N(s, sigma^2) cut to [0, L], s = (x - a).e. With
+alpha = -s/sigma, beta = (L - s)/sigma, phi the normal density, Q its upper tail and R = Q/phi Mills' ratio,
+
+    E[p] = s + sigma (phi(alpha) - phi(beta)) / (Q(alpha) - Q(beta)),
+    Z    = Q(alpha) - Q(beta) = phi(alpha) (R(alpha) - e^(-delta) R(beta)),     delta = (beta^2 - alpha^2)/2 .
+
+Mirrored so that s <= L/2, delta >= 0 and nothing overflows: R is erfcx, of order 1/alpha far outside; alpha < -1 uses Q as it is.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_SQRT2, _MILLS = math.sqrt(2.0), math.sqrt(math.pi / 2)
+
+
+def truncated(s: Tensor, length: Tensor | float, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of N(s, sigma^2) cut to [0, length], and log of the integral over [0, length] of exp(-((p - s)^2 - g^2) / 2 sigma^2) dp / sigma.
+
+    g is the distance from s to [0, length]: the factor exp(-g^2/2 sigma^2), which may underflow, is left to the caller.
+    """
+    mirrored = s > length / 2
+    near = torch.where(mirrored, length - s, s)                          # mirrored: near <= L/2
+    alpha, beta = -near / sigma, (length - near) / sigma
+    delta = length / sigma * (alpha + beta) / 2
+    decay, a = torch.exp(-delta), alpha.clamp(min=-1)
+    mills = _MILLS * (torch.special.erfcx(a / _SQRT2) - decay * torch.special.erfcx(beta / _SQRT2))         # Z/phi(alpha)
+    inside = _MILLS * (torch.special.erf(beta / _SQRT2) - torch.special.erf(alpha.clamp(max=-1) / _SQRT2))  # Z sqrt(2 pi)
+    bump = torch.exp(-alpha.clamp(max=0) ** 2 / 2)                       # phi(alpha)/phi(0) where alpha < 0, else 1
+    deep = alpha < -1
+    mass = torch.where(deep, inside, bump * mills)
+    mean = near + sigma * -torch.expm1(-delta) * torch.where(deep, bump / inside, 1 / mills)
+    mean = torch.minimum(mean.clamp(min=0), torch.as_tensor(length, dtype=s.dtype, device=s.device))
+    return torch.where(mirrored, length - mean, mean), mass.log()
+
+
+def box(x: Tensor, sigma: Tensor, half: float) -> Tensor:
+    """E[x0|x] of the uniform law on [-half, half]^d: every coordinate by itself."""
+    return truncated(x + half, 2 * half, sigma[:, None])[0] - half
+
+
+def segments(x: Tensor, sigma: Tensor, start: Tensor, direction: Tensor, length: Tensor, window: float = 45.0) -> Tensor:
+    """E[x0|x] of the uniform law on k segments start + p direction, 0 <= p <= length: [k,d], unit [k,d], [k] -> [B,d].
+
+    Segments farther than the nearest one by more than `window` in the exponent carry no weight and are skipped.
+    """
+    s = x @ direction.mT - (start * direction).sum(-1)                                      # [B,k]
+    p = torch.minimum(s.clamp(min=0), length)
+    foot = start + p[..., None] * direction                                                 # nearest point of each segment
+    square = ((x[:, None] - foot) ** 2).sum(-1)
+    best = square.argmin(1)
+    reference = foot[torch.arange(len(x), device=x.device), best]
+    rows, k = torch.nonzero(square - square.gather(1, best[:, None]) <= 2 * window * sigma[:, None] ** 2 + 1e-12 * square, as_tuple=True)
+    foot, ref, width = foot[rows, k], reference[rows], sigma[rows]
+    mean, log_mass = truncated(s[rows, k], length[k], width)
+    step = foot - ref                                                                       # differences, as in `points`
+    logit = (step * (x[rows] - (foot + ref) / 2)).sum(-1) / width**2 + log_mass
+    top = torch.full_like(sigma, -math.inf).scatter_reduce(0, rows, logit, "amax")
+    weight = torch.exp(logit - top[rows])
+    point = step + (mean - p[rows, k])[:, None] * direction[k]
+    total = torch.zeros_like(sigma).index_add(0, rows, weight)
+    return reference + torch.zeros_like(x).index_add(0, rows, weight[:, None] * point) / total[:, None]

@@ -1,0 +1,87 @@
+"""What follows a network or an exact denoiser in every command: sample it, measure it, draw it, and leave a finished run folder."""
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+
+from diffgeo import plot
+from diffgeo.core import Denoiser, Run, generator
+from diffgeo.errors import UsageError
+from diffgeo.files import write_array, write_json
+from diffgeo.logger import Group, Logger
+from diffgeo.metrics import denoiser_error, table
+from diffgeo.noise import Streams
+from diffgeo.run import Experiment, build, provenance
+from diffgeo.sample import draw, keys
+from diffgeo.schedule import OU
+from diffgeo.trajectory import collect
+
+PATHS, LEVELS = 64, 40                  # trajectories and noise levels in a picture
+
+
+def report(cfg, experiment: Experiment, folder: Path, logger: Logger | None = None, initial: torch.Tensor | None = None, **measured) -> None:
+    """Sample `experiment.model` into `folder`, measure and draw; `measured` goes to provenance.json."""
+    if int(cfg.n) < 1:
+        raise UsageError(f"n={cfg.n}: write the number of samples to draw, 1 or more")
+    started = time.process_time()
+    drawn = draw(experiment.sampler, experiment.model, experiment.sigmas, experiment.data.shape, int(cfg.n), int(cfg.seed), initial,
+                 device=experiment.device)
+    measured |= {"sampling_cpu_s": time.process_time() - started, "nfe": drawn.nfe, "n": len(drawn.samples)}
+    write_array(folder / "samples.npy", drawn.samples.cpu().numpy())
+    measure(cfg, experiment, folder, drawn.samples, experiment.model, logger, **measured)
+
+
+def measure(cfg, experiment: Experiment, folder: Path, samples: torch.Tensor, denoise: Denoiser | None, logger: Logger | None = None,
+            **measured) -> None:
+    """Metrics, figures, provenance, and last of all metrics.json, which marks the folder as finished."""
+    logger = logger or Group()
+    started = time.process_time()
+    run = Run(samples, int(cfg.seed), denoise, experiment.sampler if denoise else None, experiment.sigmas if denoise else None)
+    values = build(cfg.metrics)(run, experiment.data)
+    measured["metrics_cpu_s"] = time.process_time() - started
+    if cfg.figures:
+        started = time.process_time()
+        for path in figures(experiment, run, folder):
+            logger.figure(path.stem, path)
+        measured["figures_cpu_s"] = time.process_time() - started
+    logger.finish(values, samples)
+    provenance(folder, cfg, experiment.device, **measured)
+    write_json(folder / "metrics.json", values)
+    print(table(values))
+    print(f"written: {folder}/metrics.json" + (", figures/" if cfg.figures else ""))
+
+
+def figures(experiment: Experiment, run: Run, folder: Path) -> list[Path]:
+    """Draw what there is to draw, into folder/figures; the paths written."""
+    data, out, flat = experiment.data, folder / "figures", len(experiment.data.shape) == 1
+    if not flat:
+        return []
+    drawn = []
+
+    def draw_to(name: str, figure, *arguments, **options) -> None:
+        drawn.append(out / f"{name}.png")
+        figure(drawn[-1], *arguments, **options)
+
+    draw_to("samples", plot.samples, run.samples, data)
+    if run.denoise is None:
+        return drawn
+    learned = isinstance(run.denoise, torch.nn.Module)
+    draw_to("fields", plot.fields, run.denoise if learned else None, data)
+    noise = Streams(keys(run.seed, PATHS, device=experiment.device), data.shape)
+    start = run.sampler.start(noise(), float(run.sigmas[0]))
+    with torch.no_grad():
+        draw_to("trajectories", plot.trajectories, collect(run.sampler, run.denoise, start, run.sigmas, noise), data, PATHS)
+    if learned:
+        positive = run.sigmas[run.sigmas > 0]
+        levels = torch.logspace(*(math.log10(float(positive[i])) for i in (-1, 0)), LEVELS, dtype=torch.float64)
+        chart = OU()
+        trained = float(chart.t(experiment.schedule.draw(4096, generator(0)).min()))
+        draw_to("errors", plot.errors, {"learned": denoiser_error(run.denoise, data, levels, chart, 500, run.seed, experiment.device)}, trained)
+    if (folder / "metrics.jsonl").exists():
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        draw_to("loss", plot.loss, [(r["step"], r["loss"]) for r in records])
+    return drawn

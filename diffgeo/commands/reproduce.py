@@ -1,0 +1,142 @@
+"""`diffgeo reproduce NAME [budget=paper|quick] [out=FOLDER]`: a published table or figure, published and measured side by side.
+
+Each conf/reproduce/NAME.yaml lists cells: a name, the command that makes it, and the published numbers. The engine runs the commands
+(a cell that is finished is not run again), prints the table and writes table.md, table.csv and the figures that the file names.
+`reproduce list` lists the names.
+"""
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffgeo.cli import conf_dir, prepare
+from diffgeo.errors import UsageError
+from diffgeo.files import read_json, write_text
+
+BUDGETS = ("paper", "quick")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row: the command (without `diffgeo`), the published numbers, its run folder, and the measured numbers."""
+
+    name: str
+    command: str
+    published: dict[str, float]
+    folder: Path
+
+    def metrics(self) -> dict[str, float]:
+        return read_json(self.folder / "metrics.json")
+
+
+def names() -> dict[str, str]:
+    """Every reproduction and the first comment of its file."""
+    root = conf_dir() / "reproduce"
+    return {str(p.relative_to(root).with_suffix("")): p.read_text().splitlines()[0].lstrip("# ") for p in sorted(root.rglob("*.yaml"))}
+
+
+def options(arguments: Sequence[str]) -> tuple[str, str, Path]:
+    """(name, budget, folder). Raises UsageError on anything else."""
+    known = {"budget": "quick", "out": ""}
+    name, *rest = arguments
+    for argument in rest:
+        key, equals, value = argument.partition("=")
+        if key not in known or not equals:
+            raise UsageError(f"reproduce {name}: '{argument}' is not an option; write budget=paper or budget=quick, out=FOLDER")
+        known[key] = value
+    if known["budget"] not in BUDGETS:
+        raise UsageError(f"budget={known['budget']} is unknown; write budget=paper or budget=quick")
+    if name not in names():
+        raise UsageError(f"there is no reproduction '{name}'; write one of {', '.join(names())}, or `diffgeo reproduce list`")
+    return name, known["budget"], Path(known["out"] or f"outputs/reproduce/{name}-{known['budget']}")
+
+
+def execute(command: str, folder: Path) -> None:
+    """Run `train ...`, `sample ...` or `evaluate ...` in this process, into `folder`."""
+    import importlib
+
+    from hydra import compose, initialize_config_dir
+
+    verb, *overrides = shlex.split(command)
+    overrides = prepare(verb, overrides, conf_dir())
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose(verb, overrides)
+    getattr(importlib.import_module(f"diffgeo.commands.{verb}"), verb)(cfg, folder, overrides)
+
+
+def cells_of(spec, budget: str, out: Path) -> list[Cell]:
+    """The cells of a spec with the budget's overrides; {NAME} in a command is the folder of the cell of that name."""
+    cells: dict[str, Cell] = {}
+    for entry in spec.cells:
+        folder = out / entry.name.replace(" ", "_").replace("/", "_")
+        extra = " ".join(spec.budget[budget]) if entry.command.startswith("train") else ""
+        command = entry.command.format(**{k.replace(" ", "_"): c.folder for k, c in cells.items()})
+        cells[entry.name] = Cell(entry.name, f"{command} {extra}".strip(), dict(entry.get("published", {})), folder)
+    return list(cells.values())
+
+
+def shown(values: dict[str, float], key: str, digits: str = ".4g") -> str:
+    return f"{values[key]:{digits}}" if key in values else "-"
+
+
+def table(cells: list[Cell], columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: for each column the published and the measured value, and after them the floors of the first cell."""
+    from diffgeo.metrics.suite import within_floor
+
+    published = [k for k in columns if any(k in c.published for c in cells)]
+    header = ["cell", *(part for k in columns for part in ((f"{k} published", "measured") if k in published else (f"{k} measured",)))]
+    rows = []
+    for cell in cells:
+        metrics, row = cell.metrics(), [cell.name]
+        for k in columns:
+            measured = shown(metrics, k) + (" *" if within_floor(metrics, k) else "")
+            row += [shown(cell.published, k), measured] if k in published else [measured]
+        rows.append(row)
+    for label, suffix in (("noise floor", "_floor"), ("last step's noise", "_last_step_noise")):
+        if any(k + suffix in c.metrics() for c in cells for k in columns):
+            source = next(c.metrics() for c in cells if any(k + suffix in c.metrics() for k in columns))
+            rows.append([label, *(cell for k in columns for cell in (("", shown(source, k + suffix)) if k in published else (shown(source, k + suffix),)))])
+    return header, rows
+
+
+def reproduce(name: str, budget: str, out: Path) -> None:
+    from omegaconf import OmegaConf
+
+    from diffgeo.commands.compare import markdown
+    from diffgeo.run import build
+
+    spec = OmegaConf.load(conf_dir() / "reproduce" / f"{name}.yaml")
+    cells = cells_of(spec, budget, out)
+    print(f"{name}: {spec.title}\nbudget={budget}: {' '.join(spec.budget[budget]) or 'as published'}\n")
+    for cell in cells:
+        print(f"== {cell.name}: diffgeo {cell.command}")
+        execute(cell.command, cell.folder)
+    text = [f"# {name}: {spec.title}", f"\nbudget={budget}: {' '.join(spec.budget[budget]) or 'as published'}\n"]
+    header, rows = table(cells, spec.columns)
+    text += [markdown(header, rows), "* within floor + 4 sd\n"]
+    for figure in spec.get("figures", []):
+        made = build(figure, _convert_="all")(out, {c.name: c for c in cells})
+        text += [made] if made else []
+    text += ["What to see\n", *(f"- {' '.join(finding.split())}" for finding in spec.get("findings", [])), "\nCommands\n"]
+    text += [f"- {c.name}: `diffgeo {c.command}`" for c in cells]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerows([["cell", "metric", "published", "measured"],
+                      *([c.name, k, c.published.get(k, ""), v] for c in cells for k, v in c.metrics().items())])
+    write_text(out / "table.csv", buffer.getvalue())
+    write_text(out / "table.md", "\n".join(text) + "\n")
+    print("\n" + "\n".join(text))
+    print(f"\nwritten: {out}/table.md, table.csv" + "".join(f", {p.name}" for p in sorted(out.glob("*.png"))))
+
+
+def main(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("list", "-h", "--help"):
+        if arguments and arguments[0] != "list":
+            print(__doc__.strip() + "\n")
+        print("\n".join(f"{name:<16} {text}" for name, text in names().items()))
+        return
+    reproduce(*options(arguments))

@@ -1,0 +1,57 @@
+"""`diffgeo sample`: draw samples from a run (run=FOLDER) or from an exact denoiser (model=exact); writes samples.npy and its metrics."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra.core.hydra_config import HydraConfig
+
+from diffgeo.checkpoint import load_weights
+from diffgeo.commands.report import report
+from diffgeo.denoiser import Network
+from diffgeo.errors import UsageError
+from diffgeo.run import assemble, finished, save_config
+
+
+def main(cfg) -> None:
+    sample(cfg, Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().overrides.task)
+
+
+def sample(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
+    """Draw cfg.n samples into `folder` and measure them."""
+    if finished(folder):
+        print(f"{folder} is finished; its metrics are in {folder / 'metrics.json'}")
+        return
+    experiment = assemble(cfg)
+    if isinstance(experiment.model, Network):
+        if cfg.run is None:
+            raise UsageError("a network needs its weights: write run=FOLDER of a trained run, or model=exact for the law's own denoiser")
+        load_weights(Path(cfg.run) / "checkpoint" / "model.safetensors", experiment.model)
+    initial = None
+    if cfg.noise is not None:
+        initial = load_array(cfg.noise, "noise", experiment.data.shape)
+        cfg.n = len(initial)
+    save_config(folder, cfg, overrides)
+    report(cfg, experiment, folder, initial=initial)
+
+
+def load_array(path: str, option: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Points [n,*shape] from a .npy or .npz file or a folder with samples.npy, float64. Raises UsageError when it is none of these."""
+    file = Path(path) / "samples.npy" if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise UsageError(f"{option}={path}: there is no such file; write a .npy or .npz file, or a folder that holds samples.npy")
+    try:
+        array = np.load(file, allow_pickle=False)
+        if file.suffix == ".npz":
+            array = array[array.files[0]]
+        array = torch.from_numpy(np.asarray(array, np.float64))
+    except Exception as error:
+        raise UsageError(f"{option}={file} cannot be read as an array of numbers ({str(error).splitlines()[0]}); write a .npy or .npz file") from error
+    if tuple(array.shape[1:]) != tuple(shape) or not len(array):
+        raise UsageError(f"{option}={file} has shape {tuple(array.shape)}, but data= has points of shape {tuple(shape)}: "
+                         f"write an array of shape (n, {', '.join(map(str, shape))}) or another data=")
+    if not torch.isfinite(array).all():
+        raise UsageError(f"{option}={file} holds {int((~torch.isfinite(array)).sum())} values that are not finite")
+    return array

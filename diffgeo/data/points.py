@@ -1,0 +1,117 @@
+"""Finitely many points: the CEM paper's atoms, and any cloud the user has."""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..analytic import points as exact
+from ..core import generator as stream
+from ..errors import UsageError
+from .law import Law
+
+
+@dataclass(frozen=True, eq=False)
+class Points(Law):
+    """sum_i weights_i delta(points_i): points [k,d]; weights [k], normalized here, equal if None."""
+
+    points: Sequence[Sequence[float]]
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self):
+        atoms = torch.as_tensor(self.points, dtype=torch.float64)
+        if atoms.ndim != 2 or not len(atoms):
+            raise UsageError(f"points must be a list of k points of d numbers, not of shape {list(atoms.shape)}")
+        weights = torch.as_tensor([1.0] * len(atoms) if self.weights is None else self.weights, dtype=torch.float64)
+        if weights.shape != (len(atoms),) or not bool((weights > 0).all()):
+            raise UsageError(f"weights must be {len(atoms)} positive numbers, one a point")
+        weights = weights / weights.sum()
+        mean = weights @ atoms
+        self.__dict__.update(points=atoms, atoms=atoms, weights=weights, shape=(atoms.shape[1],), dim=0, mean=mean,
+                             std=float((weights @ (atoms - mean) ** 2).mean().sqrt()))
+
+    def sample(self, n, generator):
+        pick = torch.multinomial(self.weights.to(generator.device), n, replacement=True, generator=generator)
+        return self.atoms.to(generator.device)[pick]
+
+    def project(self, x):
+        return self.atoms.to(x)[exact.nearest(x, self.atoms.to(x))]
+
+    def tangent(self, p):
+        return p.new_zeros(*p.shape, 0)
+
+    def posterior(self, x, sigma):
+        return exact.atoms(x, sigma, self.atoms.to(x), self.weights.to(x))
+
+    def _identity(self, value):
+        return value.tolist()
+
+
+def random_points(count: int = 5, n: int = 2, seed: int = 0) -> Points:
+    """`count` points, uniform in the unit cube of R^n, fixed by `seed`; equal weights (Figure 5 and Table 1 of the CEM paper)."""
+    return Points(torch.rand(count, n, generator=stream(seed, count, n), dtype=torch.float64))
+
+
+def _read(path: Path) -> np.ndarray:
+    readers = {".npy": np.load, ".npz": lambda p: (lambda z: z[z.files[0]])(np.load(p)), ".csv": lambda p: _csv(p)}
+    if path.suffix not in readers:
+        raise UsageError(f"file={path} must end in {', '.join(readers)}")
+    try:
+        return np.asarray(readers[path.suffix](path), dtype=np.float64)
+    except FileNotFoundError as error:
+        raise UsageError(f"file={path} does not exist") from error
+    except (ValueError, OSError, EOFError) as error:
+        raise UsageError(f"file={path} cannot be read as a table of numbers: {str(error).splitlines()[0]}") from error
+
+
+def _csv(path: Path) -> np.ndarray:
+    """Numbers separated by commas, one point a line; a first line of names is skipped."""
+    with open(path, encoding="utf-8") as lines:
+        head = lines.readline().split(",")
+    try:
+        named = not [float(v) for v in head]
+    except ValueError:
+        named = True
+    return np.loadtxt(path, delimiter=",", skiprows=int(named), ndmin=2)
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud(Law):
+    """The empirical law of a point cloud [N,d]: `file` (.npy, .npz (its first array), .csv) or `points`, an array."""
+
+    file: str | None = None
+    points: Sequence[Sequence[float]] | None = None
+
+    def __post_init__(self):
+        if (self.file is None) == (self.points is None):
+            raise UsageError("a cloud is one array: write data.file=PATH.npy (or .npz, .csv)")
+        points = torch.as_tensor(_read(Path(self.file)) if self.points is None else self.points, dtype=torch.float64)
+        if points.ndim != 2 or not points.numel() or not bool(points.isfinite().all()):
+            raise UsageError(f"a cloud is a table [N,d] of finite numbers, not {list(points.shape)}: one point a row")
+        mean = points.mean(0)
+        self.__dict__.update(points=points, shape=(points.shape[1],), dim=0, mean=mean, std=float((points - mean).square().mean().sqrt()))
+
+    def sample(self, n, generator):
+        pick = torch.randint(len(self.points), (n,), generator=generator, device=generator.device)
+        return self.points.to(generator.device)[pick]
+
+    def project(self, x):
+        return self.points.to(x)[exact.nearest(x, self.points.to(x))]
+
+    def tangent(self, p):
+        return p.new_zeros(*p.shape, 0)
+
+    def posterior(self, x, sigma):
+        return exact.cloud(x, sigma, self.points.to(x))
+
+    @property
+    def key(self) -> str:
+        """By content: the same points in another file are the same law."""
+        content = self.points.contiguous().numpy().tobytes()
+        return f"cloud-{'x'.join(map(str, self.points.shape))}-{hashlib.sha256(content).hexdigest()[:16]}"
+
+

@@ -1,0 +1,55 @@
+"""Files that are either whole or absent: each is written under a temporary name in the same folder, flushed, and renamed."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from diffgeo.errors import DiffgeoError
+
+
+@contextlib.contextmanager
+def atomic(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block ends well it becomes `path`, otherwise it is removed.
+
+    Raises DiffgeoError, naming the file, when the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")      # keeps the suffix: numpy and matplotlib look at it
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DiffgeoError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder with hydra.run.dir=FOLDER") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path: str | os.PathLike, value) -> None:
+    """Sorted keys and shortest round-trip floats: equal values give equal bytes."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path: str | os.PathLike):
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise DiffgeoError(f"cannot read {path}: {error}") from error
+
+
+def write_array(path: str | os.PathLike, array) -> None:
+    import numpy as np
+
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array, allow_pickle=False)

@@ -1,0 +1,141 @@
+"""Curves: errors against t, the fixed point of the CEM paper, the loss, and tables of many runs."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from diffgeo.plot.canvas import BLACK, BLUE, COLOURS, SUPPORT, VERMILION, log_axis, sheet
+
+KINDS = (("score", "score $S$"), ("epsilon", r"$\epsilon$"), ("f", "$f = D$"))
+
+
+def _times(ax, t: Tensor, t_min: float | None) -> None:
+    """A log axis of times, those below the smallest training time shaded: there the network extrapolates."""
+    low, high = float(t.min()), float(t.max())
+    ax.set(xscale="log", xlim=(low, high), xlabel="t")
+    ax.xaxis.minorticks_off()
+    if t_min is not None and t_min > low:
+        ax.axvspan(low, min(t_min, high), color="#EFEFEF", zorder=0)
+        ax.axvline(t_min, color=SUPPORT, linestyle=":", linewidth=1)
+        ax.text(0.02, 0.02, "below the training times", transform=ax.transAxes, fontsize=7, color="#707070")
+
+
+def errors(path, models: Mapping[str, Mapping[str, Tensor]], t_min: float | None = None) -> None:
+    """Root-mean-square errors per coordinate against t, from `metrics.denoiser_error`: one colour a model, solid the whole error,
+    dashed its normal and dotted its tangential part. models: name -> curves. t_min: the smallest training time.
+    """
+    parts = {"": "-", "_normal": "--", "_tangential": ":"}
+    with sheet(path, 1, 3, (4.0, 3.4)) as (_, axes):
+        for part, style in parts.items():
+            axes[0, 1].plot([], [], style, color=BLACK, label=part[1:] or "total")
+        for ax, (kind, title) in zip(axes[0], KINDS, strict=True):
+            for colour, (name, curves) in zip(COLOURS, models.items(), strict=False):
+                for part, style in parts.items():
+                    ax.plot(curves["t"], curves[kind + part].sqrt(), style, color=colour, linewidth=1.6 if style == "-" else 1.2,
+                            label=name if style == "-" and kind == "score" else None)
+            _times(ax, curves["t"], t_min)
+            ax.set_title(title)
+            seen = np.concatenate([curves[kind + part].sqrt() for curves in models.values() for part in parts])
+            if (seen > 0).any():
+                log_axis(ax.yaxis, seen[seen > 0].min(), seen.max())
+        axes[0, 0].set_ylabel("rms error per coordinate")
+        for ax in axes[0, :2]:
+            ax.legend(frameon=False, fontsize=8, loc="upper right")
+
+
+def fixed_point(path, models: Mapping[str, Mapping[str, Tensor]], t_min: float | None = None) -> None:
+    """S, epsilon and f at a fixed x_t against t, from `metrics.fixed_point`: a column each, a row a coordinate; black is exact."""
+    first = next(iter(models.values()))
+    with sheet(path, 2, 3, (4.0, 2.6), sharex=True) as (_, axes):
+        for column, (kind, title) in enumerate(KINDS):
+            for i, ax in enumerate(axes[:, column]):
+                exact = first[kind + "_exact"][:, i]
+                ax.plot(first["t"], exact, color=BLACK, linewidth=2.2, label="exact")
+                for colour, (name, curves) in zip(COLOURS, models.items(), strict=False):
+                    ax.plot(curves["t"], curves[kind][:, i], color=colour, linewidth=1.3, linestyle="--", label=name)
+                _times(ax, first["t"], t_min)
+                ax.set(title=f"{title}, coordinate {i + 1}", xlabel="t" if i else "")
+                if exact.abs().max() > 100:
+                    ax.set_yscale("symlog", linthresh=1)
+        axes[0, 0].legend(frameon=False, fontsize=8)
+
+
+def loss(path, records: Sequence[tuple[int, float]]) -> None:
+    """The training loss against the step, from (step, loss) records, with its running mean over a fiftieth of the run."""
+    step, value = np.asarray(records, dtype=float).reshape(-1, 2).T
+    window = max(1, len(step) // 50)
+    with sheet(path, 1, 1, (5.5, 3.4)) as (_, axes):
+        ax = axes[0, 0]
+        ax.plot(step, value, color=BLUE, linewidth=0.7, alpha=0.45, label="loss")
+        if window > 1:
+            mean = np.convolve(value, np.full(window, 1 / window), "valid")
+            ax.plot(step[window - 1:], mean, color=VERMILION, linewidth=1.6, label=f"mean of {window} records")
+        ax.set(xlabel="training step", ylabel="loss")
+        if len(value) and (value > 0).all():
+            ax.set_yscale("log")
+        ax.legend(frameon=False, fontsize=8)
+
+
+def sweep(path, rows: Sequence[Mapping], x: str, y: str, group: str | None = None) -> None:
+    """One setting against one metric over many runs: `rows` are mappings (as in compare.csv), a dot a row, a line through the geometric
+    means of each `group`; `<y>_floor` is drawn where the rows have it. Numeric x that spans a decade is drawn on a log axis.
+    """
+    names = list(dict.fromkeys(str(row[group]) if group else y for row in rows))
+    try:
+        place = {row[x]: float(row[x]) for row in rows}
+    except ValueError:
+        place = {v: k for k, v in enumerate(dict.fromkeys(row[x] for row in rows))}
+    numeric = list(place.values()) != list(range(len(place))) or all(str(v) == str(k) for v, k in place.items())
+    with sheet(path, 1, 1, (5.0, 3.8)) as (_, axes):
+        ax = axes[0, 0]
+        for name, colour in zip(names, COLOURS * len(names), strict=False):
+            mine = [row for row in rows if not group or str(row[group]) == name]
+            dots = np.array([[place[row[x]], float(row[y])] for row in mine])
+            at = np.unique(dots[:, 0])
+            ax.scatter(*dots.T, s=12, color=colour, alpha=0.5, linewidths=0)
+            mean = [np.exp(np.log(np.maximum(dots[dots[:, 0] == p, 1], 1e-300)).mean()) for p in at]
+            ax.plot(at, mean, color=colour, linewidth=1.5, label=name)
+        floors = [float(row[y + "_floor"]) for row in rows if row.get(y + "_floor")]
+        if floors and min(floors) > 0:
+            ax.axhline(np.mean(floors), color=SUPPORT, linestyle="--", linewidth=1.2, label="noise floor")
+        values = [float(row[y]) for row in rows]
+        if min(values) > 0 and max(values) > 5 * min(values):
+            log_axis(ax.yaxis, min([*values, *(f for f in floors if f > 0)]), max(values))
+        if not numeric:
+            ax.set_xticks(list(place.values()), [str(v) for v in place])
+        elif min(place.values()) > 0 and max(place.values()) >= 10 * min(place.values()):
+            ax.set_xscale("log")
+            if len(place) <= 8:
+                ax.set_xticks(sorted(place.values()), [f"{v:g}" for v in sorted(place.values())], minor=False)
+                ax.xaxis.minorticks_off()
+        ax.set(xlabel=x, ylabel=y)
+        ax.legend(frameon=False, fontsize=8, title=group, title_fontsize=8)
+
+
+def comparison(path, groups: Sequence[tuple[Mapping[str, str], int, Mapping[str, tuple[float, float]]]], keys: Sequence[str]) -> None:
+    """Runs side by side: a panel a metric of `keys`, a row a group (settings, runs, metric -> (mean, sd)); the bar is one sd over
+    seeds, the grey band the floor up to + 4 sd.
+    """
+    names = [", ".join(v if k == "run" else f"{k}={v}" for k, v in settings.items() if k != "seed") or "all" for settings, _, _ in groups]
+    columns = min(4, max(1, len(keys)))
+    with sheet(path, -(-len(keys) // columns) or 1, columns, (3.0, 1.1 + 0.3 * len(groups)), sharey=True) as (_, axes):
+        for ax in axes.flat[len(keys):]:
+            ax.set_visible(False)
+        for ax, key in zip(axes.flat, keys, strict=False):
+            for row, (_, _, metrics) in enumerate(groups):
+                mean, sd = metrics[key]
+                ax.errorbar(mean, row, xerr=sd, fmt="o", color=COLOURS[row % len(COLOURS)], markersize=5, capsize=3)
+            means = [metrics[key][0] for _, _, metrics in groups]
+            top = max((m[key + "_floor"][0] + 4 * m[key + "_floor_sd"][0] for _, _, m in groups if key + "_floor_sd" in m), default=0)
+            if min(means) > 0 and max(means) > 5 * min(means):
+                log_axis(ax.xaxis, min([*means, top or means[0]]), max([*means, top]))
+            else:
+                ax.set_xlim(left=min(0, *means))
+            if top:
+                ax.axvspan(ax.get_xlim()[0], top, color="#E4E4E4", zorder=0)
+            ax.set_title(key, fontsize=10)
+            ax.set_ylim(len(groups) - 0.5, -0.5)
+            ax.tick_params(labelsize=8)
+        axes[0, 0].set_yticks(range(len(groups)), names)

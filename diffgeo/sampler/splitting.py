@@ -1,0 +1,85 @@
+"""The scheme of the CEM paper, in its own chart: x_t = e^(-t/2) x, sigma^2 = e^t - 1, abar = e^(-t) = 1/(1+sigma^2).
+
+Down from t to t' = t - D, with f = E[x0 | x_t] and S = (x_t - sqrt(abar) f)/(1 - abar), minus the score (eq. 32):
+
+    Splitting              x_t' = e^(D/2) (x_t - D S) + sqrt(1-e^(-D)) xi               eqs. (23), (39)
+    PublicCode             x_t' = e^(-D/2) (x_t - D (S - x_t)) + sqrt(1-e^(-D)) xi      its public 2-D code
+    NoiseFirst             y = x_t + sqrt(D) xi,   x_t' = y - D (S(y) - y/2)            its analytic experiments
+
+All three are of weak order 1 for the reverse of dx_t = -x_t/2 dt + dW. The paper's networks are S itself (SGM), eps = sqrt(1-abar) S
+(DDPM) and f (CEM); here each is a Denoiser that gives f. The times come from sigma, so any schedule may lay the grid.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffgeo.core import Step
+from diffgeo.sampler.base import ChartMethod
+
+
+def time(sigma: float) -> float:
+    return math.log1p(sigma**2)
+
+
+def minus_score(x_t: Tensor, f: Tensor, t: float) -> Tensor:
+    """S(x_t, t) = (x_t - sqrt(abar) f)/(1 - abar)."""
+    return torch.sub(x_t, f, alpha=math.exp(-t / 2)) / -math.expm1(-t)
+
+
+@dataclass(frozen=True)
+class Splitting(ChartMethod):
+    """Eqs. (23) and (39): the drift by a step of Euler and the growth e^(D/2), then noise.
+
+    last_noise: the paper adds noise in the last step too, which leaves N(0, (1-e^(-t_1)) I) on every sample; False leaves it out.
+    """
+
+    last_noise: bool = True
+    order = 1
+
+    def drift(self, x_t: Tensor, f: Tensor, t: float, D: float) -> Tensor:
+        return math.exp(D / 2) * torch.sub(x_t, minus_score(x_t, f, t), alpha=D)
+
+    def step(self, denoise, x, sigma, sigma_next, history, noise):
+        t, t_next = time(sigma), time(sigma_next)
+        D = t - t_next
+        f = denoise(x, sigma)
+        x_t = self.drift(math.exp(-t / 2) * x, f, t, D)
+        if sigma_next > 0 or self.last_noise:
+            x_t = torch.add(x_t, noise(), alpha=math.sqrt(-math.expm1(-D)))
+        return Step(math.exp(t_next / 2) * x_t, sigma_next, f)
+
+    def added_noise(self, sigma, sigma_next):
+        t, t_next = time(sigma), time(sigma_next)
+        return math.exp(t_next / 2) * math.sqrt(-math.expm1(t_next - t)) if sigma_next > 0 or self.last_noise else 0.0
+
+
+@dataclass(frozen=True)
+class PublicCode(Splitting):
+    """The variant of the paper's public 2-D code: S - x_t in place of S, e^(-D/2) in place of e^(D/2)."""
+
+    def drift(self, x_t, f, t, D):
+        return math.exp(-D / 2) * torch.sub(x_t, minus_score(x_t, f, t) - x_t, alpha=D)
+
+
+@dataclass(frozen=True)
+class NoiseFirst(ChartMethod):
+    """The variant of the paper's analytic experiments: noise first, then the drift at the noised point; the last step leaves none."""
+
+    order = 1
+
+    def step(self, denoise, x, sigma, sigma_next, history, noise):
+        t, t_next = time(sigma), time(sigma_next)
+        D = t - t_next
+        x_t = torch.add(math.exp(-t / 2) * x, noise(), alpha=math.sqrt(D))
+        f = denoise(math.exp(t / 2) * x_t, sigma)
+        x_t = torch.sub((1 + D / 2) * x_t, minus_score(x_t, f, t), alpha=D)
+        return Step(math.exp(t_next / 2) * x_t, sigma_next, f)
+
+    def added_noise(self, sigma, sigma_next):           # normal to the support, where f does not move with the noise
+        t, t_next = time(sigma), time(sigma_next)
+        D = t - t_next
+        return math.exp(t_next / 2) * math.sqrt(D) * abs(1 - D * (-1 / math.expm1(-t) - 0.5))

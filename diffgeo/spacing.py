@@ -1,0 +1,159 @@
+"""Where the noise levels of a path lie: spacings lay the levels of a grid, training rules draw them.
+
+A spacing is the coordinate y(t) in which the levels of a grid are equally spaced:
+
+    Power(p)       y = t^(1/p)          Exponential    y = log t            in the path's own time
+    Rho(rho)       y = sigma^(1/rho)    Geometric      y = log sigma        in sigma
+
+A training rule maps (path, n, generator) to sigma [n], float64, on the generator's device.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from diffgeo.errors import UsageError
+
+if TYPE_CHECKING:
+    from diffgeo.schedule import Path
+
+
+class Spacing(Protocol):
+    def coordinate(self, path: Path, t: Tensor) -> Tensor: ...
+    def time(self, path: Path, y: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Power:
+    """Equal steps in t^(1/p); from t_min = 0 these are t_k = T (k/N)^p: linear (p = 1), quadratic (p = 2), ..."""
+
+    p: float = 1.0
+
+    def __post_init__(self):
+        if self.p <= 0:
+            raise UsageError(f"spacing.p={self.p}: write a positive power")
+
+    def coordinate(self, path, t):
+        return t ** (1 / self.p)
+
+    def time(self, path, y):
+        return y ** self.p
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """Equal steps in log t: t_k = t_1 exp(a (k-1)), a = log(T/t_1)/(N-1); minimises max (t_k - t_(k-1))/t_k (CEM paper, eq. 41)."""
+
+    def coordinate(self, path, t):
+        return torch.log(t)
+
+    def time(self, path, y):
+        return torch.exp(y)
+
+
+@dataclass(frozen=True)
+class Rho:
+    """Equal steps in sigma^(1/rho) (Karras et al. 2022, eq. 5)."""
+
+    rho: float = 7.0
+
+    def __post_init__(self):
+        if self.rho <= 0:
+            raise UsageError(f"spacing.rho={self.rho}: write a positive rho")
+
+    def coordinate(self, path, t):
+        return path.sigma(t) ** (1 / self.rho)
+
+    def time(self, path, y):
+        return path.t(y ** self.rho)
+
+
+@dataclass(frozen=True)
+class Geometric:
+    """Equal steps in log sigma, that is in log-SNR (Song and Ermon 2019; Lu et al. 2022)."""
+
+    def coordinate(self, path, t):
+        return torch.log(path.sigma(t))
+
+    def time(self, path, y):
+        return path.t(torch.exp(y))
+
+
+Training = Callable[["Path", int, torch.Generator], Tensor]
+
+
+def _uniform(n: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """The path's spacing (or another one) at a uniform quantile: uniform in log t, in log sigma, in t, ... over [t_min, t_max]."""
+
+    spacing: Spacing | None = None
+
+    def __call__(self, path, n, generator):
+        return path.sigma(path.level(_uniform(n, generator), self.spacing))
+
+
+@lru_cache(maxsize=256)
+def ends(path: Path, spacing: Spacing) -> tuple[float, float]:
+    """The coordinates of t_max and of t_min. Raises UsageError when one of them is infinite."""
+    first, last = spacing.coordinate(path, torch.tensor([path.t_max, path.t_min], dtype=torch.float64)).tolist()
+    if not math.isfinite(last):
+        raise UsageError(f"t_min={path.t_min}: a {type(spacing).__name__} spacing never reaches 0; write a positive minimum")
+    return first, last
+
+
+@lru_cache(maxsize=16)
+def _positive_levels(path: Path, steps: int, device: torch.device) -> Tensor:
+    """The positive levels of path.grid(steps), kept on the device: draw() is called at every training step."""
+    sigma = path.grid(steps)
+    return sigma[sigma > 0].to(device)
+
+
+@dataclass(frozen=True)
+class OnGrid:
+    """A uniform choice among the positive levels of the sampling grid with `steps` steps: no level is ever extrapolated to."""
+
+    steps: int = 200
+
+    def __call__(self, path, n, generator):
+        levels = _positive_levels(path, self.steps, generator.device)
+        return levels[torch.randint(len(levels), (n,), generator=generator, device=generator.device)]
+
+
+@dataclass(frozen=True)
+class UniformTimes:
+    """A uniform choice of t among T k/(n-1), k = 1..n-1: the CEM paper's training times. With n = 200 and T = 10, t >= .0503."""
+
+    n: int = 200
+
+    def __post_init__(self):
+        if self.n < 2:
+            raise UsageError(f"training.n={self.n}: write at least 2 times")
+
+    def __call__(self, path, n, generator):
+        k = torch.randint(1, self.n, (n,), generator=generator, device=generator.device)
+        return path.sigma(path.t_max * k.to(torch.float64) / (self.n - 1))
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """log sigma ~ N(mean, std^2), not cut to the path's range (Karras et al. 2022, Table 1)."""
+
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __post_init__(self):
+        if self.std <= 0:
+            raise UsageError(f"training.std={self.std}: write a positive standard deviation")
+
+    def __call__(self, path, n, generator):
+        return torch.exp(self.mean + self.std * torch.randn(n, generator=generator, device=generator.device, dtype=torch.float64))

@@ -1,0 +1,192 @@
+"""The training loop: fresh points of a law, one regression, Adam, a moving average.
+
+    x0 ~ law,  sigma ~ p(sigma),  eps ~ N(0, I),     theta <- Adam(grad E w(sigma) |D_theta(x0 + sigma eps; sigma) - x0|^2)
+
+What makes it fast in the plane, where a step is a few small matrix products: batches are drawn and prepared many at a time; all
+parameters are views of one flat buffer, and so are their gradients, so that Adam, clipping and the average are single calls. Chunk c of
+batches is drawn from a generator keyed by (seed, c): a resumed run needs no random state and repeats the undisturbed one to the byte.
+"""
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from diffgeo import loss
+from diffgeo.core import Data, Schedule, Weighting, generator
+from diffgeo.denoiser import Network
+from diffgeo.errors import DiffgeoError, UsageError
+
+DATA, INIT = 1, 2                       # names of the random streams of a run
+POINTS = 65_536                         # points drawn at once; a multiple of what one batch needs
+
+
+class Progress(NamedTuple):
+    """What the loop hands out: the step reached, the mean loss since the last report, the rate."""
+
+    step: int
+    loss: float
+    lr: float
+
+
+class Flat:
+    """A module's parameters as views of one buffer [P], and their gradients as views of another.
+
+    Gradients accumulate into the buffer, so it is zeroed, never set to None.
+    """
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+        named = [(k, p) for k, p in module.named_parameters() if p.requires_grad]
+        self.names, parameters = [k for k, _ in named], [p for _, p in named]
+        self.values = torch.cat([p.detach().flatten() for p in parameters])
+        self.grad = torch.zeros_like(self.values)
+        for p, value, grad in zip(parameters, self.split(self.values, parameters), self.split(self.grad, parameters), strict=True):
+            p.data, p.grad = value, grad
+        self.parameters = parameters
+
+    @staticmethod
+    def split(buffer: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+        return [v.view_as(p) for v, p in zip(buffer.split([p.numel() for p in parameters]), parameters, strict=True)]
+
+    def named(self, buffer: Tensor) -> dict[str, Tensor]:
+        """The whole state of the module by name, its parameters read from `buffer` [P]."""
+        return self.module.state_dict() | dict(zip(self.names, self.split(buffer, self.parameters), strict=True))
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How to train. steps: optimizer steps; batch: points a step; lr: peak rate; decay: final rate as a share of lr, reached on a
+    half cosine (1: constant); warmup: steps of linear rise; ema: decay of the moving average of weights (0: none); clip: largest
+    gradient norm (0: none); weight_decay: AdamW's; betas: Adam's; precision: float32, tf32 or bf16 (the last two on a GPU).
+
+    Raises UsageError on a value out of its range.
+    """
+
+    steps: int = 4000
+    batch: int = 512
+    lr: float = 2e-3
+    decay: float = 0.0
+    warmup: int = 100
+    ema: float = 0.999
+    clip: float = 0.0
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.99)
+    precision: str = "float32"
+    log_every: int = 100
+    checkpoint_every: int = 1000
+
+    def __post_init__(self):
+        bounds = {"steps": (1, math.inf), "batch": (1, math.inf), "lr": (1e-300, math.inf), "decay": (0, 1), "warmup": (0, math.inf),
+                  "ema": (0, 1), "clip": (0, math.inf), "weight_decay": (0, math.inf), "log_every": (1, math.inf), "checkpoint_every": (1, math.inf)}
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float):
+                raise UsageError(f"trainer.{name}={value} is not a number")
+            if not low <= value <= high or value == math.inf:
+                raise UsageError(f"trainer.{name}={value:g} is out of range: write a number {'above 0' if low == 1e-300 else f'from {low:g}'}"
+                                 + (f" to {high:g}" if high < math.inf else ""))
+        if self.precision not in ("float32", "tf32", "bf16"):
+            raise UsageError(f"trainer.precision={self.precision} is unknown: write float32, tf32 or bf16")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step 0, 1, ...: linear warm-up times a half cosine from 1 to `decay`."""
+        cosine = self.decay + (1 - self.decay) * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.lr * cosine * min(1.0, (step + 1) / (self.warmup + 1))
+
+
+class Training:
+    """A training in progress: weights, average, moments and step, which `state`/`restore` carry from one process to the next."""
+
+    def __init__(self, trainer: Trainer, model: Network, data: Data, schedule: Schedule, weighting: Weighting, seed: int = 0):
+        self.trainer, self.model, self.data, self.schedule, self.weighting, self.seed = trainer, model, data, schedule, weighting, seed
+        self.flat = Flat(model)
+        self.device = self.flat.values.device
+        self.average = self.flat.values.clone()
+        leaf = nn.Parameter(self.flat.values)                        # the buffer as one parameter: shares memory with every view
+        leaf.grad = self.flat.grad
+        self.adam = torch.optim.AdamW([leaf], lr=trainer.lr, betas=tuple(trainer.betas), weight_decay=trainer.weight_decay, fused=True)
+        self.leaf, self.step = leaf, 0
+        self.chunk = max(1, POINTS // trainer.batch)                 # batches prepared at once
+
+    def weights(self) -> dict[str, Tensor]:
+        """What to sample from, by name: the moving average when there is one."""
+        return self.flat.named(self.average if self.trainer.ema else self.flat.values)
+
+    def state(self) -> dict[str, Tensor]:
+        moments = self.adam.state[self.leaf]
+        return {"values": self.flat.values, "average": self.average, "exp_avg": moments["exp_avg"], "exp_avg_sq": moments["exp_avg_sq"]}
+
+    def restore(self, state: dict[str, Tensor], step: int) -> None:
+        """Go on from a saved state. Raises DiffgeoError when it belongs to another network or a longer training."""
+        if step > self.trainer.steps or state.get("values", torch.empty(0)).shape != self.flat.values.shape:
+            raise DiffgeoError("the checkpoint belongs to another network or to a longer training; start a new run instead")
+        self.flat.values.copy_(state["values"])
+        self.average.copy_(state["average"])
+        moments = {k: state[k].to(self.device) for k in ("exp_avg", "exp_avg_sq")}
+        self.adam.state[self.leaf] = {"step": torch.tensor(float(step), device=self.device), **moments}
+        self.step = step
+
+    def batches(self, chunk: int) -> tuple[Tensor, ...]:
+        """The prepared batches of one chunk: inputs, conditioning, targets, root weights, each [chunk, batch, ...]."""
+        g = generator(self.seed, DATA, chunk, device=self.device)
+        n, dtype = self.chunk * self.trainer.batch, self.flat.values.dtype
+        x0 = self.data.sample(n, g)
+        sigma = self.schedule.draw(n, g)
+        eps = torch.randn(x0.shape, generator=g, device=self.device, dtype=x0.dtype)
+        x, noise, target, weight = loss.batch(self.model.parameterization, self.weighting, x0, sigma, eps)
+        return tuple(v.to(dtype).view(self.chunk, self.trainer.batch, *v.shape[1:]) for v in (x, noise, target, weight))
+
+    def precision(self):
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.trainer.precision != "float32"
+        bf16 = self.trainer.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+    def run(self) -> Iterator[Progress]:
+        """Train to the end, reporting every `log_every` steps and at the last. Raises DiffgeoError on a loss that is not finite."""
+        trainer, flat, net = self.trainer, self.flat, self.model.net
+        group = self.adam.param_groups[0]
+        total, counted = torch.zeros((), device=self.device), 0
+        chunk, prepared = -1, ()
+        with self.precision():
+            while self.step < trainer.steps:
+                if self.step // self.chunk != chunk:
+                    chunk = self.step // self.chunk
+                    prepared = self.batches(chunk)
+                x, noise, target, weight = (v[self.step % self.chunk] for v in prepared)
+                flat.grad.zero_()
+                value = loss.weighted_mse(net(x, noise), target, weight)
+                value.backward()
+                if trainer.clip:
+                    flat.grad.mul_(torch.clamp(trainer.clip / (flat.grad.norm() + 1e-12), max=1.0))
+                group["lr"] = trainer.rate(self.step)
+                self.adam.step()
+                if trainer.ema:                                      # a short memory early on, so that the start is forgotten
+                    self.average.lerp_(flat.values, 1 - min(trainer.ema, (1 + self.step) / (10 + self.step)))
+                total += value.detach()
+                counted += 1
+                self.step += 1
+                if self.step % trainer.log_every == 0 or self.step == trainer.steps:
+                    mean = float(total) / counted
+                    if not math.isfinite(mean):
+                        raise DiffgeoError(f"the loss became {mean} between steps {self.step - counted} and {self.step}: "
+                                           f"lower trainer.lr (now {trainer.lr:g}), set trainer.clip=1, or check the weighting")
+                    total.zero_()
+                    counted = 0
+                    yield Progress(self.step, mean, group["lr"])
+
+
+class Clock:
+    """CPU and wall seconds since the start, on top of what earlier processes of the same run spent."""
+
+    def __init__(self, cpu: float = 0.0, wall: float = 0.0):
+        self.cpu, self.wall = cpu - time.process_time(), wall - time.monotonic()
+
+    def read(self) -> tuple[float, float]:
+        return self.cpu + time.process_time(), self.wall + time.monotonic()

@@ -1,0 +1,52 @@
+"""Trajectories and their geometry.
+
+A trajectory is the states x_0 .. x_K of a sampling run; how straight it is depends on the chart x_t = scale(sigma) x in which it is
+looked at, so the chart's name travels with it and stands in the name of every number. The deviation of a state from the chord is
+
+    d(x) = |(x_K - x) - <x_K - x, u> u|,      u = (x_K - x_0)/|x_K - x_0|       (Chen et al. 2023, section 3).
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffgeo.core import Denoiser, Noise, Sampler, Schedule, Trajectory
+from diffgeo.denoiser import Counted
+from diffgeo.errors import UsageError
+from diffgeo.sampler import steps
+
+
+def collect(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Noise) -> Trajectory:
+    """Run the sampler from the state x [N,*D] at sigmas[0] and keep every state; chart "ve", evaluations counted."""
+    counted = Counted(denoise)
+    run = list(steps(sampler, counted, x, sigmas, noise))
+    states = [x.to(torch.float64), *(step.x for step in run)]
+    return Trajectory(torch.stack(states), torch.stack([step.denoised for step in run]), sigmas, counted.nfe)
+
+
+def to_chart(trajectory: Trajectory, schedule: Schedule) -> Trajectory:
+    """The same run in the chart x_t = scale(sigma) x of `schedule`. The denoised estimates are data, the same in every chart."""
+    if trajectory.chart != "ve":
+        raise UsageError(f"the trajectory is in the chart {trajectory.chart!r} already; change charts from \"ve\"")
+    scale = schedule.scale(trajectory.sigma).to(trajectory.x)
+    x = trajectory.x * scale.view(-1, *(1,) * (trajectory.x.dim() - 1))
+    return trajectory._replace(x=x, chart=type(schedule).__name__.lower())
+
+
+def chord(trajectory: Trajectory) -> tuple[Tensor, Tensor]:
+    """Each state's distance to the line through the first and the last one, [K+1,N], and the length of that chord, [N]."""
+    x = trajectory.x.flatten(2)
+    along = x[-1] - x[0]
+    length = torch.linalg.vector_norm(along, dim=-1)
+    u = along / length[:, None]
+    back = x[-1] - x
+    across = back - (back * u).sum(-1, keepdim=True) * u
+    return torch.linalg.vector_norm(across, dim=-1), length
+
+
+def straightness(trajectory: Trajectory) -> dict[str, float]:
+    """max over levels of the mean deviation, the mean chord, and their ratio, under names that hold the chart."""
+    deviation, length = chord(trajectory)
+    worst, mean = deviation.mean(1).max().item(), length.mean().item()
+    name = f"trajectory/{trajectory.chart}"
+    return {f"{name}/deviation": worst, f"{name}/chord": mean, f"{name}/curvature": worst / mean}

@@ -1,0 +1,217 @@
+"""The command line as a user types it: every command, every promise about mistakes, killed and resumed runs, sweeps."""
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffgeo.cli import prepare
+
+QUICK = ["data=line", "net.width=16", "trainer.steps=60", "trainer.batch=128", "trainer.log_every=5", "trainer.checkpoint_every=10",
+         "n=400", "sampler.steps=6", "metrics=quick", "figures=false", "logger=jsonl"]
+RUN = "hydra.run.dir=run"
+
+
+def test_bare_help_imports_neither_hydra_nor_torch():
+    code = "import sys; sys.argv=['diffgeo']\ntry:\n import diffgeo.cli; diffgeo.cli.main()\nexcept SystemExit as e: assert not e.code\n" \
+           "assert not {'hydra', 'torch', 'numpy'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("train", "sample", "evaluate", "reproduce", "compare"):
+        assert f"\n  {command} " in done.stdout
+
+
+def test_hydra_flags_work_on_every_command(inside):
+    for command in ("train", "sample", "evaluate"):
+        assert "model: cem, edm, epsilon, exact" in inside(command, "--help").stdout
+        shown = inside(command, "data=line", "sampler.schedule=vp", "--cfg", "job")
+        assert shown.returncode == 0 and "diffgeo.schedule.VP" in shown.stdout
+    code = "import sys; sys.argv=['diffgeo','train','--cfg','job']\ntry:\n import diffgeo.cli; diffgeo.cli.main()\nexcept SystemExit: pass\n" \
+           "assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_completion_drops_the_command(diffgeo):
+    assert diffgeo("-sc", "query=bash", COMP_LINE="diffgeo ev").stdout.split() == ["evaluate"]
+    assert set(diffgeo("-sc", "query=bash", COMP_LINE="diffgeo train model=e").stdout.split()) == {"model=edm", "model=epsilon", "model=exact"}
+    assert "-F hydra_bash_completion diffgeo" in diffgeo("-sc", "install=bash").stdout
+
+
+MISTAKES = [
+    (["train", "model=foo"], 2, "there is no model=foo; write model= one of cem, edm, epsilon"),
+    (["train", "data.nosuch=1"], 2, "there is no option data.nosuch"),
+    (["train", "data=mnist"], 2, "there is no data=mnist; write data= one of"),
+    (["train", "sampler.schedule=nosuch"], 2, "there is no schedule nosuch; write one of"),
+    (["train", "sampler.steps=0"], 2, "steps"),
+    (["train", "trainer.lr=-1"], 2, "trainer.lr=-1"),
+    (["train", "trainer.steps=many"], 2, "trainer"),
+    (["train", "model=exact"], 2, "nothing to train"),
+    (["train", "resume=nowhere"], 2, "resume=nowhere is not a run folder"),
+    (["train", "device=cuda:9"], 2, "device=cuda:9 is not available"),
+    (["train", "net._target_=os.system"], 2, "not part of diffgeo"),
+    (["train", "n=0", "trainer.steps=1"], 2, "n=0"),
+    (["train", "weighting=expression", "weighting.expression='1/(t-t)'"], 2, "training time"),
+    (["train", "weighting=expression", "weighting.expression='__import__(1)'"], 2, "write arithmetic"),
+    (["train", "weighting=expression", "weighting.of=nothing"], 2, "weighting.of=nothing"),
+    (["train", "logger=wandb", "logger.mode=online"], 2, "needs a key"),
+    (["sample", "model=cem"], 2, "run=FOLDER"),
+    (["sample", "run=nowhere"], 2, "run=nowhere is not a run folder"),
+    (["sample", "model=exact", "noise=nowhere.npy"], 2, "noise=nowhere.npy"),
+    (["evaluate"], 2, "samples=FILE"),
+    (["evaluate", "samples=nowhere.npy"], 2, "there is no such file"),
+    (["reproduce", "nosuch"], 2, "there is no reproduction 'nosuch'"),
+    (["reproduce", "cem/line", "budget=all"], 2, "budget=all"),
+    (["compare", "nowhere"], 2, "no such folder"),
+    (["nosuch"], 2, "there is no command 'nosuch'"),
+]
+
+
+@pytest.mark.parametrize("line, status, says", MISTAKES, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+def test_a_mistake_is_one_clear_line(inside, line, status, says):
+    done = inside(*line, *(["data=line"] if line[0] == "train" and "data" not in line[1] else []))
+    assert done.returncode == status, done.stderr
+    assert says in done.line
+
+
+def test_a_mistake_in_a_new_process_too(diffgeo):
+    done = diffgeo("train", "model=foo")
+    assert done.returncode == 2 and "there is no model=foo" in done.line
+
+
+def test_the_traceback_is_there_for_those_who_ask(diffgeo):
+    done = diffgeo("train", "model=exact", HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_unwritable_outputs_and_wrong_clouds(inside, tmp_path):
+    (tmp_path / "outputs").write_text("a file where a folder should be")
+    done = inside("train", *QUICK)
+    assert done.returncode == 1 and "outputs" in done.line
+    np.save(tmp_path / "wide.npy", np.zeros((5, 3)))
+    np.save(tmp_path / "nan.npy", np.full((5, 2), np.nan))
+    (tmp_path / "text.npy").write_text("not an array")
+    for name, says in (("wide", "has shape (5, 3)"), ("nan", "not finite"), ("text", "cannot be read")):
+        done = inside("evaluate", f"samples={name}.npy", "data=line", "hydra.run.dir=e")
+        assert done.returncode == 2 and says in done.line
+
+
+def test_train_leaves_a_whole_run_folder_and_a_finished_run_says_so(inside, tmp_path):
+    done = inside("train", "model=cem", *QUICK, RUN)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    for name in ("config.yaml", "overrides.yaml", "metrics.jsonl", "metrics.json", "samples.npy", "provenance.json",
+                 "checkpoint/model.safetensors", "checkpoint/state.safetensors"):
+        assert (run / name).is_file(), name
+    metrics, provenance = (json.loads((run / f"{name}.json").read_text()) for name in ("metrics", "provenance"))
+    samples = np.load(run / "samples.npy")
+    assert samples.shape == (400, 2) and metrics["distance/mean"] == pytest.approx(np.abs(samples[:, 1]).mean(), rel=1e-12)
+    assert provenance["nfe"] == 11 and provenance["training_cpu_s"] > 0                     # Heun: 2*6 - 1
+    assert not any(word in key for key in metrics for word in ("cpu", "wall", "seconds"))
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(5, 61, 5))
+    again = inside("train", "resume=run")
+    assert again.returncode == 0 and "is finished" in again.stdout
+
+    (run / "checkpoint/model.safetensors").write_bytes((run / "checkpoint/model.safetensors").read_bytes()[:100])
+    broken = inside("sample", "run=run")
+    assert broken.returncode == 1 and "damaged" in broken.line
+    assert np.array_equal(samples, np.load(run / "samples.npy"))                            # nothing lost
+
+
+def test_sampling_a_run_repeats_its_samples_and_takes_another_sampler(inside, tmp_path):
+    assert inside("train", "model=epsilon", *QUICK, RUN).returncode == 0
+    assert inside("sample", "run=run", "hydra.run.dir=again").returncode == 0
+    assert np.array_equal(np.load(tmp_path / "run/samples.npy"), np.load(tmp_path / "again/samples.npy"))
+    done = inside("sample", "run=run", "sampler=euler", "n=7", "seed=3", "hydra.run.dir=other")
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "other/samples.npy").shape == (7, 2)
+    assert "Euler" in (tmp_path / "other/config.yaml").read_text()
+    measured = inside("evaluate", "run=run", "hydra.run.dir=measured")
+    assert measured.returncode == 0, measured.stderr
+    both = [json.loads((tmp_path / f / "metrics.json").read_text())["distance/mean"] for f in ("run", "measured")]
+    assert both[0] == both[1]
+
+
+def test_exact_sampling_from_given_noise(inside, tmp_path):
+    """x = sigma_max * noise through the exact flow of the line: x1 = noise sqrt(1/(1+1/sigma_max^2)) up to the solver, x2 = 0."""
+    noise = np.random.default_rng(0).standard_normal((50, 2))
+    np.save(tmp_path / "noise.npy", noise)
+    done = inside("sample", "model=exact", "data=line", "sampler=heun", "sampler.steps=200", "noise=noise.npy", "metrics=quick",
+                   "figures=false", RUN)
+    assert done.returncode == 0, done.stderr
+    samples = np.load(tmp_path / "run/samples.npy")
+    assert samples.shape == (50, 2)
+    np.testing.assert_allclose(samples[:, 0], noise[:, 0] / np.sqrt(1 + 80.0**-2), atol=2e-3)
+    assert np.abs(samples[:, 1]).max() < 1e-10
+    assert json.loads((tmp_path / "run/provenance.json").read_text())["nfe"] == 399
+
+
+def test_the_first_samples_do_not_depend_on_how_many(inside, tmp_path):
+    common = ["sample", "model=exact", "data=points4", "sampler=ddpm", "sampler.steps=12", "metrics=none", "figures=false"]
+    assert inside(*common, "n=10", "hydra.run.dir=a").returncode == 0
+    assert inside(*common, "n=300", "hydra.run.dir=b").returncode == 0
+    np.testing.assert_allclose(np.load(tmp_path / "a/samples.npy"), np.load(tmp_path / "b/samples.npy")[:10], rtol=1e-12)
+
+
+def finish(tmp_path: Path, run: str) -> dict[str, bytes]:
+    return {name: (tmp_path / run / name).read_bytes()
+            for name in ("metrics.json", "samples.npy", "checkpoint/model.safetensors", "metrics.jsonl")}
+
+
+def kill_and_resume(tmp_path, diffgeo, delays: list[float], options: list[str]):
+    whole = diffgeo("train", *options, "hydra.run.dir=whole")
+    assert whole.returncode == 0, whole.stderr
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    line = ["train", *options, "hydra.run.dir=killed"]
+    for delay in delays:
+        process = subprocess.Popen([sys.executable, "-m", "diffgeo", *line], cwd=tmp_path, env=env,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (tmp_path / "killed/config.yaml").exists() and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        line = ["train", "resume=killed"]
+    done = diffgeo("train", "resume=killed")
+    assert done.returncode == 0, done.stderr
+    assert finish(tmp_path, "whole") == finish(tmp_path, "killed")
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(diffgeo, tmp_path):
+    kill_and_resume(tmp_path, diffgeo, [0.3, 0.9], [*QUICK, "trainer.steps=600", "trainer.batch=1024"])
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments(diffgeo, tmp_path):
+    delays = np.random.default_rng().uniform(0, 3, 10).tolist()
+    kill_and_resume(tmp_path, diffgeo, delays, [*QUICK, "trainer.steps=8000", "trainer.batch=1024", "metrics=default", "n=2000"])
+
+
+def test_a_sweep_ends_in_one_table_and_finds_its_jobs_again(inside, tmp_path):
+    line = ["train", "-m", *QUICK, "model=cem,score", "seed=0,1"]
+    done = inside(*line)
+    assert done.returncode == 0, done.stderr
+    (sweep,) = (tmp_path / "outputs/sweeps").iterdir()
+    rows = list(csv.DictReader((sweep / "compare.csv").open()))
+    assert sorted((r["model"], r["seed"]) for r in rows) == [("cem", "0"), ("cem", "1"), ("score", "0"), ("score", "1")]
+    for row in rows:
+        (job,) = sweep.rglob(f"*model={row['model']}*seed={row['seed']}*/metrics.json")
+        assert float(row["distance/mean"]) == json.loads(job.read_text())["distance/mean"]
+    assert (sweep / "compare.png").is_file() and "mean +- standard deviation over seeds" in (sweep / "compare.md").read_text()
+    again = inside(*line)
+    assert again.returncode == 0 and again.stdout.count("is finished") == 4
+    printed = inside("compare", str(sweep))
+    assert printed.returncode == 0 and "| model" in printed.stdout
+
+
+def test_lines_are_prepared_for_hydra():
+    from diffgeo.cli import conf_dir
+    assert prepare("train", ["sampler.schedule=vp"], conf_dir()) == ["schedule@sampler.schedule=vp"]
+    a, b, c = (prepare("train", ["-m", *line], conf_dir())[-1] for line in (["seed=0,1"], ["seed=0,1"], ["seed=0,2"]))
+    assert a == b != c and a.startswith("hydra.sweep.dir=outputs/sweeps/train-")

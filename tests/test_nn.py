@@ -1,0 +1,111 @@
+"""The networks: written-out gradients against autograd and finite differences, formulas against a plain loop, and what they can fit."""
+import math
+
+import pytest
+import torch
+
+from diffgeo.errors import UsageError
+from diffgeo.nn import MLP, Fourier, MLPTanh
+from diffgeo.nn.mlp import ResidualStack
+
+
+def plain(h, weight, bias):
+    """The residual stack as autograd would see it."""
+    for w, b in zip(weight, bias, strict=True):
+        a = h @ w + b
+        h = h + a * torch.sigmoid(a)
+    return h
+
+
+def stack(depth=3, width=7, rows=11, dtype=torch.float64):
+    g = torch.Generator().manual_seed(0)
+    shapes = (rows, width), (depth, width, width), (depth, width)
+    return [torch.randn(s, generator=g, dtype=dtype).requires_grad_() for s in shapes]
+
+
+def test_stack_equals_autograd_in_value_and_every_gradient():
+    inputs = stack()
+    cotangent = torch.randn(11, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    fast, slow = ResidualStack.apply(*inputs), plain(*inputs)
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    for a, b in zip(torch.autograd.grad(fast, inputs, cotangent), torch.autograd.grad(slow, inputs, cotangent), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_stack_gradient_equals_finite_differences():
+    assert torch.autograd.gradcheck(ResidualStack.apply, stack(depth=2, width=3, rows=4))
+
+
+def test_stack_equals_autograd_in_float32():
+    """At the production size, to 1e-6 of the largest entry: the rounding of a sum over the batch."""
+    inputs = [v.detach() * s for v, s in zip(stack(3, 64, 512, torch.float32), (1, 0.1, 0.1), strict=True)]
+    inputs = [v.requires_grad_() for v in inputs]
+    exact = [v.detach().double().requires_grad_() for v in inputs]
+    got = torch.autograd.grad(ResidualStack.apply(*inputs).square().mean(), inputs)
+    want = torch.autograd.grad(plain(*exact).square().mean(), exact)
+    for a, b in zip(got, want, strict=True):
+        assert (a - b).abs().max() < 1e-6 * b.abs().max()
+
+
+def test_fourier_features_have_the_bandwidth_asked_for():
+    """E phi(v).phi(v')/count = exp(-bandwidth^2 |v-v'|^2/2): the Gaussian kernel (Rahimi and Recht 2007)."""
+    torch.manual_seed(0)
+    phi, count = Fourier(2, 200_000, 1.5), 200_000
+    v = torch.tensor([[0.3, -0.2], [0.8, 0.1]])
+    a, b = phi(v)
+    assert a @ a / count == pytest.approx(1, abs=1e-5)
+    assert a @ b / count == pytest.approx(math.exp(-(1.5**2) * 0.34 / 2), abs=4 / math.sqrt(count))
+
+
+def test_mlp_formula():
+    torch.manual_seed(0)
+    net, x, noise = MLP((2,), width=8, depth=2, features=3, noise_features=2).double(), torch.randn(5, 2).double(), torch.randn(5).double()
+    angle, level = x @ net.point.frequencies, noise[:, None] @ net.level.frequencies
+    z = torch.cat([x, angle.sin(), angle.cos(), noise[:, None], level.sin(), level.cos()], 1)
+    h = plain(z @ net.inp.weight.T + net.inp.bias, net.weight, net.bias)
+    torch.testing.assert_close(net(x, noise), h @ net.out.weight.T + net.out.bias, rtol=1e-12, atol=1e-12)
+
+
+def test_mlp_tanh_is_the_papers_network():
+    """3 x 64, tanh, 3 -> 64 -> 64 -> 64 -> 2: 8 706 weights, and the formula by hand."""
+    torch.manual_seed(0)
+    net, x, t = MLPTanh((2,)).double(), torch.randn(5, 2).double(), torch.rand(5).double() * 10
+    assert sum(p.numel() for p in net.parameters()) == (3 * 64 + 64) + 2 * (64 * 64 + 64) + (64 * 2 + 2)
+    h = torch.cat([x, t[:, None]], 1)
+    *hidden, last = [layer for layer in net.stack if isinstance(layer, torch.nn.Linear)]
+    for layer in hidden:
+        h = torch.tanh(h @ layer.weight.T + layer.bias)
+    torch.testing.assert_close(net(x, t), h @ last.weight.T + last.bias)
+
+
+@pytest.mark.parametrize("kind", [MLP, MLPTanh])
+def test_any_shape_and_rows_are_independent(kind):
+    torch.manual_seed(0)
+    net, x, noise = kind((3, 2)).double(), torch.randn(6, 3, 2).double(), torch.randn(6).double()
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    alone = torch.cat([net(x[i : i + 1], noise[i : i + 1]) for i in range(6)])
+    torch.testing.assert_close(net(x, noise), alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [MLP, MLPTanh])
+def test_empty_networks_are_refused(kind):
+    with pytest.raises(UsageError, match="net.depth=0|depth=0"):
+        kind((2,), depth=0)
+
+
+def test_mlp_learns_a_function_finer_than_a_plain_network_does():
+    """sin(12 x1) on [-1,1]^2, 300 Adam steps: the features bring the bandwidth, the papers' network stays at the mean (spectral bias)."""
+    error = {}
+    for kind in (MLP, MLPTanh):
+        torch.manual_seed(0)
+        net, x = kind((2,)), 2 * torch.rand(256, 2) - 1
+        y, noise = torch.sin(12 * x), torch.zeros(256)
+        adam = torch.optim.Adam(net.parameters(), 3e-3)
+        for _ in range(300):
+            loss = (net(x, noise) - y).square().mean()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+        error[kind] = loss.item()
+    assert error[MLP] < 1e-3 < 0.05 < error[MLPTanh]
