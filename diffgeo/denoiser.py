@@ -17,7 +17,8 @@ from diffgeo.errors import UsageError
 class Network(nn.Module):
     """A network F(x, noise) read as a denoiser through a parameterization.
 
-    The scalars are formed in float64 and F runs in its own dtype; the result has x's dtype, so a float64 sampler keeps its state exact.
+    The scalars are formed in x's dtype, F runs in its own dtype and on its own device, and the result is like x: a float64 sampler
+    keeps its state exact, wherever the weights are.
     """
 
     def __init__(self, net: nn.Module, parameterization: Parameterization):
@@ -26,9 +27,9 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
         skip, out, inp, noise = self.parameterization(column(sigma, x))
-        dtype = next(self.net.parameters()).dtype
-        prediction = self.net((expand(inp, x) * x).to(dtype), noise.to(dtype), **cond)
-        return expand(skip, x) * x + expand(out, x) * prediction.to(x.dtype)
+        weights = next(self.net.parameters())
+        prediction = self.net((expand(inp, x) * x).to(weights), noise.to(weights), **cond)
+        return expand(skip, x) * x + expand(out, x) * prediction.to(x)
 
 
 class Counted:

@@ -52,6 +52,7 @@ class Wandb:
 
     def __init__(self, folder: Path, config: dict, mode: str, project: str, name: str | None, entity: str | None):
         os.environ.setdefault("WANDB_SILENT", "true")
+        os.environ.setdefault("WANDB__SERVICE_WAIT", "300")                 # seconds; a busy machine starts its service slowly
         import wandb
 
         self.wandb = wandb

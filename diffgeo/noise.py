@@ -5,7 +5,8 @@ Sample i draws its noise from the counter-based generator Philox4x32-10 (Salmon 
     block(seed, draw, j) = Philox4x32-10(counter = (j, draw, 0, 0), key = seed),    four uniforms, by Box-Muller four normals,
 
 so its k-th draw is a function of (seed_i, k) alone. It does not depend on the batch size, on the other samples, on the number of
-processes or on the device. The whole batch is computed in one vectorized pass of 64-bit integer arithmetic.
+processes or on the device. The whole batch, and for a small one several draws ahead, is computed in one vectorized pass of 64-bit
+integer arithmetic.
 """
 from __future__ import annotations
 
@@ -16,31 +17,34 @@ from torch import Tensor
 
 _MASK = 0xFFFFFFFF
 _M0, _M1, _W0, _W1 = 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85
+_BLOCKS = 1 << 14                       # Philox blocks of one pass: fewer are all overhead, more leave the cache
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Philox4x32-10. Words are int64 tensors holding 32-bit values; products wrap modulo 2^64, which keeps all their bits."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
+    """Philox4x32-10. Words are int64 tensors whose low 32 bits count; products wrap modulo 2^64, which keeps all their bits."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
     for _ in range(10):
-        p0, p1 = c0 * _M0, c2 * _M1
-        c0, c1, c2, c3 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK, ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
-        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    return c0, c1, c2, c3
+        p0, p1 = c0 * _M0, c2 * _M1                     # the factors alone must be clean; c1, c3, k0, k1 may carry higher bits
+        c0, c1, c2, c3 = ((p1 >> 32) ^ c1 ^ k0) & _MASK, p1, ((p0 >> 32) ^ c3 ^ k1) & _MASK, p0
+        k0, k1 = k0 + _W0, k1 + _W1
+    return c0, c1 & _MASK, c2, c3 & _MASK
 
 
-def normal(seeds: Tensor, draw: int, size: int) -> Tensor:
-    """Standard normal noise, float64 [N,size]: row i is draw number `draw` of the stream with seed `seeds[i]` (int64 [N])."""
+def normal(seeds: Tensor, draw: int, size: int, count: int = 1) -> Tensor:
+    """Standard normal noise, float64 [count*N,size]: draws number draw .. draw+count-1, one after the other, of N streams.
+
+    Row i of a draw is that of the stream with seed `seeds[i]` (int64 [N]).
+    """
     j = torch.arange((size + 3) // 4, device=seeds.device)
-    zero = torch.zeros((), dtype=torch.int64, device=seeds.device)
-    seeds = seeds[:, None]
-    words = philox((j, zero + draw, zero, zero), (seeds & _MASK, (seeds >> 32) & _MASK))
-    u = [(w.to(torch.float64) + 0.5) * 2.0**-32 for w in torch.broadcast_tensors(*words)]
+    number = torch.arange(draw, draw + count, device=seeds.device)[:, None, None]
+    zero, seeds = torch.zeros_like(j), seeds[:, None]
+    words = philox((j, number, zero, zero), (seeds & _MASK, seeds >> 32))               # [count,N,blocks]
     pairs = []
-    for a, b in ((u[0], u[1]), (u[2], u[3])):
-        radius, angle = torch.sqrt(-2 * torch.log(a)), 2 * math.pi * b
+    for a, b in (words[:2], words[2:])[:(size + 1) // 2]:                               # in the plane the first two words do
+        u, v = ((w.to(torch.float64) + 0.5) * 2.0**-32 for w in (a, b))
+        radius, angle = torch.sqrt(-2 * torch.log(u)), 2 * math.pi * v
         pairs += [radius * torch.cos(angle), radius * torch.sin(angle)]
-    return torch.stack(pairs, -1).flatten(1)[:, :size]
+    return torch.stack(pairs, -1).flatten(2).flatten(0, 1)[:, :size].contiguous()
 
 
 class Streams:
@@ -51,7 +55,13 @@ class Streams:
 
     def __init__(self, seeds: Tensor, shape: tuple[int, ...]):
         self.seeds, self.shape, self.drawn = seeds, tuple(shape), 0
+        self.ahead: list[Tensor] = []                                                   # computed and not yet handed out, the next one last
 
     def __call__(self) -> Tensor:
+        if not self.ahead:                                                              # 1, 1, 2, 4, ... draws: few are never asked for
+            size = math.prod(self.shape)
+            count = min(max(1, self.drawn), max(1, _BLOCKS // max(1, len(self.seeds) * ((size + 3) // 4))))
+            draws = normal(self.seeds, self.drawn, size, count)
+            self.ahead = [*draws.view(count, len(self.seeds), *self.shape)][::-1]
         self.drawn += 1
-        return normal(self.seeds, self.drawn - 1, math.prod(self.shape)).reshape(len(self.seeds), *self.shape)
+        return self.ahead.pop()

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from diffgeo.allocator import keep_freed_memory
+from diffgeo.checkpoint import load_weights
 from diffgeo.core import Data, Denoiser, Sampler, Schedule, Weighting
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.files import write_json, write_text
@@ -101,6 +102,19 @@ def save_config(folder: Path, cfg, overrides: Sequence[str] = ()) -> None:
     write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
     write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     print(f"run folder: {folder}", flush=True)
+
+
+def load(folder: Path) -> Experiment:
+    """The experiment of a run folder as it was resolved, with the weights it was trained to."""
+    path = folder / "config.yaml"
+    try:
+        cfg = OmegaConf.load(path)
+    except Exception as error:
+        raise DiffgeoError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    experiment = assemble(cfg)
+    if isinstance(experiment.model, torch.nn.Module):
+        load_weights((Path(cfg.run) if cfg.get("run") else folder) / "checkpoint" / "model.safetensors", experiment.model)
+    return experiment
 
 
 def finished(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from diffgeo import loss
 from diffgeo.core import Data, Schedule, Weighting, generator
 from diffgeo.denoiser import Network
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.optim import Cosine, Muon, takes
 
 DATA, INIT = 1, 2                       # names of the random streams of a run
 POINTS = 65_536                         # points drawn at once; a multiple of what one batch needs
@@ -62,9 +63,10 @@ class Flat:
 
 @dataclass(frozen=True)
 class Trainer:
-    """How to train. steps: optimizer steps; batch: points a step; lr: peak rate; decay: final rate as a share of lr, reached on a
-    half cosine (1: constant); warmup: steps of linear rise; ema: decay of the moving average of weights (0: none); clip: largest
-    gradient norm (0: none); weight_decay: AdamW's; betas: Adam's; precision: float32, tf32 or bf16 (the last two on a GPU).
+    """How to train. steps: optimizer steps; batch: points a step; lr: Adam's peak rate; muon: the peak rate of Muon, which then takes
+    every weight matrix that is not thin (0: Adam takes all); rate: the share of both rates after a fraction of the steps; warmup: steps
+    of linear rise; ema: decay of the moving average of weights (0: none); clip: largest gradient norm (0: none); weight_decay:
+    AdamW's; betas: Adam's; precision: float32, tf32 or bf16 (the last two on a GPU).
 
     Raises UsageError on a value out of its range.
     """
@@ -72,7 +74,8 @@ class Trainer:
     steps: int = 4000
     batch: int = 512
     lr: float = 2e-3
-    decay: float = 0.0
+    muon: float = 0.0
+    rate: Callable[[float], float] = Cosine()
     warmup: int = 100
     ema: float = 0.999
     clip: float = 0.0
@@ -83,7 +86,7 @@ class Trainer:
     checkpoint_every: int = 1000
 
     def __post_init__(self):
-        bounds = {"steps": (1, math.inf), "batch": (1, math.inf), "lr": (1e-300, math.inf), "decay": (0, 1), "warmup": (0, math.inf),
+        bounds = {"steps": (1, math.inf), "batch": (1, math.inf), "lr": (1e-300, math.inf), "muon": (0, math.inf), "warmup": (0, math.inf),
                   "ema": (0, 1), "clip": (0, math.inf), "weight_decay": (0, math.inf), "log_every": (1, math.inf), "checkpoint_every": (1, math.inf)}
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
@@ -95,10 +98,9 @@ class Trainer:
         if self.precision not in ("float32", "tf32", "bf16"):
             raise UsageError(f"trainer.precision={self.precision} is unknown: write float32, tf32 or bf16")
 
-    def rate(self, step: int) -> float:
-        """The learning rate of step 0, 1, ...: linear warm-up times a half cosine from 1 to `decay`."""
-        cosine = self.decay + (1 - self.decay) * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return self.lr * cosine * min(1.0, (step + 1) / (self.warmup + 1))
+    def share(self, step: int) -> float:
+        """The share of the peak rates that step 0, 1, ... takes: a linear warm-up times `rate`."""
+        return self.rate(step / self.steps) * min(1.0, (step + 1) / (self.warmup + 1))
 
 
 class Training:
@@ -112,6 +114,8 @@ class Training:
         leaf = nn.Parameter(self.flat.values)                        # the buffer as one parameter: shares memory with every view
         leaf.grad = self.flat.grad
         self.adam = torch.optim.AdamW([leaf], lr=trainer.lr, betas=tuple(trainer.betas), weight_decay=trainer.weight_decay, fused=True)
+        matrices = [p for p in self.flat.parameters if takes(p)] if trainer.muon else []
+        self.muon = Muon(matrices) if matrices else None
         self.leaf, self.step = leaf, 0
         self.chunk = max(1, POINTS // trainer.batch)                 # batches prepared at once
 
@@ -121,7 +125,8 @@ class Training:
 
     def state(self) -> dict[str, Tensor]:
         moments = self.adam.state[self.leaf]
-        return {"values": self.flat.values, "average": self.average, "exp_avg": moments["exp_avg"], "exp_avg_sq": moments["exp_avg_sq"]}
+        state = {"values": self.flat.values, "average": self.average, "exp_avg": moments["exp_avg"], "exp_avg_sq": moments["exp_avg_sq"]}
+        return state | ({"momenta": self.muon.momenta} if self.muon else {})
 
     def restore(self, state: dict[str, Tensor], step: int) -> None:
         """Go on from a saved state. Raises DiffgeoError when it belongs to another network or a longer training."""
@@ -129,6 +134,8 @@ class Training:
             raise DiffgeoError("the checkpoint belongs to another network or to a longer training; start a new run instead")
         self.flat.values.copy_(state["values"])
         self.average.copy_(state["average"])
+        if self.muon:
+            self.muon.momenta.copy_(state["momenta"])
         moments = {k: state[k].to(self.device) for k in ("exp_avg", "exp_avg_sq")}
         self.adam.state[self.leaf] = {"step": torch.tensor(float(step), device=self.device), **moments}
         self.step = step
@@ -165,7 +172,10 @@ class Training:
                 value.backward()
                 if trainer.clip:
                     flat.grad.mul_(torch.clamp(trainer.clip / (flat.grad.norm() + 1e-12), max=1.0))
-                group["lr"] = trainer.rate(self.step)
+                share = trainer.share(self.step)
+                if self.muon:
+                    self.muon.step(trainer.muon * share)
+                group["lr"] = trainer.lr * share
                 self.adam.step()
                 if trainer.ema:                                      # a short memory early on, so that the start is forgotten
                     self.average.lerp_(flat.values, 1 - min(trainer.ema, (1 + self.step) / (10 + self.step)))

@@ -92,8 +92,8 @@ EIGHT = [[-2, 0], [-1.2, 1.6], [-1.2, -1.6], [0, 2], [0, -2], [1.2, 1.6], [1.2, 
 def point_truth(atoms, weights, x, sigma):
     x, s = vector(x), mp.mpf(sigma)
     atoms = [vector(a) for a in atoms]
-    logs = [mp.log(mp.mpf(w)) - sum((p - q) ** 2 for p, q in zip(x, a, strict=True)) / (2 * s * s) for a, w in zip(atoms, weights, strict=True)]
-    return average(logs, atoms)
+    square = [sum((p - q) ** 2 for p, q in zip(x, a, strict=True)) for a in atoms]
+    return average([mp.log(mp.mpf(w)) - d / (2 * s * s) for d, w in zip(square, weights, strict=True)], atoms)
 
 
 @pytest.mark.parametrize("law", [Points([[1, -1], [-1, 1]]), Points([[1, -1], [1, 1], [1, 3], [1, -3], [1, -5]], [1, 2, 3, 4, 5]),
@@ -101,7 +101,9 @@ def point_truth(atoms, weights, x, sigma):
 def test_points(law):
     atoms = law.points.tolist()
     weights = [1.0] * len(atoms) if law.weights is None else law.weights.tolist()
-    middle = [(p + q) / 2 for p, q in zip(atoms[0], atoms[1], strict=True)]
+    d = torch.pdist(law.points)                                             # the closest two: their midpoint is a tie of these two
+    i, j = torch.combinations(torch.arange(len(atoms)))[d.argmin()].tolist()
+    middle = [(p + q) / 2 for p, q in zip(atoms[i], atoms[j], strict=True)]
     for sigma in SIGMAS:
         tie = [m + 0.3 * sigma**2 for m in middle]                          # at and beside the bisector of two atoms
         for x in (middle, tie, (0.1, -0.2), (300.0, 400.0), (-40 * sigma, 30 * sigma)):

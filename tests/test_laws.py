@@ -32,8 +32,8 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def test_every_law_of_the_issue_has_a_config():
-    wanted = "line curve points2 points4 points5 points8 points5_line normal gaussian mixture segment circle sphere swissroll spiral moons " \
-             "parabola square tree cloud"
+    wanted = "line curve points2 points4 points5 points8 points5_line normal gaussian mixture segment circle sphere swissroll spiral " \
+             "moons parabola square tree cloud"
     assert set(wanted.split()) <= set(NAMES)
 
 
@@ -60,6 +60,14 @@ def test_samples_lie_on_the_support(name, tmp_path):
     basis = one.tangent(p)
     assert basis.shape == (500, one.shape[0], one.dim)
     assert torch.allclose(basis.mT @ basis, torch.eye(one.dim, dtype=torch.float64).expand(500, -1, -1), atol=1e-12) or name == "mixture"
+
+
+def test_tangents_of_the_sphere_at_both_poles():
+    """p = -+e_1, where one of the two Householder reflections is 0/0."""
+    p = torch.tensor([[1.0, 0, 0], [-1.0, 0, 0], [-1.0, 1e-9, 0]], dtype=torch.float64)
+    e = data.Sphere().tangent(p)
+    assert torch.allclose(e.mT @ e, torch.eye(2, dtype=torch.float64).expand(3, 2, 2), atol=1e-14)
+    assert (p[:, None] @ e).abs().max() < 1e-14
 
 
 @pytest.mark.parametrize("name", CURVES)

@@ -45,6 +45,13 @@ def test_floor_is_mean_and_spread_of_independent_pairs():
     assert reference(metric, Line(), 80)["transport/w2"] == pytest.approx((mean, sd), rel=1e-12)
 
 
+def test_published_floor_of_the_curve():
+    """cem.md: 10 000 fresh points of the curve have a tangential W2 of .34 +- .15 over many draws; ours is the mean of 8."""
+    from diffgeo.data import Curve
+    floor, sd = reference(Tangential(), Curve(), 10_000)["tangential/w2"]
+    assert floor == pytest.approx(0.34, abs=4 * 0.15 / math.sqrt(8)) and 0.05 < sd < 0.4
+
+
 def test_cache_returns_what_was_computed(cache, monkeypatch):
     computed = reference(Tangential(), Line(), 100)
     assert len(list(cache.iterdir())) == 1

@@ -55,10 +55,20 @@ def test_a_sample_does_not_depend_on_its_batch():
         assert draw.shape == (100, 3, 2) and torch.equal(draw, torch.cat([part() for part in parts]))
 
 
-def test_draw_k_is_row_k_of_the_stream():
-    stream = Streams(torch.tensor([4, 8]), (5,))
-    for k in range(3):
-        assert torch.equal(stream(), normal(torch.tensor([4, 8]), k, 5))
+@pytest.mark.parametrize("n, size, draws", [(2, 5, 40), (512, 2, 40), (6_000, 2, 8), (3, 1, 4)])    # one by one, ahead, ahead to the limit
+def test_draw_k_is_row_k_of_the_stream(n, size, draws):
+    seeds = torch.arange(n) + (9 << 32)
+    stream = Streams(seeds, (size,))
+    for k in range(draws):
+        assert torch.equal(stream(), normal(seeds, k, size))
+        assert stream.drawn == k + 1
+
+
+def test_draws_ahead_by_hand():
+    stream = Streams(torch.tensor([4, 7]), (6,))
+    for k in range(9):
+        expected = torch.tensor([normals_by_hand(seed, k, 6) for seed in (4, 7)], dtype=torch.float64)
+        torch.testing.assert_close(stream(), expected, rtol=1e-13, atol=1e-15)
 
 
 def test_normality():

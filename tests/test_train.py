@@ -10,6 +10,7 @@ from diffgeo.core import generator
 from diffgeo.denoiser import Network
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.nn import MLPTanh
+from diffgeo.optim import Cosine, Geometric
 from diffgeo.parameterization import CEM, Epsilon
 from diffgeo.schedule import OU, VE
 from diffgeo.train import DATA, Flat, Trainer, Training
@@ -56,7 +57,7 @@ def test_it_finds_the_minimizer():
 
 def test_a_step_is_adam_on_the_plain_loss():
     """The flat, chunked, fused loop does what torch's plain Adam does parameter by parameter."""
-    t = training(steps=12, batch=64, lr=1e-2, warmup=0, decay=1.0, ema=0.0, log_every=5)
+    t = training(steps=12, batch=64, lr=1e-2, warmup=0, rate=Cosine(1.0), ema=0.0, log_every=5)
     torch.manual_seed(0)
     net = MLPTanh((2,), width=16, depth=2)
     adam = torch.optim.Adam(net.parameters(), lr=1e-2, betas=(0.9, 0.99))
@@ -76,9 +77,10 @@ def test_a_step_is_adam_on_the_plain_loss():
 
 
 def test_rate_and_average():
-    trainer = Trainer(steps=1000, lr=2.0, decay=0.1, warmup=9)
-    assert trainer.rate(0) == pytest.approx(0.2) and trainer.rate(4) == pytest.approx(1.0, rel=1e-4)
-    assert trainer.rate(500) == pytest.approx(2 * 0.55) and trainer.rate(1000) == pytest.approx(0.2)
+    trainer = Trainer(steps=1000, rate=Cosine(0.1), warmup=9)
+    assert trainer.share(0) == pytest.approx(0.1) and trainer.share(4) == pytest.approx(0.5, rel=1e-4)
+    assert trainer.share(500) == pytest.approx(0.55) and trainer.share(1000) == pytest.approx(0.1)
+    assert Trainer(steps=1000, rate=Geometric(1e-4), warmup=0).share(500) == pytest.approx(1e-2)
     t = training(steps=3, batch=8, ema=0.5, log_every=1, lr=0.1)
     expected = t.flat.values.clone()
     for k, _ in enumerate(t.run()):
@@ -93,9 +95,9 @@ def test_clipping_bounds_the_gradient():
     assert float(t.flat.grad.norm()) == pytest.approx(1e-3, rel=1e-3)
 
 
-@pytest.mark.parametrize("stop", [1, 7, 40, 59])
-def test_resumed_training_repeats_the_undisturbed_one_to_the_byte(tmp_path, stop):
-    options = dict(steps=60, batch=4096, log_every=1, ema=0.9)          # 16 batches a chunk: stops fall inside chunks too
+@pytest.mark.parametrize("stop, muon", [(1, 0.0), (7, 0.02), (40, 0.0), (59, 0.02)])
+def test_resumed_training_repeats_the_undisturbed_one_to_the_byte(tmp_path, stop, muon):
+    options = dict(steps=60, batch=4096, log_every=1, ema=0.9, muon=muon)          # 16 batches a chunk: stops fall inside chunks too
     whole = training(**options)
     list(whole.run())
     first = training(**options)
@@ -135,7 +137,7 @@ def test_flat_views_share_memory():
     assert set(named) == set(net.state_dict()) and all(float(v.abs().sum()) == 0 for v in named.values())
 
 
-@pytest.mark.parametrize("option", ["steps=0", "lr=-1", "lr=0", "batch=0", "ema=1.5", "decay=-0.1", "log_every=0"])
+@pytest.mark.parametrize("option", ["steps=0", "lr=-1", "lr=0", "batch=0", "ema=1.5", "muon=-0.1", "log_every=0"])
 def test_options_out_of_range(option):
     name, value = option.split("=")
     with pytest.raises(UsageError, match=f"trainer.{name}="):

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .arcs import Arc, Pair
+from diffgeo.analytic.arcs import Arc, Pair
 
 WINDOW, NODES, CURVATURE, SLOPE, DEPTH, BLOCK = 36.0, 32, 48.0, 26.0, 100, 16384
 

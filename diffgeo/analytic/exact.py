@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core import Sigma, column
-from ..errors import UsageError
+from diffgeo.core import Sigma, column
+from diffgeo.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ D(x) = sum_i p_i a_i,  p = softmax(log w_i - |x - a_i|^2 / 2 sigma^2).  The logi
     (a_i - a_r).(x - (a_i + a_r)/2) / sigma^2,
 
 a product of differences: nothing of size |x|^2/sigma^2 is ever formed and cancelled. `atoms` takes the nearest atom as r (exact at
-ties too); `cloud` takes the mean of the data and streams: with q = (x, 1)/sigma^2 and k_i = (a_i, log-free bias) the logits are an
+ties too); `cloud` takes the mean of the data and streams: with q = (x, 1)/sigma^2 and k_i = (a_i, -|a_i|^2/2) the logits are an
 inner product, so D is scaled dot product attention, whose kernel holds only blocks of the B x N matrix.
 """
 from __future__ import annotations
@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 
-def nearest(x: Tensor, points: Tensor, block: int = 1 << 22) -> Tensor:
-    """Index of the nearest point for each row, [B]; memory bounded by `block` distances."""
-    rows = max(1, block // len(points))
-    return torch.cat([torch.cdist(part, points, compute_mode="donot_use_mm_for_euclid_dist").argmin(1) for part in x.split(rows)])
+def nearest(x: Tensor, points: Tensor, block: int = 1 << 20) -> Tensor:
+    """Index of the nearest point for each row, [B] (argmax of x.a - |a|^2/2, centred); memory bounded by `block` products."""
+    centre = points.mean(0)
+    a = points - centre
+    bias = -(a**2).sum(1) / 2
+    return torch.cat([torch.addmm(bias, part - centre, a.mT).argmax(1) for part in x.split(1 + block // len(a))])
 
 
 def atoms(x: Tensor, sigma: Tensor, points: Tensor, weights: Tensor) -> Tensor:

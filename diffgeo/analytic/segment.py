@@ -49,18 +49,22 @@ def segments(x: Tensor, sigma: Tensor, start: Tensor, direction: Tensor, length:
     Segments farther than the nearest one by more than `window` in the exponent carry no weight and are skipped.
     """
     s = x @ direction.mT - (start * direction).sum(-1)                                      # [B,k]
-    p = torch.minimum(s.clamp(min=0), length)
-    foot = start + p[..., None] * direction                                                 # nearest point of each segment
-    square = ((x[:, None] - foot) ** 2).sum(-1)
-    best = square.argmin(1)
-    reference = foot[torch.arange(len(x), device=x.device), best]
-    rows, k = torch.nonzero(square - square.gather(1, best[:, None]) <= 2 * window * sigma[:, None] ** 2 + 1e-12 * square, as_tuple=True)
-    foot, ref, width = foot[rows, k], reference[rows], sigma[rows]
-    mean, log_mass = truncated(s[rows, k], length[k], width)
-    step = foot - ref                                                                       # differences, as in `points`
-    logit = (step * (x[rows] - (foot + ref) / 2)).sum(-1) / width**2 + log_mass
-    top = torch.full_like(sigma, -math.inf).scatter_reduce(0, rows, logit, "amax")
-    weight = torch.exp(logit - top[rows])
-    point = step + (mean - p[rows, k])[:, None] * direction[k]
-    total = torch.zeros_like(sigma).index_add(0, rows, weight)
-    return reference + torch.zeros_like(x).index_add(0, rows, weight[:, None] * point) / total[:, None]
+    place = torch.minimum(s.clamp(min=0), length)                                           # of the nearest point of each segment
+    square = sum((x[:, i:i + 1] - start[:, i] - place * direction[:, i]) ** 2 for i in range(x.shape[1]))
+    least, best = square.min(1)
+    reference = start[best] + place.gather(1, best[:, None]) * direction[best]              # [B,d], the nearest of all
+    near = square <= (least + 2 * window * sigma**2)[:, None] + 1e-12 * square
+    pair = near.flatten().nonzero()[:, 0]
+    row, k = pair // len(length), pair % len(length)
+    width, place, s = sigma[row], place.flatten()[pair], s.flatten()[pair]
+    mean, log_mass = truncated(s, length[k], width)
+    logit, steps = log_mass, []
+    for i in range(x.shape[1]):                                                             # differences, as in `points`
+        a, e, ref = start[:, i][k], direction[:, i][k], reference[:, i][row]
+        step = a + place * e - ref
+        logit = logit + step * (x[:, i][row] - ref - step / 2) / width**2
+        steps.append(step + (mean - place) * e)
+    top = torch.full_like(sigma, -math.inf).scatter_reduce(0, row, logit, "amax")
+    weight = torch.exp(logit - top[row])
+    total, *moments = (torch.zeros_like(sigma).index_add(0, row, v) for v in (weight, *(weight * step for step in steps)))
+    return reference + torch.stack(moments, 1) / total[:, None]

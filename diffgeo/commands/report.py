@@ -40,12 +40,13 @@ def measure(cfg, experiment: Experiment, folder: Path, samples: torch.Tensor, de
     """Metrics, figures, provenance, and last of all metrics.json, which marks the folder as finished."""
     logger = logger or Group()
     started = time.process_time()
-    run = Run(samples, int(cfg.seed), denoise, experiment.sampler if denoise else None, experiment.sigmas if denoise else None)
+    learned = denoise if isinstance(denoise, torch.nn.Module) else None          # an exact denoiser has no error to measure
+    run = Run(samples, int(cfg.seed), learned, experiment.sampler if denoise else None, experiment.sigmas if denoise else None)
     values = build(cfg.metrics)(run, experiment.data)
     measured["metrics_cpu_s"] = time.process_time() - started
     if cfg.figures:
         started = time.process_time()
-        for path in figures(experiment, run, folder):
+        for path in figures(experiment, run, denoise, folder):
             logger.figure(path.stem, path)
         measured["figures_cpu_s"] = time.process_time() - started
     logger.finish(values, samples)
@@ -55,7 +56,7 @@ def measure(cfg, experiment: Experiment, folder: Path, samples: torch.Tensor, de
     print(f"written: {folder}/metrics.json" + (", figures/" if cfg.figures else ""))
 
 
-def figures(experiment: Experiment, run: Run, folder: Path) -> list[Path]:
+def figures(experiment: Experiment, run: Run, denoise: Denoiser | None, folder: Path) -> list[Path]:
     """Draw what there is to draw, into folder/figures; the paths written."""
     data, out, flat = experiment.data, folder / "figures", len(experiment.data.shape) == 1
     if not flat:
@@ -67,15 +68,14 @@ def figures(experiment: Experiment, run: Run, folder: Path) -> list[Path]:
         figure(drawn[-1], *arguments, **options)
 
     draw_to("samples", plot.samples, run.samples, data)
-    if run.denoise is None:
+    if denoise is None:
         return drawn
-    learned = isinstance(run.denoise, torch.nn.Module)
-    draw_to("fields", plot.fields, run.denoise if learned else None, data)
+    draw_to("fields", plot.fields, run.denoise, data)
     noise = Streams(keys(run.seed, PATHS, device=experiment.device), data.shape)
     start = run.sampler.start(noise(), float(run.sigmas[0]))
     with torch.no_grad():
-        draw_to("trajectories", plot.trajectories, collect(run.sampler, run.denoise, start, run.sigmas, noise), data, PATHS)
-    if learned:
+        draw_to("trajectories", plot.trajectories, collect(run.sampler, denoise, start, run.sigmas, noise), data, PATHS)
+    if run.denoise is not None:
         positive = run.sigmas[run.sigmas > 0]
         levels = torch.logspace(*(math.log10(float(positive[i])) for i in (-1, 0)), LEVELS, dtype=torch.float64)
         chart = OU()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,14 +69,19 @@ def execute(command: str, folder: Path) -> None:
     getattr(importlib.import_module(f"diffgeo.commands.{verb}"), verb)(cfg, folder, overrides)
 
 
+def plain(name: str) -> str:
+    """A cell's name as the name of its folder."""
+    return re.sub(r"\W+", "_", name).strip("_")
+
+
 def cells_of(spec, budget: str, out: Path) -> list[Cell]:
     """The cells of a spec with the budget's overrides; {NAME} in a command is the folder of the cell of that name."""
     cells: dict[str, Cell] = {}
     for entry in spec.cells:
-        folder = out / entry.name.replace(" ", "_").replace("/", "_")
-        extra = " ".join(spec.budget[budget]) if entry.command.startswith("train") else ""
-        command = entry.command.format(**{k.replace(" ", "_"): c.folder for k, c in cells.items()})
-        cells[entry.name] = Cell(entry.name, f"{command} {extra}".strip(), dict(entry.get("published", {})), folder)
+        folder = out / plain(entry.name)
+        extra = spec.budget[budget] if entry.command.startswith("train") else []
+        command = entry.command.format(**{plain(k): c.folder for k, c in cells.items()})
+        cells[entry.name] = Cell(entry.name, " ".join([command, *extra, "figures=false"]), dict(entry.get("published", {})), folder)
     return list(cells.values())
 
 

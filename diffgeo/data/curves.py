@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..analytic import arcs, curve
-from ..errors import UsageError
-from .law import Law
+from diffgeo.analytic import arcs, curve
+from diffgeo.data.law import Law
+from diffgeo.errors import UsageError
 
 
 class Planar(Law):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..analytic import segment as exact
-from ..errors import UsageError
-from .law import Law
+from diffgeo.analytic import segment as exact
+from diffgeo.data.law import Law
+from diffgeo.errors import UsageError
 
 
 class Segments(Law):
@@ -65,7 +65,7 @@ class Segments(Law):
         return self.direction.to(p)[self._foot(p)[0]][..., None]
 
     def posterior(self, x, sigma):
-        parts = zip(x.split(2048), sigma.split(2048), strict=True)
+        parts = zip(x.split(512), sigma.split(512), strict=True)                                  # cache-sized
         return torch.cat([exact.segments(*part, self.start.to(x), self.direction.to(x), self.length.to(x)) for part in parts])
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..analytic import gaussian as exact
-from ..errors import UsageError
-from .law import Law
+from diffgeo.analytic import gaussian as exact
+from diffgeo.data.law import Law
+from diffgeo.errors import UsageError
 
 _NULL = 1e-12               # variances below this fraction of the largest one are zero
 
@@ -51,7 +51,7 @@ class Gaussian(Law):
         mean, covariance = _table(self.mean, "mean"), _table(self.covariance, "covariance")
         basis, variance = spectrum(covariance)
         if mean.shape != variance.shape:
-            raise UsageError(f"mean has shape {list(mean.shape)}, covariance {list(covariance.shape)}: write a mean of {len(variance)} numbers")
+            raise UsageError(f"mean has shape {list(mean.shape)}, covariance {list(covariance.shape)}: write {len(variance)} means")
         self.__dict__.update(mean=mean, covariance=covariance, basis=basis, variance=variance, shape=(len(mean),),
                              dim=int((variance > 0).sum()), std=float(variance.mean().sqrt()))
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from ..analytic.exact import Exact
-from ..core import Denoiser, generator
-from ..errors import UsageError
+from diffgeo.analytic.exact import Exact
+from diffgeo.core import Denoiser, generator
+from diffgeo.errors import UsageError
 
 
 class Law:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..analytic import points as exact
-from ..core import generator as stream
-from ..errors import UsageError
-from .law import Law
+from diffgeo.analytic import points as exact
+from diffgeo.core import generator as stream
+from diffgeo.data.law import Law
+from diffgeo.errors import UsageError
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..analytic import sphere as exact
-from ..errors import UsageError
-from .law import Law
+from diffgeo.analytic import sphere as exact
+from diffgeo.data.law import Law
+from diffgeo.errors import UsageError
 
 
 @dataclass(frozen=True)
