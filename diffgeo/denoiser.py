@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffgeo.core import Data, Denoiser, Parameterization, Sigma, column, expand
 from diffgeo.errors import UsageError
+from diffgeo.parameterization import Scaled
 
 
 class Network(nn.Module):
@@ -65,9 +66,9 @@ def covariance(denoise: Denoiser, x: Tensor, sigma: Sigma) -> Tensor:
 
 # Builders: what `model=` names. Each is called with the law and a network factory.
 
-def learned(data: Data, net: Callable[..., nn.Module], parameterization: Parameterization, predicts: str = "x0") -> Network:
-    """A trainable denoiser, `net(shape=data.shape)` under `parameterization`. `predicts` is for configs to refer to."""
-    return Network(net(shape=data.shape), parameterization)
+def learned(data: Data, net: Callable[..., nn.Module], parameterization: Parameterization, sigma_data: float, predicts: str) -> Network:
+    """A trainable denoiser, `net(shape=data.shape)` under `parameterization` in units of sigma_data. `predicts` is for configs to refer to."""
+    return Network(net(shape=data.shape), Scaled(parameterization, sigma_data))
 
 
 def exact(data: Data, net: Callable[..., nn.Module] | None = None, predicts: str = "x0") -> Denoiser:

@@ -11,7 +11,8 @@
 | velocity | 1/(1+sigma)        | -sigma/(1+sigma)           | 1/(1+sigma)           | eps - x0 (flow matching)              |
 | edm      | s^2/(sigma^2+s^2)  | sigma s/sqrt(sigma^2+s^2)  | 1/sqrt(sigma^2+s^2)   | a unit-variance mixture of the two    |
 
-`native` is the weight 1/out^2 on |D - x0|^2: the plain square loss on F. The conditioning scalar is a choice of its own (`noise`).
+`Scaled` states any of them in units of the data's own deviation. `native` is the weight 1/out^2 on |D - x0|^2: the plain square loss on F. The conditioning
+scalar is a choice of its own (`noise`).
 """
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffgeo.core import Coefficients, Schedule
+from diffgeo.core import Coefficients, Parameterization, Schedule
 from diffgeo.errors import UsageError
 
 
@@ -112,3 +113,23 @@ class EDM:
         s = self.sigma_data
         total = sigma * sigma + s * s
         return Coefficients(s * s / total, sigma * s * torch.rsqrt(total), torch.rsqrt(total), self.noise(sigma))
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """`parameterization` in units of the data's deviation s: D(x; sigma) = s D'(x/s; sigma/s).
+
+    The papers' coefficients assume data of unit variance. Without this a curve of radius 13 reaches the network as inputs of size 13;
+    with it cem has out = s, inp = 1/sqrt(s^2+sigma^2), and edm is what it always was.
+    """
+
+    parameterization: Parameterization
+    sigma_data: float
+
+    def __post_init__(self):
+        if not self.sigma_data > 0:
+            raise UsageError(f"sigma_data={self.sigma_data} must be positive: write the standard deviation of the data")
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        skip, out, inp, noise = self.parameterization(sigma / self.sigma_data)
+        return Coefficients(skip, self.sigma_data * out, inp / self.sigma_data, noise)

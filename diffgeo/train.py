@@ -3,8 +3,9 @@
     x0 ~ law,  sigma ~ p(sigma),  eps ~ N(0, I),     theta <- Adam(grad E w(sigma) |D_theta(x0 + sigma eps; sigma) - x0|^2)
 
 What makes it fast in the plane, where a step is a few small matrix products: batches are drawn and prepared many at a time; all
-parameters are views of one flat buffer, and so are their gradients, so that Adam, clipping and the average are single calls. Chunk c of
-batches is drawn from a generator keyed by (seed, c): a resumed run needs no random state and repeats the undisturbed one to the byte.
+parameters are views of one flat buffer, and so are their gradients, so that Adam, clipping and the average are single calls; the loss is
+quadratic in F, so that autograd starts at its gradient, L = <F - F*, dL/dF>/2. Chunk c of batches is drawn from a generator keyed by
+(seed, c): a resumed run needs no random state and repeats the undisturbed one to the byte.
 """
 from __future__ import annotations
 
@@ -17,9 +18,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from diffgeo import loss
-from diffgeo.core import Data, Schedule, Weighting, generator
+from diffgeo.core import Data, Schedule, Weighting, expand, generator
 from diffgeo.denoiser import Network
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.optim import Cosine, Muon, takes
@@ -63,16 +65,18 @@ class Flat:
 
 @dataclass(frozen=True)
 class Trainer:
-    """How to train. steps: optimizer steps; batch: points a step; lr: Adam's peak rate; muon: the peak rate of Muon, which then takes
+    """How to train. steps: optimizer steps; batch: points a step; pool: points that share a posterior mean as
+    their target, a divisor of batch (1: none, see loss.pool); lr: Adam's peak rate; muon: the peak rate of Muon, which then takes
     every weight matrix that is not thin (0: Adam takes all); rate: the share of both rates after a fraction of the steps; warmup: steps
     of linear rise; ema: decay of the moving average of weights (0: none); clip: largest gradient norm (0: none); weight_decay:
-    AdamW's; betas: Adam's; precision: float32, tf32 or bf16 (the last two on a GPU).
+    AdamW's; betas, eps: Adam's; precision: float32, tf32 or bf16 (the last two on a GPU).
 
     Raises UsageError on a value out of its range.
     """
 
     steps: int = 4000
     batch: int = 512
+    pool: int = 1
     lr: float = 2e-3
     muon: float = 0.0
     rate: Callable[[float], float] = Cosine()
@@ -81,20 +85,24 @@ class Trainer:
     clip: float = 0.0
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = 1e-8
     precision: str = "float32"
     log_every: int = 100
     checkpoint_every: int = 1000
 
     def __post_init__(self):
-        bounds = {"steps": (1, math.inf), "batch": (1, math.inf), "lr": (1e-300, math.inf), "muon": (0, math.inf), "warmup": (0, math.inf),
-                  "ema": (0, 1), "clip": (0, math.inf), "weight_decay": (0, math.inf), "log_every": (1, math.inf), "checkpoint_every": (1, math.inf)}
+        bounds = {"steps": (1, math.inf), "batch": (1, math.inf), "pool": (1, self.batch), "eps": (0, 1), "lr": (1e-300, math.inf), "muon": (0, math.inf), "warmup": (0, math.inf),
+                  "ema": (0, 1), "clip": (0, math.inf), "weight_decay": (0, math.inf), "log_every": (1, math.inf),
+                  "checkpoint_every": (1, math.inf)}
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if not isinstance(value, int | float):
                 raise UsageError(f"trainer.{name}={value} is not a number")
             if not low <= value <= high or value == math.inf:
-                raise UsageError(f"trainer.{name}={value:g} is out of range: write a number {'above 0' if low == 1e-300 else f'from {low:g}'}"
-                                 + (f" to {high:g}" if high < math.inf else ""))
+                least = "above 0" if low == 1e-300 else f"from {low:g}"
+                raise UsageError(f"trainer.{name}={value:g} is out of range: write a number {least}" + (f" to {high:g}" if high < math.inf else ""))
+        if self.batch % self.pool:
+            raise UsageError(f"trainer.pool={self.pool} must divide trainer.batch={self.batch}: write a divisor of it, e.g. 128, or 1 for none")
         if self.precision not in ("float32", "tf32", "bf16"):
             raise UsageError(f"trainer.precision={self.precision} is unknown: write float32, tf32 or bf16")
 
@@ -111,12 +119,10 @@ class Training:
         self.flat = Flat(model)
         self.device = self.flat.values.device
         self.average = self.flat.values.clone()
-        leaf = nn.Parameter(self.flat.values)                        # the buffer as one parameter: shares memory with every view
-        leaf.grad = self.flat.grad
-        self.adam = torch.optim.AdamW([leaf], lr=trainer.lr, betas=tuple(trainer.betas), weight_decay=trainer.weight_decay, fused=True)
+        self.exp_avg, self.exp_avg_sq = torch.zeros_like(self.flat.values), torch.zeros_like(self.flat.values)      # Adam's moments
+        self.updates, self.step = torch.zeros((), device=self.device), 0                                            # its count, and ours
         matrices = [p for p in self.flat.parameters if takes(p)] if trainer.muon else []
         self.muon = Muon(matrices) if matrices else None
-        self.leaf, self.step = leaf, 0
         self.chunk = max(1, POINTS // trainer.batch)                 # batches prepared at once
 
     def weights(self) -> dict[str, Tensor]:
@@ -124,72 +130,77 @@ class Training:
         return self.flat.named(self.average if self.trainer.ema else self.flat.values)
 
     def state(self) -> dict[str, Tensor]:
-        moments = self.adam.state[self.leaf]
-        state = {"values": self.flat.values, "average": self.average, "exp_avg": moments["exp_avg"], "exp_avg_sq": moments["exp_avg_sq"]}
+        state = {"values": self.flat.values, "average": self.average, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
         return state | ({"momenta": self.muon.momenta} if self.muon else {})
 
     def restore(self, state: dict[str, Tensor], step: int) -> None:
         """Go on from a saved state. Raises DiffgeoError when it belongs to another network or a longer training."""
-        if step > self.trainer.steps or state.get("values", torch.empty(0)).shape != self.flat.values.shape:
+        own = self.state()
+        if step > self.trainer.steps or any(name not in state or state[name].shape != v.shape for name, v in own.items()):
             raise DiffgeoError("the checkpoint belongs to another network or to a longer training; start a new run instead")
-        self.flat.values.copy_(state["values"])
-        self.average.copy_(state["average"])
-        if self.muon:
-            self.muon.momenta.copy_(state["momenta"])
-        moments = {k: state[k].to(self.device) for k in ("exp_avg", "exp_avg_sq")}
-        self.adam.state[self.leaf] = {"step": torch.tensor(float(step), device=self.device), **moments}
+        for name, v in own.items():
+            v.copy_(state[name])
+        self.updates.fill_(step)
         self.step = step
 
     def batches(self, chunk: int) -> tuple[Tensor, ...]:
-        """The prepared batches of one chunk: inputs, conditioning, targets, root weights, each [chunk, batch, ...]."""
+        """The prepared batches of one chunk: inputs, conditioning, targets F*, and what F - F* times gives dL/dF; [chunk, batch, ...]."""
         g = generator(self.seed, DATA, chunk, device=self.device)
         n, dtype = self.chunk * self.trainer.batch, self.flat.values.dtype
         x0 = self.data.sample(n, g)
         sigma = self.schedule.draw(n, g)
         eps = torch.randn(x0.shape, generator=g, device=self.device, dtype=x0.dtype)
+        if self.trainer.pool > 1:
+            x0, eps = loss.pool(x0, sigma, eps, self.trainer.pool)
         x, noise, target, weight = loss.batch(self.model.parameterization, self.weighting, x0, sigma, eps)
-        return tuple(v.to(dtype).view(self.chunk, self.trainer.batch, *v.shape[1:]) for v in (x, noise, target, weight))
+        slope = expand(2 * self.chunk / target.numel() * weight, target)                # L is a mean over batch and coordinates
+        return tuple(v.to(dtype).view(self.chunk, self.trainer.batch, *v.shape[1:]) for v in (x, noise, target, slope))
 
     def precision(self):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.trainer.precision != "float32"
         bf16 = self.trainer.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
+    def update(self) -> None:
+        """One step of Muon and Adam along the gradient in the buffer, and of the moving average."""
+        trainer, flat, share = self.trainer, self.flat, self.trainer.share(self.step)
+        if trainer.clip:
+            flat.grad.mul_(torch.clamp(trainer.clip / (flat.grad.norm() + 1e-12), max=1.0))
+        if self.muon:
+            self.muon.step(trainer.muon * share)
+        adamw([flat.values], [flat.grad], [self.exp_avg], [self.exp_avg_sq], [], [self.updates], fused=True, amsgrad=False, maximize=False,
+              beta1=trainer.betas[0], beta2=trainer.betas[1], lr=trainer.lr * share, weight_decay=trainer.weight_decay, eps=trainer.eps)
+        if trainer.ema:                                              # a short memory early on, so that the start is forgotten
+            self.average.lerp_(flat.values, 1 - min(trainer.ema, (1 + self.step) / (10 + self.step)))
+
     def run(self) -> Iterator[Progress]:
         """Train to the end, reporting every `log_every` steps and at the last. Raises DiffgeoError on a loss that is not finite."""
-        trainer, flat, net = self.trainer, self.flat, self.model.net
-        group = self.adam.param_groups[0]
+        trainer, net = self.trainer, self.model.net
         total, counted = torch.zeros((), device=self.device), 0
-        chunk, prepared = -1, ()
+        chunk, prepared = -1, []
         with self.precision():
             while self.step < trainer.steps:
                 if self.step // self.chunk != chunk:
                     chunk = self.step // self.chunk
-                    prepared = self.batches(chunk)
-                x, noise, target, weight = (v[self.step % self.chunk] for v in prepared)
-                flat.grad.zero_()
-                value = loss.weighted_mse(net(x, noise), target, weight)
-                value.backward()
-                if trainer.clip:
-                    flat.grad.mul_(torch.clamp(trainer.clip / (flat.grad.norm() + 1e-12), max=1.0))
-                share = trainer.share(self.step)
-                if self.muon:
-                    self.muon.step(trainer.muon * share)
-                group["lr"] = trainer.lr * share
-                self.adam.step()
-                if trainer.ema:                                      # a short memory early on, so that the start is forgotten
-                    self.average.lerp_(flat.values, 1 - min(trainer.ema, (1 + self.step) / (10 + self.step)))
-                total += value.detach()
+                    prepared = list(zip(*self.batches(chunk), strict=True))
+                x, noise, target, slope = prepared[self.step % self.chunk]
+                self.flat.grad.zero_()
+                prediction = net(x, noise)
+                error = prediction.detach() - target
+                gradient = error * slope
+                prediction.backward(gradient.to(prediction.dtype))
+                total += torch.dot(error.flatten(), gradient.flatten())
+                self.update()
                 counted += 1
                 self.step += 1
                 if self.step % trainer.log_every == 0 or self.step == trainer.steps:
-                    mean = float(total) / counted
+                    mean = float(total) / (2 * counted)
                     if not math.isfinite(mean):
                         raise DiffgeoError(f"the loss became {mean} between steps {self.step - counted} and {self.step}: "
                                            f"lower trainer.lr (now {trainer.lr:g}), set trainer.clip=1, or check the weighting")
                     total.zero_()
                     counted = 0
-                    yield Progress(self.step, mean, group["lr"])
+                    yield Progress(self.step, mean, trainer.lr * trainer.share(self.step - 1))
 
 
 class Clock:

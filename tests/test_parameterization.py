@@ -59,6 +59,15 @@ def test_perfect_network_gives_x0_back(parameterization):
     torch.testing.assert_close(Network(Oracle(), parameterization)(x, SIGMA), x0, rtol=0, atol=1e-9)
 
 
+def test_scaled_is_the_same_denoiser_in_other_units():
+    """edm under Scaled(s) is edm with sigma_data = s; cem gets out = s, inp = 1/sqrt(s^2+sigma^2); epsilon keeps out = -sigma."""
+    for got, want in zip(P.Scaled(P.EDM(1.0), 0.7)(SIGMA)[:3], P.EDM(0.7)(SIGMA)[:3], strict=True):
+        torch.testing.assert_close(got, want)
+    skip, out, inp, _ = P.Scaled(P.CEM(), 5.0)(SIGMA)
+    torch.testing.assert_close(torch.stack([skip, out, inp]), torch.stack([0 * SIGMA, 5 + 0 * SIGMA, (25 + SIGMA**2).rsqrt()]))
+    torch.testing.assert_close(P.Scaled(P.Epsilon(), 5.0)(SIGMA).out, -SIGMA)
+
+
 def test_edm_target_has_unit_variance():
     g = generator(1)
     x0 = 0.7 * torch.randn(200_000, 1, generator=g, dtype=torch.float64)

@@ -1,12 +1,10 @@
 """Fully connected networks for laws in the plane and in R^n.
 
-    MLP       h_0 = W_in (x, phi(x), noise, phi(noise)),    h_{k+1} = h_k + silu(W_k h_k + b_k),    F = W_out h_depth + b_out
+    MLP       h_0 = W_in (x, phi(x), noise, phi(noise)),    h_{k+1} = h_k + silu(h_k W_k + b_k),    F = W_out h_depth + b_out
     MLPTanh   h_0 = (x, noise),                             h_{k+1} = tanh(W_k h_k + b_k),          F = W_out h_depth + b_out
 
-A planar network is a few small matrix products, so half of an ordinary training step is bookkeeping. The hidden layers are therefore
-one parameter [depth,width,width] and one node of autograd, whose backward is written out: with g_k = dL/dh_k and a_k = W_k h_k + b_k,
-
-    d_k = g_{k+1} silu'(a_k),    dL/dW_k = d_k h_k^T,    dL/db_k = sum_B d_k,    g_k = g_{k+1} + W_k^T d_k.
+The hidden layers of the MLP are one parameter [depth,width,width], so that an optimizer may treat them in one pass. (Their backward written
+out as a single autograd.Function was tried: the same steps a second at batch 512.)
 """
 from __future__ import annotations
 
@@ -14,37 +12,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from diffgeo.errors import UsageError
 from diffgeo.nn.embedding import Fourier
-
-
-class ResidualStack(torch.autograd.Function):
-    """h_0 [B,width], weight [depth,width,width], bias [depth,width] -> h_depth [B,width], on rows: h_{k+1} = h_k + silu(h_k W_k + b_k)."""
-
-    @staticmethod
-    def forward(ctx, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        states, inner = [], []
-        for w, b in zip(weight, bias, strict=True):
-            states.append(h)
-            inner.append(torch.addmm(b, h, w))
-            h = h + nn.functional.silu(inner[-1])
-        ctx.save_for_backward(weight, *states, *inner)
-        return h
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, g: Tensor):
-        weight, *saved = ctx.saved_tensors
-        depth = len(weight)
-        to_weight, to_bias = torch.empty_like(weight), weight.new_empty(weight.shape[:2])
-        for k in reversed(range(depth)):
-            d = torch.ops.aten.silu_backward(g, saved[depth + k])
-            torch.mm(saved[k].mT, d, out=to_weight[k])
-            torch.sum(d, 0, out=to_bias[k])
-            g = torch.addmm(g, d, weight[k].mT)
-        return g, to_weight, to_bias
 
 
 class MLP(nn.Module):
@@ -74,7 +44,9 @@ class MLP(nn.Module):
         """x [B,*D] (already times inp), noise [B] -> F [B,*D]."""
         x, noise = x.flatten(1), noise[:, None]
         h = self.inp(torch.cat((x, self.point(x), noise, self.level(noise)), -1))
-        return self.out(ResidualStack.apply(h, self.weight, self.bias)).view(-1, *self.shape)
+        for w, b in zip(self.weight, self.bias, strict=True):
+            h = h + nn.functional.silu(torch.addmm(b, h, w))
+        return self.out(h).view(-1, *self.shape)
 
 
 class MLPTanh(nn.Module):
