@@ -55,12 +55,12 @@ class Streams:
 
     def __init__(self, seeds: Tensor, shape: tuple[int, ...]):
         self.seeds, self.shape, self.drawn = seeds, tuple(shape), 0
-        self.ahead: list[Tensor] = []                                                   # computed and not yet handed out, the next one last
+        self.ahead: list[Tensor] = []                                           # computed and not yet handed out, the next one last
 
     def __call__(self) -> Tensor:
-        if not self.ahead:                                                              # 1, 1, 2, 4, ... draws: few are never asked for
+        if not self.ahead:                                                      # the first alone: deterministic samplers ask for no other
             size = math.prod(self.shape)
-            count = min(max(1, self.drawn), max(1, _BLOCKS // max(1, len(self.seeds) * ((size + 3) // 4))))
+            count = max(1, _BLOCKS // max(1, len(self.seeds) * ((size + 3) // 4))) if self.drawn else 1
             draws = normal(self.seeds, self.drawn, size, count)
             self.ahead = [*draws.view(count, len(self.seeds), *self.shape)][::-1]
         self.drawn += 1

@@ -4,7 +4,7 @@
 
 What makes it fast in the plane, where a step is a few small matrix products: batches are drawn and prepared many at a time; all
 parameters are views of one flat buffer, and so are their gradients, so that Adam, clipping and the average are single calls; the loss is
-quadratic in F, so that autograd starts at its gradient, L = <F - F*, dL/dF>/2. Chunk c of batches is drawn from a generator keyed by
+quadratic in F, 2 L = <F - F*, dL/dF>, so that autograd has one inner product to undo. Chunk c of batches is drawn from a generator keyed by
 (seed, c): a resumed run needs no random state and repeats the undisturbed one to the byte.
 """
 from __future__ import annotations
@@ -185,11 +185,10 @@ class Training:
                     prepared = list(zip(*self.batches(chunk), strict=True))
                 x, noise, target, slope = prepared[self.step % self.chunk]
                 self.flat.grad.zero_()
-                prediction = net(x, noise)
-                error = prediction.detach() - target
-                gradient = error * slope
-                prediction.backward(gradient.to(prediction.dtype))
-                total += torch.dot(error.flatten(), gradient.flatten())
+                error = net(x, noise) - target
+                twice = torch.dot(error.flatten(), (slope * error.detach()).flatten())      # 2 L, whose second factor is dL/dF
+                twice.backward()
+                total += twice.detach()
                 self.update()
                 counted += 1
                 self.step += 1

@@ -147,7 +147,7 @@ def test_exact_sampling_from_given_noise(inside, tmp_path):
     assert done.returncode == 0, done.stderr
     samples = np.load(tmp_path / "run/samples.npy")
     assert samples.shape == (50, 2)
-    np.testing.assert_allclose(samples[:, 0], noise[:, 0] / np.sqrt(1 + 80.0**-2), atol=2e-3)
+    np.testing.assert_allclose(samples[:, 0], noise[:, 0] / np.sqrt(1 + 200.0**-2), atol=2e-3)
     assert np.abs(samples[:, 1]).max() < 1e-10
     assert json.loads((tmp_path / "run/provenance.json").read_text())["nfe"] == 399
 

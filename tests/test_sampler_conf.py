@@ -19,16 +19,16 @@ from diffgeo.sampler import (
     Splitting,
 )
 from diffgeo.schedule import OU, VE, VP
-from diffgeo.spacing import Continuous, Exponential, Geometric, OnGrid, Power
+from diffgeo.spacing import Continuous, Geometric, OnGrid, Power
 
 CONF = Path(__file__).parents[1] / "conf"
-KARRAS, LOG = VE(training=Continuous(Geometric())), VE(spacing=Exponential(), training=Continuous())
+PLANE = VE(sigma_min=0.01, sigma_max=200, spacing=Geometric(), training=Continuous())
 CONFIGS = {
-    "euler": (Euler(), 40, KARRAS),
-    "heun": (Heun(), 40, KARRAS),
-    "ddpm": (DDPM(), 200, KARRAS),
-    "gradient_estimation": (GradientEstimation(gamma=2, mu=0), 40, LOG),
-    "dpmpp_2m": (DPMpp2M(), 40, LOG),
+    "euler": (Euler(), 40, PLANE),
+    "heun": (Heun(), 40, PLANE),
+    "ddpm": (DDPM(), 200, PLANE),
+    "gradient_estimation": (GradientEstimation(gamma=2, mu=0), 40, PLANE),
+    "dpmpp_2m": (DPMpp2M(), 40, PLANE),
     "euler_maruyama": (EulerMaruyama(OU()), 200, OU()),
     "exponential_integrator": (ExponentialIntegrator(OU()), 200, OU()),
     "splitting": (Splitting(last_noise=True), 200, OU()),

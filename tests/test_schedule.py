@@ -196,6 +196,7 @@ CONFIGS = {
     "vp": VP(),
     "ve": VE(sigma_min=0.01, sigma_max=50, spacing=Exponential(), training=Continuous()),
     "karras": VE(training=Continuous(Geometric())),
+    "plane": VE(sigma_min=0.01, sigma_max=200, spacing=Geometric(), training=Continuous()),
     "loglinear": VE(spacing=Exponential(), training=Continuous()),
     "cosine": Cosine(),
     "flow": Flow(),

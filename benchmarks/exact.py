@@ -1,0 +1,45 @@
+"""Exact denoisers: CPU seconds a call, against plain references and against the arithmetic itself."""
+from __future__ import annotations
+
+import math
+
+import torch
+
+from benchmarks.measure import Row, interleaved, peer
+from diffgeo.data import Cloud, Curve
+
+
+def plain(x: torch.Tensor, sigma: float, points: torch.Tensor) -> torch.Tensor:
+    """sum_i softmax(-|x - x_i|^2 / 2 sigma^2) x_i, as one would write it, in the dtype of x."""
+    return torch.softmax(-torch.cdist(x, points) ** 2 / (2 * sigma**2), 1) @ points
+
+
+def empirical(n: int, size: int, rounds: int, smalldiffusion_bar: float) -> list[Row]:
+    """The denoiser of n points in R^size, batch 64; ours in float64, the plain and the peer's in float32, the GEMMs in both."""
+    points, x, sigma = torch.randn(n, size), 1.5 * torch.randn(64, size), 0.5
+    double, denoise = points.double(), Cloud(points=points).denoiser()
+    variants = {"ours": lambda: denoise(x, sigma), "plain float32": lambda: plain(x, sigma, points),
+                "two GEMMs float32": lambda: (x @ points.mT) @ points, "two GEMMs float64": lambda: (x.double() @ double.mT) @ double}
+    if package := peer("smalldiffusion"):
+        ideal = package.IdealDenoiser.__new__(package.IdealDenoiser)                # its __init__ stacks the points one by one
+        torch.nn.Module.__init__(ideal)
+        ideal.data, level = points, torch.tensor(sigma)
+        variants["smalldiffusion"] = lambda: ideal(x, level)
+    seconds = interleaved(variants, rounds)
+    what = f"exact empirical denoiser, {n} x {size}, batch 64"
+    limit = 1.1 if size > 100 else math.nan                                         # at d = 2 the softmax is the work
+    rows = [Row(what, "CPU s", seconds["ours"], seconds[name], bar, name)
+            for name, bar in {"two GEMMs float32": limit, "two GEMMs float64": math.nan, "plain float32": math.nan}.items()]
+    return rows + [Row(what, "CPU s", seconds["ours"], seconds.get("smalldiffusion", math.nan), smalldiffusion_bar, "smalldiffusion")]
+
+
+def rows() -> list[Row]:
+    torch.manual_seed(0)
+    out = empirical(1_000_000, 2, 3, 0.1) + empirical(50_000, 3072, 1, math.nan)
+    denoise = Curve().denoiser()
+    for sigma in (0.01, 0.1, 1.0, 10.0):
+        x = Curve().sample(10_000, torch.Generator().manual_seed(0))
+        x = x + sigma * torch.randn(x.shape, dtype=torch.float64)
+        seconds = interleaved({"ours": lambda x=x, sigma=sigma: denoise(x, sigma)}, rounds=2)
+        out.append(Row(f"exact curve denoiser, 10 000 points, sigma {sigma:g}", "CPU s", seconds["ours"], math.nan))
+    return out
