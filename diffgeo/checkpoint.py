@@ -31,9 +31,9 @@ def load_tensors(path: Path, device="cpu") -> tuple[dict[str, Tensor], dict[str,
         with safe_open(path, "pt", device=str(device)) as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     except FileNotFoundError as error:
-        raise DiffgeoError(f"{path} does not exist: the run has no checkpoint yet; train it with resume={path.parent.parent}") from error
+        raise DiffgeoError(f"{path} does not exist: the run has no checkpoint; train it with resume={path.parent.parent}") from error
     except (SafetensorError, OSError, ValueError) as error:
-        raise DiffgeoError(f"{path} is damaged ({error}); restore it, or delete the folder {path.parent} to train again from the start") from error
+        raise DiffgeoError(f"{path} is damaged ({error}); restore it, or delete {path.parent} to train again from the start") from error
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
@@ -43,7 +43,7 @@ def load_weights(path: Path, module: nn.Module) -> None:
     wrong = [f"{k}" for k in own.keys() | tensors.keys()
              if k not in own or k not in tensors or own[k].shape != tensors[k].shape]
     if wrong:
-        raise DiffgeoError(f"{path} belongs to another network (differs in {', '.join(sorted(wrong)[:3])}); use the net= it was trained with")
+        raise DiffgeoError(f"{path} belongs to another network (differs in {', '.join(sorted(wrong)[:3])}); write the net= of its run")
     module.load_state_dict(tensors)
 
 

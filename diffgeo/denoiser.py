@@ -67,7 +67,10 @@ def covariance(denoise: Denoiser, x: Tensor, sigma: Sigma) -> Tensor:
 # Builders: what `model=` names. Each is called with the law and a network factory.
 
 def learned(data: Data, net: Callable[..., nn.Module], parameterization: Parameterization, sigma_data: float, predicts: str) -> Network:
-    """A trainable denoiser, `net(shape=data.shape)` under `parameterization` in units of sigma_data. `predicts` is for configs to refer to."""
+    """A trainable denoiser: `net(shape=data.shape)` under `parameterization`, data in units of sigma_data.
+
+    `predicts` is what a weighting expression refers to in a config.
+    """
     return Network(net(shape=data.shape), Scaled(parameterization, sigma_data))
 
 

@@ -1,6 +1,6 @@
 """Arithmetic that a user may type, such as 1/(exp(t)-1), evaluated on tensors without `eval`.
 
-The text is parsed into Python's syntax tree and walked; numbers, the given variables, + - * / ** (or ^), unary minus, comparisons-free
+The text is parsed into Python's syntax tree and walked; numbers, the given variables, + - * / ** (or ^), unary minus,
 calls of the functions below and the constants pi and e are all there is. Anything else is refused by name.
 """
 from __future__ import annotations
@@ -19,6 +19,7 @@ OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mu
              ast.USub: operator.neg, ast.UAdd: operator.pos}
 FUNCTIONS = {name: getattr(torch, name) for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "sin", "cos", "abs", "sigmoid")}
 FUNCTIONS |= {"min": torch.minimum, "max": torch.maximum}
+ARGUMENTS = {"min": 2, "max": 2}         # every other function takes one
 CONSTANTS = {"pi": math.pi, "e": math.e}
 
 
@@ -41,7 +42,7 @@ def compile_expression(text: str, variables: Sequence[str]) -> Callable[..., Ten
                 check(left), check(right)
             case ast.UnaryOp(op=op, operand=operand) if type(op) in OPERATORS:
                 check(operand)
-            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS and len(args) == (2 if name in ("min", "max") else 1):
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS and len(args) == ARGUMENTS.get(name, 1):
                 for arg in args:
                     check(arg)
             case _:

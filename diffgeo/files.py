@@ -25,7 +25,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise DiffgeoError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder with hydra.run.dir=FOLDER") from error
+        reason = error.strerror or error
+        raise DiffgeoError(f"cannot write {path}: {reason}; free space, or choose another folder with hydra.run.dir=FOLDER") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -61,7 +61,7 @@ class Wandb:
             self.run = wandb.init(project=project, entity=entity, name=name, config=config, dir=str(folder), mode=mode,
                                   id="".join(c if c.isalnum() or c in "-_" else "_" for c in run_id), resume="allow")
         except Exception as error:
-            raise DiffgeoError(f"Weights & Biases did not start ({error}); write logger.mode=offline, or logger=jsonl to go without") from error
+            raise DiffgeoError(f"Weights & Biases did not start ({error}); write logger.mode=offline, or logger=jsonl") from error
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
         self.run.log(scalars, step=step)

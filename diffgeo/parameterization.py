@@ -11,8 +11,8 @@
 | velocity | 1/(1+sigma)        | -sigma/(1+sigma)           | 1/(1+sigma)           | eps - x0 (flow matching)              |
 | edm      | s^2/(sigma^2+s^2)  | sigma s/sqrt(sigma^2+s^2)  | 1/sqrt(sigma^2+s^2)   | a unit-variance mixture of the two    |
 
-`Scaled` states any of them in units of the data's own deviation. `native` is the weight 1/out^2 on |D - x0|^2: the plain square loss on F. The conditioning
-scalar is a choice of its own (`noise`).
+`Scaled` states any of them in units of the data's own deviation. `native` is the weight 1/out^2 on |D - x0|^2: the plain square loss on
+F. The conditioning scalar is a choice of its own (`noise`).
 """
 from __future__ import annotations
 

@@ -91,18 +91,18 @@ class Trainer:
     checkpoint_every: int = 1000
 
     def __post_init__(self):
-        bounds = {"steps": (1, math.inf), "batch": (1, math.inf), "pool": (1, self.batch), "eps": (0, 1), "lr": (1e-300, math.inf), "muon": (0, math.inf), "warmup": (0, math.inf),
-                  "ema": (0, 1), "clip": (0, math.inf), "weight_decay": (0, math.inf), "log_every": (1, math.inf),
-                  "checkpoint_every": (1, math.inf)}
+        bounds = {"steps": (1, math.inf), "batch": (1, math.inf), "pool": (1, self.batch), "lr": (1e-300, math.inf), "muon": (0, math.inf),
+                  "warmup": (0, math.inf), "ema": (0, 1), "clip": (0, math.inf), "weight_decay": (0, math.inf), "eps": (0, 1),
+                  "log_every": (1, math.inf), "checkpoint_every": (1, math.inf)}
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if not isinstance(value, int | float):
                 raise UsageError(f"trainer.{name}={value} is not a number")
             if not low <= value <= high or value == math.inf:
-                least = "above 0" if low == 1e-300 else f"from {low:g}"
-                raise UsageError(f"trainer.{name}={value:g} is out of range: write a number {least}" + (f" to {high:g}" if high < math.inf else ""))
+                allowed = ("above 0" if low == 1e-300 else f"from {low:g}") + (f" to {high:g}" if high < math.inf else "")
+                raise UsageError(f"trainer.{name}={value:g} is out of range: write a number {allowed}")
         if self.batch % self.pool:
-            raise UsageError(f"trainer.pool={self.pool} must divide trainer.batch={self.batch}: write a divisor of it, e.g. 128, or 1 for none")
+            raise UsageError(f"trainer.pool={self.pool} must divide trainer.batch={self.batch}: write a divisor, e.g. 128, or 1 for none")
         if self.precision not in ("float32", "tf32", "bf16"):
             raise UsageError(f"trainer.precision={self.precision} is unknown: write float32, tf32 or bf16")
 

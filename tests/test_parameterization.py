@@ -112,7 +112,8 @@ def test_min_snr_and_loss_mean():
     assert float(value) == pytest.approx(2 * 5 / 4)                                              # over batch and coordinates
 
 
-@pytest.mark.parametrize("text", ["__import__('os')", "t.real", "lambda: t", "t if t else 1", "[t]", "exp(t", "u", "True", "exp(t, t)", "t == 1"])
+@pytest.mark.parametrize("text", ["__import__('os')", "t.real", "lambda: t", "t if t else 1", "[t]", "exp(t", "u", "True", "exp(t, t)",
+                                  "t == 1", "", "1e400"])
 def test_expressions_are_arithmetic_only(text):
     with pytest.raises(UsageError, match="write arithmetic"):
         W.Expression(text, OU_CHART)

@@ -103,6 +103,6 @@ def main(arguments: list[str]) -> None:
     write_text(folder / "compare.csv", buffer.getvalue())
     write_text(folder / "compare.md", text)
     from diffgeo import plot
-    plot.comparison(folder / "compare.png", [(s, n, m) for s, n, m in over_seeds(rows)], [k for k in SHOWN if all(k in r.metrics for r in rows)])
+    plot.comparison(folder / "compare.png", over_seeds(rows), [k for k in SHOWN if all(k in r.metrics for r in rows)])
     print(text)
     print(f"written: {folder}/compare.csv, compare.md, compare.png")

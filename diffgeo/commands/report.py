@@ -23,7 +23,8 @@ from diffgeo.trajectory import collect
 PATHS, LEVELS = 64, 40                  # trajectories and noise levels in a picture
 
 
-def report(cfg, experiment: Experiment, folder: Path, logger: Logger | None = None, initial: torch.Tensor | None = None, **measured) -> None:
+def report(cfg, experiment: Experiment, folder: Path, logger: Logger | None = None, initial: torch.Tensor | None = None,
+           **measured) -> None:
     """Sample `experiment.model` into `folder`, measure and draw; `measured` goes to provenance.json."""
     if int(cfg.n) < 1:
         raise UsageError(f"n={cfg.n}: write the number of samples to draw, 1 or more")
@@ -80,7 +81,8 @@ def figures(experiment: Experiment, run: Run, denoise: Denoiser | None, folder: 
         levels = torch.logspace(*(math.log10(float(positive[i])) for i in (-1, 0)), LEVELS, dtype=torch.float64)
         chart = OU()
         trained = float(chart.t(experiment.schedule.draw(4096, generator(0)).min()))
-        draw_to("errors", plot.errors, {"learned": denoiser_error(run.denoise, data, levels, chart, 500, run.seed, experiment.device)}, trained)
+        curves = denoiser_error(run.denoise, data, levels, chart, 500, run.seed, experiment.device)
+        draw_to("errors", plot.errors, {"learned": curves}, trained)
     if (folder / "metrics.jsonl").exists():
         records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         draw_to("loss", plot.loss, [(r["step"], r["loss"]) for r in records])

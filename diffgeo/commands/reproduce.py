@@ -105,7 +105,10 @@ def table(cells: list[Cell], columns: Sequence[str]) -> tuple[list[str], list[li
     for label, suffix in (("noise floor", "_floor"), ("last step's noise", "_last_step_noise")):
         if any(k + suffix in c.metrics() for c in cells for k in columns):
             source = next(c.metrics() for c in cells if any(k + suffix in c.metrics() for k in columns))
-            rows.append([label, *(cell for k in columns for cell in (("", shown(source, k + suffix)) if k in published else (shown(source, k + suffix),)))])
+            row = [label]
+            for k in columns:
+                row += ["", shown(source, k + suffix)] if k in published else [shown(source, k + suffix)]
+            rows.append(row)
     return header, rows
 
 

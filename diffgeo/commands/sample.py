@@ -48,7 +48,8 @@ def load_array(path: str, option: str, shape: tuple[int, ...]) -> torch.Tensor:
             array = array[array.files[0]]
         array = torch.from_numpy(np.asarray(array, np.float64))
     except Exception as error:
-        raise UsageError(f"{option}={file} cannot be read as an array of numbers ({str(error).splitlines()[0]}); write a .npy or .npz file") from error
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{option}={file} cannot be read as an array of numbers ({reason}); write a .npy or .npz file") from error
     if tuple(array.shape[1:]) != tuple(shape) or not len(array):
         raise UsageError(f"{option}={file} has shape {tuple(array.shape)}, but data= has points of shape {tuple(shape)}: "
                          f"write an array of shape (n, {', '.join(map(str, shape))}) or another data=")

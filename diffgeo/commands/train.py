@@ -36,7 +36,7 @@ def train(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
         return
     experiment, trainer = assemble(cfg), build(cfg.trainer)
     if not isinstance(experiment.model, Network):
-        raise UsageError("model=exact has nothing to train: write `diffgeo sample model=exact data=...`, or choose a network, e.g. model=cem")
+        raise UsageError("model=exact has nothing to train: write `diffgeo sample model=exact data=...`, or choose model=cem, epsilon, ...")
     sigma = experiment.schedule.draw(4096, torch.Generator().manual_seed(0))
     check_positive(experiment.weighting, sigma, experiment.schedule.t(sigma))
     save_config(folder, cfg, overrides)
