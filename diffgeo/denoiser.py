@@ -74,8 +74,8 @@ def learned(data: Data, net: Callable[..., nn.Module], parameterization: Paramet
     return Network(net(shape=data.shape), Scaled(parameterization, sigma_data))
 
 
-def exact(data: Data, net: Callable[..., nn.Module] | None = None, predicts: str = "x0") -> Denoiser:
-    """The law's own exact denoiser; nothing to train."""
+def exact(data: Data, **unused) -> Denoiser:
+    """The law's own exact denoiser; nothing to train, so what a network would need is not looked at."""
     if not hasattr(data, "denoiser"):
         raise UsageError(f"model=exact: {type(data).__name__} has no exact denoiser; train a network instead, e.g. model=cem")
     return data.denoiser()

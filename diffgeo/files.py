@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from diffgeo.errors import DiffgeoError
+from diffgeo.errors import DiffgeoError, UsageError
 
 
 @contextlib.contextmanager
@@ -47,6 +47,35 @@ def read_json(path: str | os.PathLike):
         return json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise DiffgeoError(f"cannot read {path}: {error}") from error
+
+
+def read_array(path: str | os.PathLike, option: str):
+    """A float64 numpy array from a .npy, .npz (its first array) or .csv file (one point a line, a first line of names is skipped).
+
+    Nothing is unpickled. Raises UsageError, naming `option`, when the file is missing or holds no table of numbers.
+    """
+    import numpy as np
+
+    def npz(file):
+        with np.load(file, allow_pickle=False) as archive:
+            return archive[archive.files[0]]
+
+    def csv(file):
+        first = Path(file).read_text(encoding="utf-8").partition("\n")[0]
+        names = any(character.isalpha() and character not in "eE" for character in first) and "nan" not in first.lower()
+        return np.loadtxt(file, delimiter=",", skiprows=int(names), ndmin=2)
+
+    readers = {".npy": lambda file: np.load(file, allow_pickle=False), ".npz": npz, ".csv": csv}
+    path = Path(path)
+    if path.suffix not in readers:
+        raise UsageError(f"{option}={path} is not a .npy, .npz or .csv file")
+    if not path.is_file():
+        raise UsageError(f"{option}={path}: there is no such file")
+    try:
+        return np.asarray(readers[path.suffix](path), dtype=np.float64)
+    except Exception as error:                                      # numpy raises half a dozen kinds on a damaged file
+        reason = "it holds Python objects" if "pickle" in str(error) else str(error).splitlines()[0]
+        raise UsageError(f"{option}={path} cannot be read as an array of numbers: {reason}") from error
 
 
 def write_array(path: str | os.PathLike, array) -> None:

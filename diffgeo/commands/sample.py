@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 
@@ -12,6 +11,7 @@ from diffgeo.checkpoint import load_weights
 from diffgeo.commands.report import report
 from diffgeo.denoiser import Network
 from diffgeo.errors import UsageError
+from diffgeo.files import read_array
 from diffgeo.run import assemble, finished, save_config
 
 
@@ -38,18 +38,9 @@ def sample(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
 
 
 def load_array(path: str, option: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Points [n,*shape] from a .npy or .npz file or a folder with samples.npy, float64. Raises UsageError when it is none of these."""
+    """Points [n,*shape] from a .npy, .npz or .csv file or a folder with samples.npy, float64. Raises UsageError."""
     file = Path(path) / "samples.npy" if Path(path).is_dir() else Path(path)
-    if not file.is_file():
-        raise UsageError(f"{option}={path}: there is no such file; write a .npy or .npz file, or a folder that holds samples.npy")
-    try:
-        array = np.load(file, allow_pickle=False)
-        if file.suffix == ".npz":
-            array = array[array.files[0]]
-        array = torch.from_numpy(np.asarray(array, np.float64))
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"{option}={file} cannot be read as an array of numbers ({reason}); write a .npy or .npz file") from error
+    array = torch.from_numpy(read_array(file, option))
     if tuple(array.shape[1:]) != tuple(shape) or not len(array):
         raise UsageError(f"{option}={file} has shape {tuple(array.shape)}, but data= has points of shape {tuple(shape)}: "
                          f"write an array of shape (n, {', '.join(map(str, shape))}) or another data=")

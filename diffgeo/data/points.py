@@ -4,15 +4,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 
 from diffgeo.analytic import points as exact
 from diffgeo.core import generator as stream
 from diffgeo.data.law import Law
 from diffgeo.errors import UsageError
+from diffgeo.files import read_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,29 +55,6 @@ def random_points(count: int = 5, n: int = 2, seed: int = 0) -> Points:
     return Points(torch.rand(count, n, generator=stream(seed, count, n), dtype=torch.float64))
 
 
-def _read(path: Path) -> np.ndarray:
-    readers = {".npy": np.load, ".npz": lambda p: (lambda z: z[z.files[0]])(np.load(p)), ".csv": lambda p: _csv(p)}
-    if path.suffix not in readers:
-        raise UsageError(f"file={path} must end in {', '.join(readers)}")
-    try:
-        return np.asarray(readers[path.suffix](path), dtype=np.float64)
-    except FileNotFoundError as error:
-        raise UsageError(f"file={path} does not exist") from error
-    except (ValueError, OSError, EOFError) as error:
-        raise UsageError(f"file={path} cannot be read as a table of numbers: {str(error).splitlines()[0]}") from error
-
-
-def _csv(path: Path) -> np.ndarray:
-    """Numbers separated by commas, one point a line; a first line of names is skipped."""
-    with open(path, encoding="utf-8") as lines:
-        head = lines.readline().split(",")
-    try:
-        named = not [float(v) for v in head]
-    except ValueError:
-        named = True
-    return np.loadtxt(path, delimiter=",", skiprows=int(named), ndmin=2)
-
-
 @dataclass(frozen=True, eq=False)
 class Cloud(Law):
     """The empirical law of a point cloud [N,d]: `file` (.npy, .npz (its first array), .csv) or `points`, an array."""
@@ -89,7 +65,7 @@ class Cloud(Law):
     def __post_init__(self):
         if (self.file is None) == (self.points is None):
             raise UsageError("a cloud is one array: write data.file=PATH.npy (or .npz, .csv)")
-        points = torch.as_tensor(_read(Path(self.file)) if self.points is None else self.points, dtype=torch.float64)
+        points = torch.as_tensor(read_array(self.file, "data.file") if self.points is None else self.points, dtype=torch.float64)
         if points.ndim != 2 or not points.numel() or not bool(points.isfinite().all()):
             raise UsageError(f"a cloud is a table [N,d] of finite numbers, not {list(points.shape)}: one point a row")
         mean = points.mean(0)
