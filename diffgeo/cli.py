@@ -1,15 +1,10 @@
 """`diffgeo <command> [overrides]`: one primary Hydra config a command, and everything of Hydra's own line: -m, --cfg job, --help,
---info, shell completion.
+--info, shell completion. What is changed on a line before Hydra reads it is in `line.py`.
 
-This module imports neither Hydra nor torch until a command runs. What it adds to a line before Hydra reads it:
-    sampler.schedule=vp      ->  schedule@sampler.schedule=vp     (the second slot of the group `schedule`)
-    resume=R                 ->  the folder R as the run's own folder, and R's recorded overrides
-    sample run=R ...         ->  R's recorded overrides, then the line's
-    -m                       ->  a sweep folder named after the line, so that the same line finds its jobs again
+This module imports neither Hydra nor torch until a command runs. Every failure ends as one line on stderr.
 """
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import re
@@ -17,7 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.errors import DiffgeoError
+from diffgeo.line import conf_dir, multirun, prepare, value_of
 
 COMMANDS = {
     "train": "train a network on a law, then sample it, measure it and draw it",
@@ -38,77 +34,14 @@ def usage() -> str:
                       "diffgeo <command> -m key=a,b,c            a sweep, with one table at its end"])
 
 
-def conf_dir() -> Path:
-    """The config folder: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).resolve().parent
-    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
-
-
-def key_of(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0]
-
-
-def recorded(folder: str, line: list[str], option: str) -> list[str]:
-    """The overrides that made the run `folder`, without those that the line sets again and those of its own bookkeeping."""
-    import yaml
-
-    path = Path(folder) / "overrides.yaml"
-    if not (Path(folder) / "config.yaml").is_file() or not path.is_file():
-        raise UsageError(f"{option}={folder} is not a run folder (no config.yaml in it): write the folder that `diffgeo train` printed")
-    try:
-        overrides = [str(o) for o in yaml.safe_load(path.read_text()) or []]
-    except (yaml.YAMLError, OSError) as error:
-        raise DiffgeoError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    again = {key_of(o) for o in line if "=" in o}
-    groups = {k for k in again if "." not in k}
-
-    def kept(key: str) -> bool:
-        return key not in again | {"resume", "run"} and key.split(".")[0] not in groups and not key.startswith("hydra.")
-
-    return [o for o in overrides if kept(key_of(o))]
-
-
-def value_of(key: str, line: list[str]) -> str | None:
-    found = [o.partition("=")[2] for o in line if key_of(o) == key]
-    return found[-1] if found else None
-
-
-def prepare(command: str, line: list[str], config: Path) -> list[str]:
-    """The line as Hydra shall read it."""
-    choices = {p.stem for p in (config / "schedule").glob("*.yaml")}
-    out = []
-    for override in line:
-        key, equals, value = override.partition("=")
-        if key == "sampler.schedule" and equals:
-            unknown = [v for v in value.split(",") if v not in choices]
-            if unknown:
-                raise UsageError(f"sampler.schedule={value}: there is no schedule {unknown[0]}; write one of {', '.join(sorted(choices))}")
-            override = f"schedule@sampler.schedule={value}"
-        out.append(override)
-    if command == "train" and (folder := value_of("resume", out)):
-        folder = folder.strip("'\"")
-        out = recorded(folder, out, "resume") + out + [f"hydra.run.dir={quoted(folder)}"]
-    if command in ("sample", "evaluate") and (folder := value_of("run", out)):
-        out = recorded(folder.strip("'\""), out, "run") + out
-    if "-m" in out or "--multirun" in out:
-        digest = hashlib.sha256("\0".join(sorted(o for o in out if o not in ("-m", "--multirun"))).encode()).hexdigest()[:10]
-        if value_of("hydra.sweep.dir", out) is None:
-            out.append(f"hydra.sweep.dir=outputs/sweeps/{command}-{digest}")
-    return out
-
-
-def quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def hydra_command(command: str, line: list[str]) -> None:
     """Run one command under Hydra; a sweep goes on past a job that fails, ends in its table, and then fails with the first error."""
-    line = prepare(command, line, conf_dir())
+    line = prepare(command, line)
     sys.argv = [f"diffgeo {command}", *line]
     import hydra
 
     here, failures = os.getpid(), []
-    sweep = value_of("hydra.sweep.dir", line) if "-m" in line or "--multirun" in line else None
+    sweep = value_of("hydra.sweep.dir", line) if multirun(line) else None
 
     def task(cfg):
         try:
@@ -121,8 +54,8 @@ def hydra_command(command: str, line: list[str]) -> None:
                 print(f"diffgeo: {message(error)[0]}", file=sys.stderr)
 
     hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")(task)()
-    if sweep and any(Path(sweep.strip("'\"")).rglob("metrics.json")):
-        importlib.import_module("diffgeo.commands.compare").main([sweep.strip("'\"")])
+    if sweep and any(Path(sweep).rglob("metrics.json")):
+        importlib.import_module("diffgeo.commands.compare").main([sweep])
     if failures:
         raise failures[0]
 

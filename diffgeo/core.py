@@ -111,7 +111,6 @@ class Run(NamedTuple):
     denoise: Denoiser | None = None
     sampler: Sampler | None = None
     sigmas: Tensor | None = None            # the sampling grid [K+1]
-    chart: Schedule | None = None           # the schedule whose times and chart the metrics are stated in
 
 
 class Metric(Protocol):

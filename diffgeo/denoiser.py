@@ -44,6 +44,11 @@ class Counted:
         return self.denoise(x, sigma, **cond)
 
 
+def trainable(denoise: Denoiser) -> bool:
+    """Whether a denoiser has weights: a network, as against an exact one."""
+    return isinstance(denoise, nn.Module)
+
+
 def epsilon(denoise: Denoiser, x: Tensor, sigma: Sigma, **cond) -> Tensor:
     """E[eps | x] = (x - D)/sigma, [B,*D]."""
     return (x - denoise(x, sigma, **cond)) / expand(sigma, x)

@@ -5,6 +5,7 @@ A logger has: log(step, scalars), figure(name, path), finish(summary, samples). 
 """
 from __future__ import annotations
 
+import hashlib
 import json
 import netrc
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.files import write_text
 
 
 class Logger(Protocol):
@@ -33,10 +35,7 @@ class Jsonl:
                         kept.append(line)
                 except ValueError:
                     break
-        try:
-            self.path.write_text("".join(line + "\n" for line in kept))
-        except OSError as error:
-            raise DiffgeoError(f"cannot write {self.path}: {error.strerror}") from error
+        write_text(self.path, "".join(line + "\n" for line in kept))
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
         with open(self.path, "a") as file:
@@ -56,10 +55,10 @@ class Wandb:
         import wandb
 
         self.wandb = wandb
-        run_id = Path(folder).name.replace(" ", "_")[-64:]              # the same folder resumes the same run
         try:
-            self.run = wandb.init(project=project, entity=entity, name=name, config=config, dir=str(folder), mode=mode,
-                                  id="".join(c if c.isalnum() or c in "-_" else "_" for c in run_id), resume="allow")
+            self.run = wandb.init(project=project, entity=entity, name=name or Path(folder).name, config=config, dir=str(folder), mode=mode,
+                                  id=hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16],    # a folder taken up again
+                                  resume="allow")                                                              # goes on with its run
         except Exception as error:
             raise DiffgeoError(f"Weights & Biases did not start ({error}); write logger.mode=offline, or logger=jsonl") from error
 

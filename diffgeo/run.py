@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
+from diffgeo import __version__
 from diffgeo.allocator import keep_freed_memory
 from diffgeo.checkpoint import load_weights
 from diffgeo.core import Data, Denoiser, Sampler, Schedule, Weighting
+from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.files import write_json, write_text
 
@@ -80,15 +82,18 @@ def device_of(cfg) -> torch.device:
 
 def assemble(cfg) -> Experiment:
     """Build every object of a config. It fills in `sigma_data`, the law's own deviation, where the config leaves it open."""
+    for key, least in (("n", 1), ("seed", 0), ("threads", 1)):
+        if not isinstance(cfg[key], int) or not least <= cfg[key] < 2**31:
+            raise UsageError(f"{key}={cfg[key]}: write a whole number from {least} to 2147483647")
     device = device_of(cfg)
-    torch.set_num_threads(int(cfg.threads))
+    torch.set_num_threads(cfg.threads)
     keep_freed_memory()
     data = build(cfg.data)
     if cfg.get("sigma_data") is None:
-        cfg.sigma_data = float(data.std)
-    torch.manual_seed(int(cfg.seed))                                # the network's initial weights
+        cfg.sigma_data = float(data.std) or 1.0                     # one point has no deviation
+    torch.manual_seed(cfg.seed)                                # the network's initial weights
     model = build(cfg.model)(data=data, net=build(cfg.net))
-    if isinstance(model, torch.nn.Module):
+    if trainable(model):
         model = model.to(device)
     chart = build(cfg.sampler.schedule)
     options = OmegaConf.to_container(cfg.sampler, resolve=True)
@@ -96,40 +101,72 @@ def assemble(cfg) -> Experiment:
     return Experiment(data, model, build(cfg.schedule), build(cfg.weighting), sampler, chart, chart.grid(int(cfg.sampler.steps)), device)
 
 
-def save_config(folder: Path, cfg, overrides: Sequence[str] = ()) -> None:
-    """Begin a run folder: the resolved config, the overrides that made it; and say where it is."""
+FREE = ("n", "figures", "metrics", "logger", "device", "threads", "resume")     # what a run may be taken up again with otherwise set
+
+
+def begin(folder: Path, cfg, overrides: Sequence[str] = ()) -> bool:
+    """Begin a run folder, or take it up again; whether it is finished already, which is said.
+
+    Writes the resolved config and the overrides that made it. Raises UsageError, and writes nothing, when the folder holds another run.
+    """
+    new = OmegaConf.to_container(cfg, resolve=True)
+    if (folder / "config.yaml").exists():
+        old = OmegaConf.to_container(read_config(folder))
+        different = [k for k in sorted(flat(old).items() ^ flat(new).items(), key=str) if k[0].split(".")[0] not in FREE]
+        if different:
+            raise UsageError(f"{folder} holds another run (it differs in {different[0][0]}): write another folder, or take it up as it was")
+    if (folder / "metrics.json").exists():
+        print(f"{folder} is finished; its metrics are in {folder / 'metrics.json'}")
+        return True
     write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
     write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     print(f"run folder: {folder}", flush=True)
+    return False
+
+
+def flat(node, prefix: str = "") -> dict[str, str]:
+    """A nested config as {dotted key: printed value}."""
+    if not isinstance(node, dict):
+        return {prefix: repr(node)}
+    return {k: v for key, child in node.items() for k, v in flat(child, f"{prefix}.{key}" if prefix else str(key)).items()}
+
+
+def read_config(folder: Path) -> DictConfig:
+    path = folder / "config.yaml"
+    try:
+        return OmegaConf.load(path)
+    except Exception as error:
+        raise DiffgeoError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def weigh(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment with the weights of the run `folder`, or of the run that `folder` was sampled from; as it is when it has none."""
+    if trainable(experiment.model):
+        while not (folder / "checkpoint").exists() and (origin := read_config(folder).get("run")):
+            folder = Path(origin)
+        load_weights(folder / "checkpoint" / "model.safetensors", experiment.model)
+    return experiment
 
 
 def load(folder: Path) -> Experiment:
     """The experiment of a run folder as it was resolved, with the weights it was trained to."""
-    path = folder / "config.yaml"
-    try:
-        cfg = OmegaConf.load(path)
-    except Exception as error:
-        raise DiffgeoError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    experiment = assemble(cfg)
-    if isinstance(experiment.model, torch.nn.Module):
-        load_weights((Path(cfg.run) if cfg.get("run") else folder) / "checkpoint" / "model.safetensors", experiment.model)
-    return experiment
+    return weigh(assemble(read_config(folder)), folder)
 
 
-def finished(folder: Path) -> bool:
-    return (folder / "metrics.json").exists()
-
-
-def provenance(folder: Path, cfg, device, **measured) -> None:
+def provenance(folder: Path, cfg, verb: str, device, **measured) -> None:
     """Write what made this run: versions, commit, device, seed, command, and what was measured (seconds, evaluations)."""
-    packages = ("diffgeo", "torch", "numpy", "scipy", "hydra-core", "omegaconf", "safetensors")
-    try:
-        commit = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"],
-                                capture_output=True, text=True, timeout=5).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        commit = None
+    packages = ("torch", "numpy", "scipy", "hydra-core", "omegaconf", "safetensors")
+    source = Path(__file__).resolve().parent.parent
+    commit = None
+    if (source / ".git").exists():                                  # an installed package may lie inside somebody else's repository
+        try:
+            commit = subprocess.run(["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40"],
+                                    capture_output=True, text=True, timeout=5).stdout.strip() or None
+        except (OSError, subprocess.SubprocessError):
+            pass
+    overrides = OmegaConf.to_container(OmegaConf.load(folder / "overrides.yaml"))
     write_json(folder / "provenance.json", {
         "python": platform.python_version(), "platform": platform.platform(), "git_commit": commit,
-        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "packages": {"diffgeo": __version__} | {name: importlib.metadata.version(name) for name in packages},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu", "threads": torch.get_num_threads(),
-        "seed": int(cfg.seed), "command": " ".join(["diffgeo", *sys.argv[1:]]), **measured})
+        "seed": cfg.seed, "command": shlex.join(["diffgeo", verb, *overrides]), **measured})

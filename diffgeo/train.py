@@ -96,11 +96,14 @@ class Trainer:
                   "log_every": (1, math.inf), "checkpoint_every": (1, math.inf)}
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
-            if not isinstance(value, int | float):
-                raise UsageError(f"trainer.{name}={value} is not a number")
+            whole = name in ("steps", "batch", "pool", "warmup", "log_every", "checkpoint_every")
+            if not isinstance(value, int if whole else int | float):
+                raise UsageError(f"trainer.{name}={value} is not a {'whole ' if whole else ''}number")
             if not low <= value <= high or value == math.inf:
                 allowed = ("above 0" if low == 1e-300 else f"from {low:g}") + (f" to {high:g}" if high < math.inf else "")
                 raise UsageError(f"trainer.{name}={value:g} is out of range: write a number {allowed}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UsageError(f"trainer.betas={list(self.betas)} is out of range: write two numbers from 0 to below 1")
         if self.batch % self.pool:
             raise UsageError(f"trainer.pool={self.pool} must divide trainer.batch={self.batch}: write a divisor, e.g. 128, or 1 for none")
         if self.precision not in ("float32", "tf32", "bf16"):

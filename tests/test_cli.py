@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffgeo.cli import prepare
+from diffgeo.errors import UsageError
+from diffgeo.line import prepare
 
 QUICK = ["data=line", "net.width=16", "trainer.steps=60", "trainer.batch=128", "trainer.log_every=5", "trainer.checkpoint_every=10",
          "n=400", "sampler.steps=6", "metrics=quick", "figures=false", "logger=jsonl"]
@@ -51,7 +52,13 @@ MISTAKES = [
     (["train", "sampler.schedule=nosuch"], 2, "there is no schedule nosuch; write one of"),
     (["train", "sampler.steps=0"], 2, "steps"),
     (["train", "trainer.lr=-1"], 2, "trainer.lr=-1"),
-    (["train", "trainer.steps=many"], 2, "trainer"),
+    (["train", "trainer.steps=many"], 2, "trainer.steps=many is not a whole number"),
+    (["train", "trainer.steps=10.5"], 2, "trainer.steps=10.5 is not a whole number"),
+    (["train", "trainer.betas=[1,2]"], 2, "trainer.betas=[1, 2]"),
+    (["train", "seed=abc"], 2, "seed=abc"),
+    (["train", "seed=5000000000"], 2, "seed=5000000000"),
+    (["train", "threads=0"], 2, "threads=0"),
+    (["train", "resume="], 2, "resume= is empty"),
     (["train", "model=exact"], 2, "nothing to train"),
     (["train", "resume=nowhere"], 2, "resume=nowhere is not a run folder"),
     (["train", "device=cuda:9"], 2, "device=cuda:9 is not available"),
@@ -160,6 +167,49 @@ def test_the_first_samples_do_not_depend_on_how_many(inside, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "a/samples.npy"), np.load(tmp_path / "b/samples.npy")[:10], rtol=1e-12)
 
 
+def test_folders_with_awkward_names(inside, tmp_path):
+    """Spaces, =, commas and a trailing slash in the names of runs; a run sampled from a run is followed to its weights."""
+    odd = "odd name/seed=0,model=cem"
+    assert inside("train", "model=cem", *QUICK, f"hydra.run.dir='{odd}'").returncode == 0
+    for option, command in ((f"run={odd}", "sample"), (f"run={odd}/", "evaluate"), (f"resume={odd}", "train")):
+        done = inside(command, option, *([f"hydra.run.dir={command}"] if command != "train" else []))
+        assert done.returncode == 0, done.stderr
+    assert "is finished" in done.stdout
+    done = inside("sample", "run=sample", "n=9", "hydra.run.dir=second")
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.load(tmp_path / "second/samples.npy"), np.load(tmp_path / odd / "samples.npy")[:9])
+
+
+def test_a_folder_takes_only_its_own_run(inside, tmp_path):
+    assert inside("train", "model=cem", *QUICK, RUN).returncode == 0
+    before = {f: f.read_bytes() for f in (tmp_path / "run").rglob("*") if f.is_file()}
+    for line in (["train", "model=epsilon", *QUICK, RUN], ["train", "resume=run", "net.width=32"], ["train", "resume=run", "seed=7"]):
+        done = inside(*line)
+        assert done.returncode == 2 and "run holds another run (it differs in" in done.line
+    assert before == {f: f.read_bytes() for f in (tmp_path / "run").rglob("*") if f.is_file()}
+
+
+def test_another_sampler_for_the_run_of_an_experiment(inside, tmp_path):
+    assert inside("train", "experiment=line_best", *QUICK, RUN).returncode == 0
+    done = inside("sample", "run=run", "sampler=ddpm", "sampler.schedule=ou", "sampler.steps=9", "hydra.run.dir=other")
+    assert done.returncode == 0, done.stderr
+    config = (tmp_path / "other/config.yaml").read_text()
+    assert "DDPM" in config and "diffgeo.schedule.OU" in config
+    assert json.loads((tmp_path / "other/provenance.json").read_text())["command"].startswith("diffgeo sample experiment=line_best")
+
+
+def test_a_nan_leaves_the_last_good_checkpoint(inside, tmp_path):
+    """The rate explodes after the warm-up: the run stops with one line, and its checkpoint is the last finite one."""
+    done = inside("train", "model=cem", *QUICK, RUN, "trainer=adam", "trainer.lr=1e38", "trainer.warmup=1000000000", "trainer.steps=4000",
+                  "trainer.batch=128", "trainer.log_every=1", "trainer.checkpoint_every=1")
+    assert done.returncode == 1 and ("the loss became" in done.line or "the weights became" in done.line)
+    from diffgeo.checkpoint import is_finite, load_state
+    if (tmp_path / "run/checkpoint/state.safetensors").exists():
+        state, step, _ = load_state(tmp_path / "run/checkpoint", "cpu")
+        assert is_finite(state) and step >= 1
+    assert not (tmp_path / "run/metrics.json").exists()
+
+
 def finish(tmp_path: Path, run: str) -> dict[str, bytes]:
     return {name: (tmp_path / run / name).read_bytes()
             for name in ("metrics.json", "samples.npy", "checkpoint/model.safetensors", "metrics.jsonl")}
@@ -202,7 +252,8 @@ def test_a_sweep_ends_in_one_table_and_finds_its_jobs_again(inside, tmp_path):
     rows = list(csv.DictReader((sweep / "compare.csv").open()))
     assert sorted((r["model"], r["seed"]) for r in rows) == [("cem", "0"), ("cem", "1"), ("score", "0"), ("score", "1")]
     for row in rows:
-        (job,) = sweep.rglob(f"*model={row['model']}*seed={row['seed']}*/metrics.json")
+        (job,) = (f for f in sweep.glob("*/metrics.json") if f"model={row['model']}\n" in (f.parent / "overrides.yaml").read_text()
+                  and f"seed={row['seed']}\n" in (f.parent / "overrides.yaml").read_text())
         assert float(row["distance/mean"]) == json.loads(job.read_text())["distance/mean"]
     assert (sweep / "compare.png").is_file() and "mean +- standard deviation over seeds" in (sweep / "compare.md").read_text()
     again = inside(*line)
@@ -212,7 +263,12 @@ def test_a_sweep_ends_in_one_table_and_finds_its_jobs_again(inside, tmp_path):
 
 
 def test_lines_are_prepared_for_hydra():
-    from diffgeo.cli import conf_dir
-    assert prepare("train", ["sampler.schedule=vp"], conf_dir()) == ["schedule@sampler.schedule=vp"]
-    a, b, c = (prepare("train", ["-m", *line], conf_dir())[-1] for line in (["seed=0,1"], ["seed=0,1"], ["seed=0,2"]))
+    assert prepare("train", ["sampler.schedule=vp"]) == prepare("train", ["sampler.schedule='vp'"]) == ["schedule@sampler.schedule=vp"]
+    assert prepare("train", ["data=line", "-m", "seed=0,1"])[0] == "-m"
+    assert prepare("train", ["seed=1", "--cfg", "job"]) == ["--cfg", "job", "seed=1"]
+    assert prepare("sample", ["noise=a=b, c.npy"]) == ["noise='a=b, c.npy'"]
+    assert prepare("train", ["resume=null"]) == ["resume=null"]
+    with pytest.raises(UsageError, match="resume= is empty"):
+        prepare("train", ["resume="])
+    a, b, c = (prepare("train", ["-m", *line])[-1] for line in (["seed=0,1"], ["seed=0,1"], ["seed=0,2"]))
     assert a == b != c and a.startswith("hydra.sweep.dir=outputs/sweeps/train-")

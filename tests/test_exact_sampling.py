@@ -6,9 +6,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from diffgeo.cli import conf_dir
 from diffgeo.core import Run, generator
 from diffgeo.data import Circle, Line
+from diffgeo.line import conf_dir
 from diffgeo.metrics.suite import within_floor
 from diffgeo.noise import Streams
 from diffgeo.run import build

@@ -7,9 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from diffgeo.cli import conf_dir, prepare
 from diffgeo.commands.reproduce import cells_of, names, plain
 from diffgeo.errors import UsageError
+from diffgeo.line import conf_dir, prepare
 
 
 @pytest.mark.parametrize("name", names())
@@ -19,7 +19,7 @@ def test_every_cell_composes_and_the_budgets_exist(name, tmp_path):
     assert len({c.folder for c in cells}) == len(cells)
     for cell in cells:
         verb, *line = shlex.split(cell.command)
-        line = prepare(verb, line, conf_dir())
+        line = prepare(verb, line)
         cell.folder.mkdir()                                         # what a later cell's run= reads
         (cell.folder / "config.yaml").touch()
         (cell.folder / "overrides.yaml").write_text(json.dumps(line))
@@ -30,10 +30,28 @@ def test_every_cell_composes_and_the_budgets_exist(name, tmp_path):
 
 
 def test_the_published_numbers_are_those_of_the_spec():
-    spec = OmegaConf.load(conf_dir() / "reproduce/cem/line.yaml")
-    published = {c.name: dict(c.published) for c in spec.cells if "published" in c}
-    assert published["CEM"]["distance/mean"] < published["DDPM"]["distance/mean"] < published["SGM"]["distance/mean"]
-    assert published["CEM"]["transport/w2"] > published["SGM"]["transport/w2"] > published["DDPM"]["transport/w2"]
+    """The published clouds as cem.md measured them again: mean, median, q99 of the distance, tang, exact W2."""
+    keys = ("distance/mean", "distance/median", "distance/q99", "tangential/w2", "transport/w2")
+    clouds = {"line": {"CEM": (0.00819, 0.0068, 0.027, 0.284, 0.289), "DDPM": (0.0590, 0.0494, 0.193, 0.059, 0.118),
+                       "SGM": (0.1091, 0.0891, 0.404, 0.031, 0.148)},
+              "curve": {"CEM": (0.0224, 0.0201, 0.060, 5.85, 1.92), "DDPM": (0.1078, 0.0869, 0.399, 4.49, 1.88),
+                        "SGM": (0.2331, 0.178, 1.05, 6.66, 2.11)}}
+    for law, rows in clouds.items():
+        spec = OmegaConf.load(conf_dir() / f"reproduce/cem/{law}.yaml")
+        published = {c.name: tuple(c.published[k] for k in keys) for c in spec.cells if c.name in rows}
+        assert published == rows
+
+
+@pytest.mark.slow
+def test_the_paper_s_ordering_and_its_reversal(inside, tmp_path):
+    """Quick budget on the line: CEM < DDPM < SGM by distance; CEM's cloud is the worst by W2; on the sampling grid DDPM is at the floor."""
+    assert inside("reproduce", "cem/line").returncode == 0
+    table = csv.DictReader((tmp_path / "outputs/reproduce/cem/line-quick/table.csv").open())
+    rows = {(r["cell"], r["metric"]): float(r["measured"]) for r in table}
+    d, w2 = ({c: rows[c, key] for c in ("CEM", "DDPM", "SGM")} for key in ("distance/mean", "transport/w2"))
+    assert d["CEM"] < d["DDPM"] < d["SGM"] and w2["CEM"] > w2["DDPM"] and w2["CEM"] > w2["SGM"]
+    assert rows["DDPM trained on the sampling grid", "distance/mean"] < 0.0085
+    assert rows["the same without the last noise", "distance/mean"] < 0.0012
 
 
 def test_a_small_one_ends_in_a_table(inside, tmp_path, monkeypatch):

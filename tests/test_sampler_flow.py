@@ -130,6 +130,18 @@ def test_gamma_three_halves_is_ab2():
     EXACT_TO_ROUNDING(run(GradientEstimation(gamma=1.5), sigmas), x)
 
 
+@pytest.mark.parametrize("schedule", [KARRAS, VE()], ids=["karras", "to zero"])
+def test_heun_as_published(schedule):
+    """Karras et al. 2022, Algorithm 1: x' = x + (t' - t)(d + d')/2, d = (x - D)/t and d' at the Euler point; Euler into 0."""
+    sigmas = schedule.grid(20)
+    x, _ = start(Euler(), sigmas)
+    for t, t_next in zip(sigmas.tolist(), sigmas[1:].tolist(), strict=False):
+        d = (x - denoise(x, t)) / t
+        euler = x + (t_next - t) * d
+        x = euler if t_next == 0 else x + (t_next - t) * (d + (euler - denoise(euler, t_next)) / t_next) / 2
+    torch.testing.assert_close(run(Heun(), sigmas), x, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("gamma, mu", [(2.0, 0.0), (1.4, 0.3)])
 def test_gradient_estimation_as_published(gamma, mu):
     sigmas = VE().grid(12)

@@ -6,12 +6,10 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from diffgeo.checkpoint import load_weights
 from diffgeo.commands.report import measure
 from diffgeo.commands.sample import load_array
-from diffgeo.denoiser import Network
 from diffgeo.errors import UsageError
-from diffgeo.run import assemble, save_config
+from diffgeo.run import assemble, begin, weigh
 
 
 def main(cfg) -> None:
@@ -24,8 +22,9 @@ def evaluate(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
         raise UsageError("write either samples=FILE.npy data=LAW, or run=FOLDER")
     experiment = assemble(cfg)
     option, path = ("samples", cfg.samples) if cfg.run is None else ("run", cfg.run)
-    if cfg.run is not None and isinstance(experiment.model, Network):
-        load_weights(Path(cfg.run) / "checkpoint" / "model.safetensors", experiment.model)
     samples = load_array(path, option, experiment.data.shape)
-    save_config(folder, cfg, overrides)
-    measure(cfg, experiment, folder, samples.to(experiment.device), experiment.model if cfg.run is not None else None, n=len(samples))
+    if cfg.run is not None:
+        weigh(experiment, Path(cfg.run))
+    if not begin(folder, cfg, overrides):
+        model = experiment.model if cfg.run is not None else None
+        measure(cfg, "evaluate", experiment, folder, samples.to(experiment.device), model, n=len(samples))

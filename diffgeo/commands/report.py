@@ -10,7 +10,7 @@ import torch
 
 from diffgeo import plot
 from diffgeo.core import Denoiser, Run, generator
-from diffgeo.errors import UsageError
+from diffgeo.denoiser import trainable
 from diffgeo.files import write_array, write_json
 from diffgeo.logger import Group, Logger
 from diffgeo.metrics import denoiser_error, table
@@ -23,26 +23,24 @@ from diffgeo.trajectory import collect
 PATHS, LEVELS = 64, 40                  # trajectories and noise levels in a picture
 
 
-def report(cfg, experiment: Experiment, folder: Path, logger: Logger | None = None, initial: torch.Tensor | None = None,
+def report(cfg, verb: str, experiment: Experiment, folder: Path, logger: Logger | None = None, initial: torch.Tensor | None = None,
            **measured) -> None:
     """Sample `experiment.model` into `folder`, measure and draw; `measured` goes to provenance.json."""
-    if int(cfg.n) < 1:
-        raise UsageError(f"n={cfg.n}: write the number of samples to draw, 1 or more")
     started = time.process_time()
-    drawn = draw(experiment.sampler, experiment.model, experiment.sigmas, experiment.data.shape, int(cfg.n), int(cfg.seed), initial,
+    drawn = draw(experiment.sampler, experiment.model, experiment.sigmas, experiment.data.shape, cfg.n, cfg.seed, initial,
                  device=experiment.device)
     measured |= {"sampling_cpu_s": time.process_time() - started, "nfe": drawn.nfe, "n": len(drawn.samples)}
     write_array(folder / "samples.npy", drawn.samples.cpu().numpy())
-    measure(cfg, experiment, folder, drawn.samples, experiment.model, logger, **measured)
+    measure(cfg, verb, experiment, folder, drawn.samples, experiment.model, logger, **measured)
 
 
-def measure(cfg, experiment: Experiment, folder: Path, samples: torch.Tensor, denoise: Denoiser | None, logger: Logger | None = None,
-            **measured) -> None:
+def measure(cfg, verb: str, experiment: Experiment, folder: Path, samples: torch.Tensor, denoise: Denoiser | None,
+            logger: Logger | None = None, **measured) -> None:
     """Metrics, figures, provenance, and last of all metrics.json, which marks the folder as finished."""
     logger = logger or Group()
     started = time.process_time()
-    learned = denoise if isinstance(denoise, torch.nn.Module) else None          # an exact denoiser has no error to measure
-    run = Run(samples, int(cfg.seed), learned, experiment.sampler if denoise else None, experiment.sigmas if denoise else None)
+    learned = denoise if trainable(denoise) else None          # an exact denoiser has no error to measure
+    run = Run(samples, cfg.seed, learned, experiment.sampler if denoise else None, experiment.sigmas if denoise else None)
     values = build(cfg.metrics)(run, experiment.data)
     measured["metrics_cpu_s"] = time.process_time() - started
     if cfg.figures:
@@ -51,7 +49,7 @@ def measure(cfg, experiment: Experiment, folder: Path, samples: torch.Tensor, de
             logger.figure(path.stem, path)
         measured["figures_cpu_s"] = time.process_time() - started
     logger.finish(values, samples)
-    provenance(folder, cfg, experiment.device, **measured)
+    provenance(folder, cfg, verb, experiment.device, **measured)
     write_json(folder / "metrics.json", values)
     print(table(values))
     print(f"written: {folder}/metrics.json" + (", figures/" if cfg.figures else ""))

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffgeo.cli import conf_dir, prepare
 from diffgeo.errors import UsageError
 from diffgeo.files import read_json, write_text
+from diffgeo.line import conf_dir, prepare
 
 BUDGETS = ("paper", "quick")
 
@@ -63,7 +63,7 @@ def execute(command: str, folder: Path) -> None:
     from hydra import compose, initialize_config_dir
 
     verb, *overrides = shlex.split(command)
-    overrides = prepare(verb, overrides, conf_dir())
+    overrides = prepare(verb, overrides)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose(verb, overrides)
     getattr(importlib.import_module(f"diffgeo.commands.{verb}"), verb)(cfg, folder, overrides)

@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 from hydra.core.hydra_config import HydraConfig
 
-from diffgeo.checkpoint import load_weights
 from diffgeo.commands.report import report
-from diffgeo.denoiser import Network
+from diffgeo.denoiser import trainable
 from diffgeo.errors import UsageError
 from diffgeo.files import read_array
-from diffgeo.run import assemble, finished, save_config
+from diffgeo.run import assemble, begin, weigh
 
 
 def main(cfg) -> None:
@@ -21,20 +20,17 @@ def main(cfg) -> None:
 
 def sample(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     """Draw cfg.n samples into `folder` and measure them."""
-    if finished(folder):
-        print(f"{folder} is finished; its metrics are in {folder / 'metrics.json'}")
-        return
-    experiment = assemble(cfg)
-    if isinstance(experiment.model, Network):
-        if cfg.run is None:
-            raise UsageError("a network needs its weights: write run=FOLDER of a trained run, or model=exact for the law's own denoiser")
-        load_weights(Path(cfg.run) / "checkpoint" / "model.safetensors", experiment.model)
     initial = None
+    experiment = assemble(cfg)
     if cfg.noise is not None:
         initial = load_array(cfg.noise, "noise", experiment.data.shape)
         cfg.n = len(initial)
-    save_config(folder, cfg, overrides)
-    report(cfg, experiment, folder, initial=initial)
+    if trainable(experiment.model):
+        if cfg.run is None:
+            raise UsageError("a network needs its weights: write run=FOLDER of a trained run, or model=exact for the law's own denoiser")
+        weigh(experiment, Path(cfg.run))
+    if not begin(folder, cfg, overrides):
+        report(cfg, "sample", experiment, folder, initial=initial)
 
 
 def load_array(path: str, option: str, shape: tuple[int, ...]) -> torch.Tensor:

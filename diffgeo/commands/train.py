@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 from diffgeo import checkpoint
 from diffgeo.checkpoint import has_state, load_state, save_state
 from diffgeo.commands.report import report
-from diffgeo.denoiser import Network
+from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.logger import Logger
-from diffgeo.run import Experiment, assemble, build, finished, save_config
+from diffgeo.run import Experiment, assemble, begin, build, weigh
 from diffgeo.train import Clock, Progress, Trainer, Training
 from diffgeo.weighting import check_positive
 
@@ -31,21 +31,18 @@ def main(cfg) -> None:
 
 def train(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     """Train as `cfg` says in `folder`, or go on there, and report."""
-    if finished(folder):
-        print(f"{folder} is finished; its metrics are in {folder / 'metrics.json'}")
-        return
     experiment, trainer = assemble(cfg), build(cfg.trainer)
-    if not isinstance(experiment.model, Network):
+    if not trainable(experiment.model):
         raise UsageError("model=exact has nothing to train: write `diffgeo sample model=exact data=...`, or choose model=cem, epsilon, ...")
-    sigma = experiment.schedule.draw(4096, torch.Generator().manual_seed(0))
+    sigma = experiment.schedule.draw(1 << 16, torch.Generator().manual_seed(0))
     check_positive(experiment.weighting, sigma, experiment.schedule.t(sigma))
-    save_config(folder, cfg, overrides)
-    training, clock = start(experiment, trainer, folder, int(cfg.seed))
+    if begin(folder, cfg, overrides):
+        return
+    training, clock = start(experiment, trainer, folder, cfg.seed)
     logger = build(cfg.logger)(folder=folder, config=OmegaConf.to_container(cfg, resolve=True), step=training.step)
     fit(training, clock, folder, logger)
-    checkpoint.load_weights(folder / "checkpoint" / "model.safetensors", experiment.model)
     cpu, wall = clock.read()
-    report(cfg, experiment, folder, logger, training_cpu_s=cpu, training_wall_s=wall, training_steps=trainer.steps)
+    report(cfg, "train", weigh(experiment, folder), folder, logger, training_cpu_s=cpu, training_wall_s=wall, training_steps=trainer.steps)
 
 
 def start(experiment: Experiment, trainer: Trainer, folder: Path, seed: int) -> tuple[Training, Clock]:

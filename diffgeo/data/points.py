@@ -4,6 +4,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -57,7 +58,10 @@ def random_points(count: int = 5, n: int = 2, seed: int = 0) -> Points:
 
 @dataclass(frozen=True, eq=False)
 class Cloud(Law):
-    """The empirical law of a point cloud [N,d]: `file` (.npy, .npz (its first array), .csv) or `points`, an array."""
+    """The empirical law of a point cloud [N,d]: `file` (.npy, .npz (its first array), .csv) or `points`, an array.
+
+    float32 points are held and multiplied in float32, everything else in float64; draws, mean and denoised points are float64.
+    """
 
     file: str | None = None
     points: Sequence[Sequence[float]] | None = None
@@ -65,29 +69,34 @@ class Cloud(Law):
     def __post_init__(self):
         if (self.file is None) == (self.points is None):
             raise UsageError("a cloud is one array: write data.file=PATH.npy (or .npz, .csv)")
-        points = torch.as_tensor(read_array(self.file, "data.file") if self.points is None else self.points, dtype=torch.float64)
+        array = read_array(self.file, "data.file") if self.points is None else self.points
+        points = torch.as_tensor(array, dtype=None if hasattr(array, "dtype") else torch.float64)
+        points = points if points.dtype == torch.float32 else points.double()
         if points.ndim != 2 or not points.numel() or not bool(points.isfinite().all()):
             raise UsageError(f"a cloud is a table [N,d] of finite numbers, not {list(points.shape)}: one point a row")
-        mean = points.mean(0)
-        self.__dict__.update(points=points, shape=(points.shape[1],), dim=0, mean=mean, std=float((points - mean).square().mean().sqrt()))
+        mean = points.mean(0, dtype=torch.float64)
+        variance = sum(float((part - mean).square().sum()) for part in points.split(8192)) / points.numel()
+        self.__dict__.update(points=points, shape=(points.shape[1],), dim=0, mean=mean, std=variance**0.5)
+        self.__dict__["prepared"] = cache(lambda device: exact.cloud(points.to(device)))            # once a device, at the first use
 
     def sample(self, n, generator):
         pick = torch.randint(len(self.points), (n,), generator=generator, device=generator.device)
-        return self.points.to(generator.device)[pick]
+        return self.points[pick.to(self.points.device)].to(generator.device, torch.float64)
 
     def project(self, x):
-        return self.points.to(x)[exact.nearest(x, self.points.to(x))]
+        points = self.points.to(x)
+        return points[exact.nearest(x, points)]
 
     def tangent(self, p):
         return p.new_zeros(*p.shape, 0)
 
     def posterior(self, x, sigma):
-        return exact.cloud(x, sigma, self.points.to(x))
+        return self.prepared(x.device)(x, sigma)
 
     @property
     def key(self) -> str:
         """By content: the same points in another file are the same law."""
-        content = self.points.contiguous().numpy().tobytes()
-        return f"cloud-{'x'.join(map(str, self.points.shape))}-{hashlib.sha256(content).hexdigest()[:16]}"
-
-
+        content = hashlib.sha256()
+        for part in self.points.split(8192):                        # as float64: the dtype of the file is no part of the law
+            content.update(part.double().cpu().contiguous().numpy().tobytes())
+        return f"cloud-{'x'.join(map(str, self.points.shape))}-{content.hexdigest()[:16]}"

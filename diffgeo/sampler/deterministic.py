@@ -26,7 +26,13 @@ class Euler(Method):
 
 @dataclass(frozen=True)
 class Heun(Method):
-    """Heun's rule (Karras et al. 2022, Algorithm 1). Two evaluations a step; one in the step to sigma = 0, which is Euler's."""
+    """Heun's rule (Karras et al. 2022, Algorithm 1). Two evaluations a step; one in the step to sigma = 0, which is Euler's.
+
+    With r = sigma'/sigma, the prediction y = D + r (x - D) and the denoised D' there, the mean of the slopes (x - D)/sigma = (y - D)/sigma'
+    and (y - D')/sigma' is (y - (D + D')/2)/sigma', so that
+
+        x' = x + (sigma' - sigma) (y - (D + D')/2)/sigma' = y + (1/r - 1)/2 (D' - D).
+    """
 
     order = 2
 
@@ -35,6 +41,5 @@ class Heun(Method):
         predicted = torch.lerp(denoised, x, sigma_next / sigma)
         if sigma_next == 0:
             return Step(predicted, sigma_next, denoised)
-        slope = (x - denoised) / sigma
-        slope_next = (predicted - denoise(predicted, sigma_next)) / sigma_next
-        return Step(torch.add(x, slope + slope_next, alpha=(sigma_next - sigma) / 2), sigma_next, denoised)
+        change = torch.sub(denoise(predicted, sigma_next), denoised)
+        return Step(torch.add(predicted, change, alpha=(sigma / sigma_next - 1) / 2), sigma_next, denoised)

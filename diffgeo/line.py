@@ -1,0 +1,103 @@
+"""The command line as Hydra shall read it. What is changed before Hydra sees it:
+
+    -m, --cfg job, ...       come first, wherever they were typed
+    sampler.schedule=vp      schedule@sampler.schedule=vp        (the second slot of the group `schedule`)
+    run=a folder, with =     run='a folder, with ='              (and every other option that is a path)
+    resume=R                 R's recorded overrides, then the line's, and R as the run's own folder
+    sample run=R ...         R's recorded overrides, then the line's
+    -m                       a sweep folder named after the line, so that the same line finds its jobs again
+
+This module imports neither Hydra nor torch.
+"""
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from diffgeo.errors import DiffgeoError, UsageError
+
+PATHS = ("run", "resume", "noise", "samples", "data.file")
+VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn")         # flags whose value is the next word
+
+
+def conf_dir() -> Path:
+    """The config folder: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
+
+
+def key_of(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def value_of(key: str, line: list[str]) -> str | None:
+    """The last value that the line gives to a key, without quotes; None when it gives none, or null."""
+    found = [unquoted(o.partition("=")[2]) for o in line if key_of(o) == key and "=" in o]
+    return found[-1] if found and found[-1] != "null" else None
+
+
+def unquoted(text: str) -> str:
+    return text[1:-1].replace("\\'", "'") if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+def quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def multirun(line: list[str]) -> bool:
+    return "-m" in line or "--multirun" in line
+
+
+def recorded(folder: str, line: list[str], option: str) -> list[str]:
+    """The overrides that made the run `folder`, without those that the line sets again: a group that it chooses takes its keys along."""
+    import yaml
+
+    path = Path(folder) / "overrides.yaml"
+    if not (Path(folder) / "config.yaml").is_file() or not path.is_file():
+        raise UsageError(f"{option}={folder} is not a run folder (no config.yaml in it): write the folder that `diffgeo train` printed")
+    try:
+        overrides = [str(o) for o in yaml.safe_load(path.read_text()) or []]
+    except (yaml.YAMLError, OSError) as error:
+        raise DiffgeoError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    again = {key_of(o) for o in line if "=" in o}
+    groups = {k for k in again if "." not in k}
+
+    def kept(key: str) -> bool:
+        return key not in again | {"resume", "run"} and key.split(".")[0] not in groups and not key.startswith("hydra.")
+
+    return [o for o in overrides if kept(key_of(o))]
+
+
+def slot(value: str) -> str:
+    """`sampler.schedule=value` as a choice of the group `schedule` in the sampler's slot."""
+    choices = sorted(p.stem for p in (conf_dir() / "schedule").glob("*.yaml"))
+    for choice in unquoted(value).split(","):
+        if choice not in choices:
+            raise UsageError(f"sampler.schedule={value}: there is no schedule {choice}; write one of {', '.join(choices)}")
+    return f"schedule@sampler.schedule={unquoted(value)}"
+
+
+def prepare(command: str, line: list[str]) -> list[str]:
+    """The line as Hydra shall read it. Raises UsageError on a folder that is no run, or an option left empty."""
+    flags, out = [], []
+    words = iter(line)
+    for word in words:
+        if word.startswith("-") and "=" not in word:
+            flags += [word, next(words, "")] if word in VALUED else [word]
+            continue
+        key, equals, value = word.partition("=")
+        if equals and not value and key in PATHS:
+            raise UsageError(f"{key}= is empty: write {key}=PATH, or leave it out")
+        if key == "sampler.schedule" and equals:
+            word = slot(value)
+        elif key in PATHS and value != "null" and not (multirun(line) and "," in value):
+            word = f"{key}={quoted(unquoted(value))}"
+        out.append(word)
+    if command == "train" and (folder := value_of("resume", out)):
+        out = recorded(folder, out, "resume") + out + [f"hydra.run.dir={quoted(folder)}"]
+    if command in ("sample", "evaluate") and (folder := value_of("run", out)) and not (multirun(line) and "," in folder):
+        out = recorded(folder, out, "run") + out
+    if multirun(line) and value_of("hydra.sweep.dir", out) is None:
+        digest = hashlib.sha256("\0".join(out).encode()).hexdigest()[:10]
+        out.append(f"hydra.sweep.dir=outputs/sweeps/{command}-{digest}")
+    return flags + out
