@@ -128,6 +128,15 @@ def whole_softmax(points, x, sigma):
     return torch.stack([row + (-step.square().sum(1) / (2 * s**2)).softmax(0) @ step for row, step, s in zip(x, rows, sigma, strict=True)])
 
 
+@pytest.mark.parametrize("shift", [0.0, 10.0])
+def test_float32_cloud_in_the_plane(shift):
+    points = (torch.randn(20_000, 2, generator=torch.Generator().manual_seed(8), dtype=torch.float64) + shift).float()
+    sigma = torch.logspace(-3, 2, 40, dtype=torch.float64)
+    x = points[:40].double() + sigma[:, None] * torch.randn(40, 2, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    error = (Cloud(points=points).denoiser()(x, sigma) - whole_softmax(points, x, sigma)).abs().amax(1) / sigma
+    assert error.max() < 2e-4                                           # the sums are float32: 6e-8 |a| / sigma at sigma = 1e-3
+
+
 def wide_sheet(n: int) -> torch.Tensor:
     """A dense sheet in R^64, coordinates of unit size: many atoms compete at every sigma."""
     g = torch.Generator().manual_seed(1)
@@ -148,14 +157,14 @@ def test_wide_cloud(dtype, bar, shift):
 
 
 def test_wide_float32_ties_are_decided_in_float64():
-    """Two atoms a unit apart, 1e-3 sigma^2 off their bisector, far from the mean: the weights differ by far less than float32 sees there."""
+    """Two atoms a unit apart, x off their bisector by sigma^2/2: logits that differ by 1/2, where float32 products know them to 1e-4/sigma^2."""
     points = torch.randn(200, 64, generator=torch.Generator().manual_seed(4)) * 3
     points[1] = points[0]
     points[1, 0] += 1
     middle = points[:2].double().mean(0)
     for sigma in (1e-3, 1e-2, 0.1):
         x = (middle + torch.eye(64, dtype=torch.float64)[0] * sigma**2 / 2)[None]
-        weight = torch.sigmoid(torch.tensor(0.5, dtype=torch.float64))                       # logits differ by (a_1 - a_0).(x - middle)/sigma^2
+        weight = torch.sigmoid(torch.tensor(0.5, dtype=torch.float64))
         truth = points[0].double() + weight * (points[1] - points[0]).double()
         assert (Cloud(points=points).denoiser()(x, sigma) - truth).abs().max() < 1e-5
 

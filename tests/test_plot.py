@@ -157,17 +157,6 @@ def test_loss(drawn):
     assert drawn(plot.loss, [(1, 0.5)])[0].lines[0].get_ydata() == [0.5]
 
 
-def test_sweep(drawn):
-    rows = [{"steps": s, "model": m, "w2": v, "w2_floor": 0.5} for s, m, v in
-            (("5", "a", 2.0), ("5", "a", 8.0), ("50", "a", 1.0), ("5", "b", 3.0), ("50", "b", "1.5"))]
-    (ax,) = drawn(plot.sweep, rows, "steps", "w2", "model")
-    a, b, floor = ax.lines
-    assert list(a.get_xdata()) == [5, 50] and np.allclose(a.get_ydata(), [4, 1]) and np.allclose(b.get_ydata(), [3, 1.5])
-    assert list(floor.get_ydata()) == [0.5, 0.5] and ax.get_xscale() == "log" and ax.get_ylim()[0] < 0.5
-    (ax,) = drawn(plot.sweep, rows, "model", "w2")
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b"] and np.allclose(ax.lines[0].get_ydata(), [16 ** (1 / 3), 4.5**0.5])
-
-
 def test_comparison(drawn):
     floor = {"w2_floor": (0.4, 0.0), "w2_floor_sd": (0.05, 0.0)}
     groups = [({"model": m, "seed": "0"}, 3, {"w2": (v, 0.1), **floor}) for m, v in (("a", 1.0), ("b", 2.0))]

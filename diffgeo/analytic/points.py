@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-ROWS, BLOCK = 64, 8192                  # of `Streamed`: 4 MiB of logits at a time
+ROWS, BLOCK = 64, 4096                  # of `Streamed`: 2 MiB of logits at a time
 LOGITS = 64 << 20                       # of `Dense`: bytes of logits at a time; its softmax takes as much again
 REFINED = 32                            # logits a row that `Dense` takes again by differences
 
@@ -43,7 +43,7 @@ def atoms(x: Tensor, sigma: Tensor, points: Tensor, weights: Tensor) -> Tensor:
 def cloud(points: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """E[x0|x] of the empirical law of points [N,d], prepared once: a function of x [B,d], sigma [B] (float64) -> [B,d].
 
-    Up to 16 coordinates exp costs more than the products, so float64 is nearly free; from there on it would double the time.
+    Up to 16 coordinates exp costs more than the products, so float64 logits are nearly free; beyond, they would double the time.
     """
     return (Streamed if points.shape[1] <= 16 else Dense)(points)
 

@@ -78,42 +78,6 @@ def loss(path, records: Sequence[tuple[int, float]]) -> None:
         ax.legend(frameon=False, fontsize=8)
 
 
-def sweep(path, rows: Sequence[Mapping], x: str, y: str, group: str | None = None) -> None:
-    """One setting against one metric over many runs: `rows` are mappings (as in compare.csv), a dot a row, a line through the geometric
-    means of each `group`; `<y>_floor` is drawn where the rows have it. Numeric x that spans a decade is drawn on a log axis.
-    """
-    names = list(dict.fromkeys(str(row[group]) if group else y for row in rows))
-    try:
-        place = {row[x]: float(row[x]) for row in rows}
-    except ValueError:
-        place = {v: k for k, v in enumerate(dict.fromkeys(row[x] for row in rows))}
-    numeric = list(place.values()) != list(range(len(place))) or all(str(v) == str(k) for v, k in place.items())
-    with sheet(path, 1, 1, (5.0, 3.8)) as (_, axes):
-        ax = axes[0, 0]
-        for name, colour in zip(names, COLOURS * len(names), strict=False):
-            mine = [row for row in rows if not group or str(row[group]) == name]
-            dots = np.array([[place[row[x]], float(row[y])] for row in mine])
-            at = np.unique(dots[:, 0])
-            ax.scatter(*dots.T, s=12, color=colour, alpha=0.5, linewidths=0)
-            mean = [np.exp(np.log(np.maximum(dots[dots[:, 0] == p, 1], 1e-300)).mean()) for p in at]
-            ax.plot(at, mean, color=colour, linewidth=1.5, label=name)
-        floors = [float(row[y + "_floor"]) for row in rows if row.get(y + "_floor")]
-        if floors and min(floors) > 0:
-            ax.axhline(np.mean(floors), color=SUPPORT, linestyle="--", linewidth=1.2, label="noise floor")
-        values = [float(row[y]) for row in rows]
-        if min(values) > 0 and max(values) > 5 * min(values):
-            log_axis(ax.yaxis, min([*values, *(f for f in floors if f > 0)]), max(values))
-        if not numeric:
-            ax.set_xticks(list(place.values()), [str(v) for v in place])
-        elif min(place.values()) > 0 and max(place.values()) >= 10 * min(place.values()):
-            ax.set_xscale("log")
-            if len(place) <= 8:
-                ax.set_xticks(sorted(place.values()), [f"{v:g}" for v in sorted(place.values())], minor=False)
-                ax.xaxis.minorticks_off()
-        ax.set(xlabel=x, ylabel=y)
-        ax.legend(frameon=False, fontsize=8, title=group, title_fontsize=8)
-
-
 def comparison(path, groups: Sequence[tuple[Mapping[str, str], int, Mapping[str, tuple[float, float]]]], keys: Sequence[str]) -> None:
     """Runs side by side: a panel a metric of `keys`, a row a group (settings, runs, metric -> (mean, sd)); the bar is one sd over
     seeds, the grey band the floor up to + 4 sd.
