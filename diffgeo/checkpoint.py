@@ -22,7 +22,10 @@ from diffgeo.files import atomic, read_json, write_json
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], **metadata: object) -> None:
     with atomic(path) as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {k: str(v) for k, v in metadata.items()})
+        try:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {k: str(v) for k, v in metadata.items()})
+        except SafetensorError as error:                            # its word for a full disk
+            raise OSError(None, str(error)) from error
 
 
 def load_tensors(path: Path, device="cpu") -> tuple[dict[str, Tensor], dict[str, str]]:

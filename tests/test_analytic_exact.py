@@ -99,7 +99,7 @@ def point_truth(atoms, weights, x, sigma):
 
 
 @pytest.mark.parametrize("law", [Points([[1, -1], [-1, 1]]), Points([[1, -1], [1, 1], [1, 3], [1, -3], [1, -5]], [1, 2, 3, 4, 5]),
-                                 random_points(), Points(EIGHT), Cloud(points=torch.tensor(EIGHT) + 7)])
+                                 random_points(), Points(EIGHT), Cloud(points=torch.tensor(EIGHT, dtype=torch.float64) + 7)])
 def test_points(law):
     atoms = law.points.tolist()
     weights = [1.0] * len(atoms) if law.weights is None else law.weights.tolist()
@@ -157,7 +157,7 @@ def test_wide_cloud(dtype, bar, shift):
 
 
 def test_wide_float32_ties_are_decided_in_float64():
-    """Two atoms a unit apart, x off their bisector by sigma^2/2: logits that differ by 1/2, where float32 products know them to 1e-4/sigma^2."""
+    """Two atoms a unit apart, x off their bisector by sigma^2/2: logits 1/2 apart, which float32 knows to 1e-4/sigma^2."""
     points = torch.randn(200, 64, generator=torch.Generator().manual_seed(4)) * 3
     points[1] = points[0]
     points[1, 0] += 1

@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from diffgeo.errors import UsageError
 from diffgeo.line import prepare
@@ -107,6 +109,26 @@ def test_unwritable_outputs_and_wrong_clouds(inside, tmp_path):
     for name, says in (("wide", "has shape (5, 3)"), ("nan", "not finite"), ("text", "cannot be read")):
         done = inside("evaluate", f"samples={name}.npy", "data=line", "hydra.run.dir=e")
         assert done.returncode == 2 and says in done.line
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path):
+    """Files may not pass 50 kB here: every writer says so, keeps what was there and removes what it began."""
+    from diffgeo.checkpoint import save_tensors
+    from diffgeo.errors import DiffgeoError
+    from diffgeo.files import write_array, write_text
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name, write in (("a.txt", lambda p: write_text(p, "x" * 100_000)), ("a.npy", lambda p: write_array(p, np.zeros(100_000))),
+                        ("a.safetensors", lambda p: save_tensors(p, {"a": torch.zeros(100_000)}))):
+        path = tmp_path / name
+        path.write_text("what was there")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+        try:
+            with pytest.raises(DiffgeoError, match=f"cannot write .*{name}: "):
+                write(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert path.read_text() == "what was there" and [f.name for f in tmp_path.iterdir() if f.name.startswith(".")] == []
 
 
 def test_train_leaves_a_whole_run_folder_and_a_finished_run_says_so(inside, tmp_path):
