@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffgeo import plot
 from diffgeo.errors import UsageError
 from diffgeo.logger import Jsonl, auto, has_key, jsonl, wandb
 
@@ -38,6 +39,8 @@ def test_an_offline_run_holds_config_scalars_summary_and_samples(tmp_path, monke
     logger = wandb(tmp_path, {"model": {"predicts": "x0"}, "seed": 7}, mode="offline")
     logger.log(5, {"loss": 0.25})
     logger.log(10, {"loss": 0.125})
+    plot.loss(tmp_path / "loss.png", [(5, 0.25), (10, 0.125)])
+    logger.figure("loss", tmp_path / "loss.png")
     logger.finish({"distance/mean": 0.5}, torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     (file,) = tmp_path.rglob("*.wandb")
     found = list(records(file))
@@ -47,6 +50,8 @@ def test_an_offline_run_holds_config_scalars_summary_and_samples(tmp_path, monke
     assert config["seed"] == 7 and config["model"] == {"predicts": "x0"}
     assert [(h["_step"], h["loss"]) for h in history if "loss" in h] == [(5, 0.25), (10, 0.125)]
     assert summary["distance/mean"] == 0.5
+    (picture,) = tmp_path.rglob("media/images/figures/loss*.png")
+    assert picture.read_bytes() == (tmp_path / "loss.png").read_bytes()
     (table,) = tmp_path.rglob("media/table/samples*.json")
     assert json.loads(table.read_text())["data"] == [[1.0, 2.0], [3.0, 4.0]]
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [

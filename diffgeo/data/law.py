@@ -9,6 +9,7 @@ All laws are frozen dataclasses of plain numbers; everything they return is floa
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -20,7 +21,7 @@ from diffgeo.core import Denoiser, generator
 from diffgeo.errors import UsageError
 
 
-class Law:
+class Law(ABC):
     """A law on R^d. A subclass gives shape, dim, sample, project, tangent, posterior, mean and std.
 
     Attributes: `shape` (d,); `dim` of the support; `mean` [d]; `std`, the root mean variance of a coordinate. Where the support is one
@@ -38,21 +39,21 @@ class Law:
     atoms: Tensor | None = None
     weights: Tensor | None = None
 
+    @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n independent draws, float64 [n,d] on the generator's device."""
-        raise NotImplementedError
 
+    @abstractmethod
     def project(self, x: Tensor) -> Tensor:
         """The nearest point of the support, [n,d] -> [n,d]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tangent(self, p: Tensor) -> Tensor:
         """An orthonormal basis of the tangent space at support points p [n,d] -> [n,d,dim]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def posterior(self, x: Tensor, sigma: Tensor) -> Tensor:
         """E[x0 | x] in float64: x [B,d], sigma [B] -> [B,d]. Use `denoiser()`, which checks its arguments."""
-        raise NotImplementedError
 
     def distance(self, x: Tensor) -> Tensor:
         """|x - project(x)|, [n,d] -> [n]."""
