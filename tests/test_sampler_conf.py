@@ -25,7 +25,7 @@ CONF = Path(__file__).parents[1] / "conf"
 PLANE = VE(sigma_min=0.01, sigma_max=200, spacing=Geometric(), training=Continuous())
 CONFIGS = {
     "euler": (Euler(), 40, PLANE),
-    "heun": (Heun(), 40, PLANE),
+    "heun": (Heun(), 100, PLANE),
     "ddpm": (DDPM(), 200, PLANE),
     "gradient_estimation": (GradientEstimation(gamma=2, mu=0), 40, PLANE),
     "dpmpp_2m": (DPMpp2M(), 40, PLANE),
