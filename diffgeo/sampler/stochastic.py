@@ -11,8 +11,9 @@ With beta = -d log(scale)/dt and g^2 = scale^2 d(sigma^2)/dt the reverse of dx_t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -49,37 +50,48 @@ class Level(NamedTuple):
     integral: float
 
 
-@lru_cache(maxsize=4096)
 def level(chart: Schedule, sigma: float) -> Level:
-    """Cached: the levels of a grid come back with every batch."""
     s = torch.tensor(sigma, dtype=torch.float64)
     t = chart.t(s)
     return Level(*(float(v) for v in (t, chart.scale(s), chart.beta(t), chart.g2(t), chart.scale_integral(s))))
 
 
 @dataclass(frozen=True)
-class EulerMaruyama(ChartMethod):
-    """Euler-Maruyama in the time and chart of a schedule; in VP, the EM row of Pierret and Galerne. Noise in the last step too."""
+class ReverseSDE(ChartMethod):
+    """x_t' = a x_t + b s_t + c w in the time and chart of a schedule; a scheme says what a, b, c are."""
 
     chart: Schedule = OU()
     order = 1
 
+    @cached_property
+    def level(self) -> Callable[[float], Level]:
+        """The chart at a noise level, remembered: the levels of a grid come back with every batch."""
+        return lru_cache(maxsize=4096)(partial(level, self.chart))
+
     def step(self, denoise, x, sigma, sigma_next, history, noise):
-        a, b = level(self.chart, sigma), level(self.chart, sigma_next)
-        h = a.t - b.t
+        now, then = self.level(sigma), self.level(sigma_next)
+        a, b, c = self.coefficients(now, then, sigma, sigma_next)
         denoised = denoise(x, sigma)
-        x_t, score = a.scale * x, (denoised - x) / (a.scale * sigma**2)
-        x_t = torch.add((1 + h * a.beta) * x_t, score, alpha=h * a.g2)
-        x_t = torch.add(x_t, noise(), alpha=math.sqrt(h * a.g2))
-        return Step(x_t / b.scale, sigma_next, denoised)
+        keep, pull = a * now.scale / then.scale, b / (now.scale * then.scale * sigma**2)        # of x, and of s_t's D - x
+        x = torch.add((keep - pull) * x, denoised, alpha=pull)
+        return Step(torch.add(x, noise(), alpha=c / then.scale), sigma_next, denoised)
 
     def added_noise(self, sigma, sigma_next):
-        a, b = level(self.chart, sigma), level(self.chart, sigma_next)
-        return math.sqrt(a.g2 * (a.t - b.t)) / b.scale
+        now, then = self.level(sigma), self.level(sigma_next)
+        return self.coefficients(now, then, sigma, sigma_next)[2] / then.scale
 
 
 @dataclass(frozen=True)
-class ExponentialIntegrator(ChartMethod):
+class EulerMaruyama(ReverseSDE):
+    """x_t' = (1 + h beta) x_t + h g^2 s_t + sqrt(h g^2) w; in VP, the EM row of Pierret and Galerne. Noise in the last step too."""
+
+    def coefficients(self, now: Level, then: Level, sigma: float, sigma_next: float) -> tuple[float, float, float]:
+        h = now.t - then.t
+        return 1 + h * now.beta, h * now.g2, math.sqrt(h * now.g2)
+
+
+@dataclass(frozen=True)
+class ExponentialIntegrator(ReverseSDE):
     """The score frozen over a step, all else exact: with E = scale'/scale and I(sigma) = int_0^sigma scale(s) d(s^2),
 
         x_t' = E x_t + scale' (I - I') s_t + scale' sqrt(sigma^2 - sigma'^2) w.
@@ -87,16 +99,5 @@ class ExponentialIntegrator(ChartMethod):
     In VP that is E x_t + 2 (E-1) s_t + sqrt(E^2-1) w, the EI row of Pierret and Galerne. Noise in the last step too.
     """
 
-    chart: Schedule = OU()
-    order = 1
-
-    def step(self, denoise, x, sigma, sigma_next, history, noise):
-        a, b = level(self.chart, sigma), level(self.chart, sigma_next)
-        denoised = denoise(x, sigma)
-        x_t, score = a.scale * x, (denoised - x) / (a.scale * sigma**2)
-        x_t = torch.add(b.scale / a.scale * x_t, score, alpha=b.scale * (a.integral - b.integral))
-        x_t = torch.add(x_t, noise(), alpha=b.scale * math.sqrt(sigma**2 - sigma_next**2))
-        return Step(x_t / b.scale, sigma_next, denoised)
-
-    def added_noise(self, sigma, sigma_next):
-        return math.sqrt(sigma**2 - sigma_next**2)
+    def coefficients(self, now: Level, then: Level, sigma: float, sigma_next: float) -> tuple[float, float, float]:
+        return then.scale / now.scale, then.scale * (now.integral - then.integral), then.scale * math.sqrt(sigma**2 - sigma_next**2)
