@@ -12,13 +12,15 @@ All three are of weak order 1 for the reverse of dx_t = -x_t/2 dt + dW. The pape
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from diffgeo.core import Step
+from diffgeo.core import Schedule, Step
 from diffgeo.sampler.base import ChartMethod
+from diffgeo.sampler.stochastic import Level, ReverseSDE
+from diffgeo.schedule import OU
 
 
 def time(sigma: float) -> float:
@@ -31,38 +33,31 @@ def minus_score(x_t: Tensor, f: Tensor, t: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Splitting(ChartMethod):
+class Splitting(ReverseSDE):
     """Eqs. (23) and (39): the drift by a step of Euler and the growth e^(D/2), then noise.
 
     last_noise: the paper adds noise in the last step too, which leaves N(0, (1-e^(-t_1)) I) on every sample; False leaves it out.
     """
 
     last_noise: bool = True
-    order = 1
+    chart: Schedule = field(default=OU(), init=False)
 
-    def drift(self, x_t: Tensor, f: Tensor, t: float, D: float) -> Tensor:
-        return math.exp(D / 2) * torch.sub(x_t, minus_score(x_t, f, t), alpha=D)
+    def drift(self, D: float) -> tuple[float, float]:
+        """What multiplies x_t and -S."""
+        return math.exp(D / 2), math.exp(D / 2) * D
 
-    def step(self, denoise, x, sigma, sigma_next, history, noise):
-        t, t_next = time(sigma), time(sigma_next)
-        D = t - t_next
-        f = denoise(x, sigma)
-        x_t = self.drift(math.exp(-t / 2) * x, f, t, D)
-        if sigma_next > 0 or self.last_noise:
-            x_t = torch.add(x_t, noise(), alpha=math.sqrt(-math.expm1(-D)))
-        return Step(math.exp(t_next / 2) * x_t, sigma_next, f)
-
-    def added_noise(self, sigma, sigma_next):
-        t, t_next = time(sigma), time(sigma_next)
-        return math.exp(t_next / 2) * math.sqrt(-math.expm1(t_next - t)) if sigma_next > 0 or self.last_noise else 0.0
+    def coefficients(self, now: Level, then: Level, sigma: float, sigma_next: float) -> tuple[float, float, float]:
+        D = now.t - then.t
+        xi = math.sqrt(-math.expm1(-D)) if sigma_next > 0 or self.last_noise else 0.0
+        return *self.drift(D), xi
 
 
 @dataclass(frozen=True)
 class PublicCode(Splitting):
     """The variant of the paper's public 2-D code: S - x_t in place of S, e^(-D/2) in place of e^(D/2)."""
 
-    def drift(self, x_t, f, t, D):
-        return math.exp(-D / 2) * torch.sub(x_t, minus_score(x_t, f, t) - x_t, alpha=D)
+    def drift(self, D: float) -> tuple[float, float]:
+        return math.exp(-D / 2) * (1 + D), math.exp(-D / 2) * D
 
 
 @dataclass(frozen=True)
