@@ -197,6 +197,8 @@ CONFIGS = {
     "ve": VE(sigma_min=0.01, sigma_max=50, spacing=Exponential(), training=Continuous()),
     "karras": VE(training=Continuous(Geometric())),
     "plane": VE(sigma_min=0.01, sigma_max=200, spacing=Geometric(), training=Continuous()),
+    "plane_fine": VE(sigma_min=0.002, sigma_max=150, spacing=Geometric(), training=Continuous()),
+    "plane_wide": VE(sigma_min=0.02, sigma_max=400, spacing=Geometric(), training=Continuous()),
     "loglinear": VE(spacing=Exponential(), training=Continuous()),
     "cosine": Cosine(),
     "flow": Flow(),
