@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from diffgeo import plot
@@ -107,6 +106,6 @@ def learned_errors_are_where(out: Path, every: Mapping, cells: Sequence[str]) ->
         sigmas = OU(training=UniformTimes(200)).grid(200)[:-1].flip(0)
         curves = denoiser_error(e.model, e.data, sigmas, OU(), 500, device=e.device)
         below = curves["t"] < PAPER_T_MIN
-        inside, outside = (float(np.sqrt(curves["epsilon"][mask].mean())) for mask in (~below, below))
+        inside, outside = (float(curves["epsilon"][mask].mean().sqrt()) for mask in (~below, below))
         lines.append(f"- {name}: rms error of epsilon {outside:.3g} below the training times, {inside:.3g} within them")
     return "Where the error is\n\n" + "\n".join(lines) + "\n"
