@@ -45,8 +45,3 @@ def pool(x0: Tensor, sigma: Tensor, eps: Tensor, size: int) -> tuple[Tensor, Ten
         parts.append(torch.softmax(logits, -1) @ y)
     mean = torch.cat(parts).view_as(x0)
     return mean, (x - mean) / expand(sigma, x0)
-
-
-def weighted_mse(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Mean over batch and coordinates of weight * (prediction - target)^2; a scalar."""
-    return ((prediction - target).square() * expand(weight, target)).mean()

@@ -24,7 +24,7 @@ from torch import Tensor
 from diffgeo import __version__
 from diffgeo.allocator import keep_freed_memory
 from diffgeo.checkpoint import load_weights
-from diffgeo.core import Data, Denoiser, Sampler, Schedule, Weighting
+from diffgeo.core import Data, Denoiser, Metric, Sampler, Schedule, Weighting
 from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.files import write_json, write_text
@@ -67,6 +67,7 @@ class Experiment:
     sampler: Sampler
     chart: Schedule             # the sampler's own schedule
     sigmas: Tensor              # [K+1]
+    metrics: Metric
     device: torch.device
 
 
@@ -91,14 +92,15 @@ def assemble(cfg) -> Experiment:
     data = build(cfg.data)
     if cfg.get("sigma_data") is None:
         cfg.sigma_data = float(data.std) or 1.0                     # one point has no deviation
-    torch.manual_seed(cfg.seed)                                # the network's initial weights
+    torch.manual_seed(cfg.seed)                                     # the network's initial weights
     model = build(cfg.model)(data=data, net=build(cfg.net))
     if trainable(model):
         model = model.to(device)
     chart = build(cfg.sampler.schedule)
     options = OmegaConf.to_container(cfg.sampler, resolve=True)
     sampler = build(OmegaConf.create({k: v for k, v in options.items() if k not in ("steps", "schedule")}))
-    return Experiment(data, model, build(cfg.schedule), build(cfg.weighting), sampler, chart, chart.grid(int(cfg.sampler.steps)), device)
+    return Experiment(data, model, build(cfg.schedule), build(cfg.weighting), sampler, chart, chart.grid(cfg.sampler.steps),
+                      build(cfg.metrics), device)
 
 
 FREE = ("n", "figures", "metrics", "logger", "device", "threads", "resume")     # what a run may be taken up again with otherwise set

@@ -55,10 +55,10 @@ class Path:
 
     def grid(self, steps: int) -> Tensor:
         """Sampling noise levels sigma [steps+1], float64, decreasing; the last is 0, or sigma(t_min) without to_zero."""
-        if steps < 1 or steps != int(steps):
+        if not isinstance(steps, int) or steps < 1:
             raise UsageError(f"steps={steps}: write a whole number of steps, 1 or more")
         jump = self.to_zero and self.t_min > 0
-        t = self.level(torch.linspace(0, 1, int(steps) + (not jump), dtype=torch.float64))
+        t = self.level(torch.linspace(0, 1, steps + (not jump), dtype=torch.float64))
         t[0], t[1:][-1:] = self.t_max, self.t_min                       # exact, not rounded through the coordinate
         return torch.cat([self.sigma(t), t.new_zeros(int(jump))])
 

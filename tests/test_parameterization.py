@@ -9,7 +9,7 @@ from diffgeo import weighting as W
 from diffgeo.core import generator
 from diffgeo.denoiser import Network, covariance, epsilon, score
 from diffgeo.errors import UsageError
-from diffgeo.loss import batch, weighted_mse
+from diffgeo.loss import batch
 from diffgeo.schedule import OU, VE
 
 SIGMA = torch.logspace(-3, 3, 25, dtype=torch.float64)
@@ -106,10 +106,8 @@ def test_only_density_times_weight_matters():
     assert abs(float(left / right) - 1) < 1e-8
 
 
-def test_min_snr_and_loss_mean():
+def test_min_snr():
     torch.testing.assert_close(W.MinSNR(5.0)(torch.tensor([0.1, 1.0])), torch.tensor([5.0, 1.0]))
-    value = weighted_mse(torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.zeros(2, 2), torch.tensor([2.0, 9.0]))
-    assert float(value) == pytest.approx(2 * 5 / 4)                                              # over batch and coordinates
 
 
 @pytest.mark.parametrize("text", ["__import__('os')", "t.real", "lambda: t", "t if t else 1", "[t]", "exp(t", "u", "True", "exp(t, t)",

@@ -69,7 +69,7 @@ def test_a_step_is_adam_on_the_plain_loss():
         rows = slice(64 * k, 64 * k + 64)
         x, noise, target, weight = (v.float() for v in loss.batch(CEM(), Power(2), x0[rows], sigma[rows], eps[rows]))
         adam.zero_grad()
-        loss.weighted_mse(net(x, noise), target, weight).backward()
+        (weight[:, None] * (net(x, noise) - target).square()).mean().backward()
         adam.step()
     list(t.run())
     for name, value in net.named_parameters():

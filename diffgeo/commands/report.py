@@ -15,7 +15,7 @@ from diffgeo.files import write_array, write_json
 from diffgeo.logger import Group, Logger
 from diffgeo.metrics import denoiser_error, table
 from diffgeo.noise import Streams
-from diffgeo.run import Experiment, build, provenance
+from diffgeo.run import Experiment, provenance
 from diffgeo.sample import draw, keys
 from diffgeo.schedule import OU
 from diffgeo.trajectory import collect
@@ -39,9 +39,9 @@ def measure(cfg, verb: str, experiment: Experiment, folder: Path, samples: torch
     """Metrics, figures, provenance, and last of all metrics.json, which marks the folder as finished."""
     logger = logger or Group()
     started = time.process_time()
-    learned = denoise if trainable(denoise) else None          # an exact denoiser has no error to measure
+    learned = denoise if trainable(denoise) else None           # an exact denoiser has no error to measure
     run = Run(samples, cfg.seed, learned, experiment.sampler if denoise else None, experiment.sigmas if denoise else None)
-    values = build(cfg.metrics)(run, experiment.data)
+    values = experiment.metrics(run, experiment.data)
     measured["metrics_cpu_s"] = time.process_time() - started
     if cfg.figures:
         started = time.process_time()
