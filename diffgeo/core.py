@@ -13,6 +13,8 @@ ever a target of a step, never an input to a denoiser. This module imports nothi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
@@ -54,19 +56,29 @@ class Schedule(Protocol):
 
 
 class Step(NamedTuple):
-    """One step of a sampler: the new state, its noise level, and the denoised estimate D at the state the step left."""
+    """One step of a sampler: the new state, its noise level, and the denoised estimate D at the state the step left.
+
+    corrected: the state that the step set out from, where a corrector moved it once D was known (UniPC, SA-Solver); else None.
+    """
 
     x: Tensor
     sigma: float
     denoised: Tensor
+    corrected: Tensor | None = None
 
 
-class Past(NamedTuple):
-    """What a multistep method remembers of an earlier step: the level, the state there and the denoised estimate there."""
+@dataclass
+class Past:
+    """What a multistep method remembers of an earlier step: the level, the state there (corrected, if it was) and D there."""
 
     sigma: float
     x: Tensor
     denoised: Tensor
+
+    @cached_property
+    def eps(self) -> Tensor:
+        """(x - D)/sigma, computed once."""
+        return (self.x - self.denoised) / self.sigma
 
 
 class Sampler(Protocol):

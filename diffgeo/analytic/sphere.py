@@ -40,6 +40,8 @@ def _horner(polynomial: Polynomial, p: Tensor) -> Tensor:
 
 def ratio(order: float, kappa: Tensor) -> Tensor:
     """I_{order+1}(kappa) / I_order(kappa), order >= -1/2, kappa >= 0."""
+    if order == 0:                                                      # the circle: torch has these two, thirty times faster
+        return torch.special.i1e(kappa) / torch.special.i0e(kappa)
     steps = max(0, int(np.ceil(_ORDER - order)))
     v = order + steps
     root = torch.sqrt(v**2 + kappa**2)

@@ -7,7 +7,7 @@ yields each Step; what to record is the caller's choice.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -23,17 +23,22 @@ __all__ = ["steps", "Euler", "Heun", "GradientEstimation", "DPMpp2M", "DDPM", "E
            "Splitting", "PublicCode", "NoiseFirst"]
 
 
-def steps(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Noise) -> Iterator[Step]:
+def steps(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Noise, history: Sequence[Past] = (),
+          lower_order_final: bool = False) -> Iterator[Step]:
     """Run `sampler` from the state x [B,*D] at sigmas[0] down to sigmas[-1]; sigmas [K+1] decreasing, only the last may be 0.
 
-    The state is float64 and the levels are Python floats. `history` holds the last `sampler.memory` steps, the newest last.
+    The state is float64 and the levels are Python floats. The sampler is shown its last `sampler.memory` steps, the newest last.
+
+    history: steps already taken above sigmas[0], for a multistep method that shall not start plain.
+    lower_order_final: a method that has k steps to go is shown k - 1 earlier steps at most, so that its order falls to 1 in the last.
     """
     x = x.to(torch.float64)
-    history: list[Past] = []
-    for sigma, sigma_next in pairwise(sigmas.tolist()):
-        step = sampler.step(denoise, x, sigma, sigma_next, history, noise)
+    history = list(history)
+    for left, (sigma, sigma_next) in zip(range(len(sigmas) - 2, -1, -1), pairwise(sigmas.tolist()), strict=True):
+        shown = history[len(history) - left:] if lower_order_final and left < len(history) else history
+        step = sampler.step(denoise, x, sigma, sigma_next, shown, noise)
         if sampler.memory:
-            history.append(Past(sigma, x, step.denoised))
+            history.append(Past(sigma, x if step.corrected is None else step.corrected, step.denoised))
             del history[:-sampler.memory]
         x = step.x
         yield step

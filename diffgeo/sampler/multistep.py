@@ -46,8 +46,7 @@ class GradientEstimation(Method):
         denoised = denoise(x, sigma)
         eps = (x - denoised) / sigma
         if history:
-            past = history[-1]
-            eps = torch.lerp((past.x - past.denoised) / past.sigma, eps, self.gamma)
+            eps = torch.lerp(history[-1].eps, eps, self.gamma)
         x = torch.add(x, eps, alpha=self.down(sigma, sigma_next) - sigma)
         if self.mu and sigma_next > 0:
             x = torch.add(x, noise(), alpha=self.added_noise(sigma, sigma_next))

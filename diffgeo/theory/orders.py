@@ -1,0 +1,128 @@
+"""The order of a sampler, measured.
+
+    flow      |x_K - x(sigma_K)| ~ N^(-p) along the probability flow dx/d log(sigma) = x - D, whose exact states are integrated by
+              DOP853 (Hairer, Norsett, Wanner) at 1e-13; multistep methods start from exact history.
+    law       |E x_K - E x(sigma_K)| and |Var x_K - Var x(sigma_K)| ~ N^(-p) on Gaussians N(m, lambda): on an affine denoiser a
+              run is affine in its start and in its draws of noise; fed with unit impulses instead of noise it returns that map, and the
+              variance is the sum of the squares: no random number, no Monte Carlo.
+
+The error is taken at the last positive level: a final jump to 0 leaves O(sigma_min^2) whatever the method.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffgeo.core import Denoiser, Past, Sampler, expand, generator
+from diffgeo.data import Circle
+from diffgeo.sampler import steps
+
+COUNTS = (64, 128, 256, 640)            # steps of a measurement
+
+
+def exact_flow(denoise: Denoiser, x: Tensor, levels: Sequence[float]) -> Tensor:
+    """The exact states [L,B,d] of the probability flow from x [B,d] at levels[0] to every one of the positive `levels` [L]."""
+    from scipy.integrate import solve_ivp
+
+    def slope(log_sigma: float, y: np.ndarray) -> np.ndarray:
+        state = torch.from_numpy(y).view_as(x)
+        return (state - denoise(state, float(np.exp(log_sigma)))).flatten().numpy()
+
+    states = [x.double()]
+    for a, b in pairwise(np.log(levels)):
+        solved = solve_ivp(slope, (a, b), states[-1].flatten().numpy(), method="DOP853", rtol=1e-13, atol=1e-13)
+        states.append(torch.from_numpy(solved.y[:, -1].copy()).view_as(x))
+    return torch.stack(states)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Points x [B,d] at the level `first`, to be brought down the flow of `denoise` to the positive level `last`."""
+
+    denoise: Denoiser
+    x: Tensor
+    first: float = 20.0
+    last: float = 0.02
+
+    @cached_property
+    def end(self) -> Tensor:
+        return exact_flow(self.denoise, self.x, [self.first, self.last])[-1]
+
+    def error(self, sampler: Sampler, sigmas: Tensor) -> float:
+        """|x_K - truth|/|truth| of one run down `sigmas` [K+1], first to last, from as much exact history as the sampler looks at."""
+        m = min(sampler.memory, len(sigmas) - 2)
+        states = exact_flow(self.denoise, self.x, sigmas[:m + 1].tolist())
+        history = [Past(s, state, self.denoise(state, s)) for s, state in zip(sigmas[:m].tolist(), states[:-1], strict=True)]
+        x = states[-1]
+        for step in steps(sampler, self.denoise, x, sigmas[m:], None, history):
+            x = step.x
+        return float((x - self.end).norm() / self.end.norm())
+
+
+@cache
+def correlated_gaussian() -> Problem:
+    """N(0, C) in R^3, C with eigenvalues 4, 1, .05 in a turned basis."""
+    basis = torch.linalg.qr(torch.tensor([[1.0, 2, -1], [0.5, -1, 3], [2, 1, 1]], dtype=torch.float64)).Q
+    eigenvalues = torch.tensor([4.0, 1.0, 0.05], dtype=torch.float64)
+    x = 20 * torch.randn(20, 3, generator=generator(0, *b"orders"), dtype=torch.float64)
+    return Problem(lambda x, sigma: (x @ basis * (eigenvalues / (eigenvalues + expand(sigma, x[:, :1]) ** 2))) @ basis.T, x)
+
+
+@cache
+def unit_circle() -> Problem:
+    """The uniform law on the unit circle: curved, singular, and with an exact denoiser in Bessel functions."""
+    return Problem(Circle().denoiser(), 20 * torch.randn(20, 2, generator=generator(0, *b"orders"), dtype=torch.float64))
+
+
+def slope(counts: Sequence[int], errors: Sequence[float]) -> float:
+    """Minus the least-squares slope of log error against log steps: the measured order."""
+    return float(-np.polyfit(np.log(counts), np.log(errors), 1)[0])
+
+
+def gaussian(eigenvalues: Tensor, mean: float = 0.0) -> Denoiser:
+    """D of N(mean, diag(eigenvalues))."""
+    return lambda x, sigma: mean + eigenvalues / (eigenvalues + expand(sigma, x) ** 2) * (x - mean)
+
+
+def impulse_response(sampler: Sampler, denoise: Denoiser, sigmas: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """On a denoiser that is affine and diagonal: the end state of the mean path [d], and the coefficients [1+draws,d] of the end
+    state in the start's normal variable (of standard deviation `start` [d]) and in every draw of noise."""
+    zero = torch.zeros(1, len(start), dtype=torch.float64)
+    drawn = 0
+
+    def silent() -> Tensor:
+        nonlocal drawn
+        drawn += 1
+        return zero
+
+    def end(x: Tensor, noise) -> Tensor:
+        for step in steps(sampler, denoise, x, sigmas, noise):
+            x = step.x
+        return x
+
+    mean = end(zero, silent)
+    units = torch.zeros(1 + drawn, 1 + drawn, len(start), dtype=torch.float64)
+    units[torch.arange(1 + drawn), torch.arange(1 + drawn)] = 1
+    turn = iter(units[1:])                                              # draw k moves row k alone
+    return mean[0], end(units[0] * start, lambda: next(turn)) - mean
+
+
+def weak_errors(sampler: Sampler, sigmas: Tensor, mean: float = 3.0) -> tuple[float, float]:
+    """Errors of mean and variance at the last positive level, from the exact law at the first, relative to the law's deviation and
+    variance there; eigenvalues 0, .05, 1, 4 and a mean of 3 in each coordinate."""
+    eigenvalues = torch.tensor([0.0, 0.05, 1.0, 4.0], dtype=torch.float64)
+    truth = eigenvalues + sigmas[-1] ** 2
+    centred = gaussian(eigenvalues)
+    _, response = impulse_response(sampler, centred, sigmas, torch.sqrt(eigenvalues + sigmas[0] ** 2))
+    # the start has the exact mean, so what is left of a run on the shifted law is the bias of the mean
+    x = torch.full((1, len(eigenvalues)), mean, dtype=torch.float64)
+    for step in steps(sampler, gaussian(eigenvalues, mean), x, sigmas, lambda: torch.zeros_like(x)):
+        x = step.x
+    bias = (x[0] - mean) / torch.sqrt(truth)
+    return float(bias.norm()), float((response.square().sum(0) / truth - 1).norm())
