@@ -90,39 +90,32 @@ def gaussian(eigenvalues: Tensor, mean: float = 0.0) -> Denoiser:
     return lambda x, sigma: mean + eigenvalues / (eigenvalues + expand(sigma, x) ** 2) * (x - mean)
 
 
-def impulse_response(sampler: Sampler, denoise: Denoiser, sigmas: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """On a denoiser that is affine and diagonal: the end state of the mean path [d], and the coefficients [1+draws,d] of the end
-    state in the start's normal variable (of standard deviation `start` [d]) and in every draw of noise."""
-    zero = torch.zeros(1, len(start), dtype=torch.float64)
-    drawn = 0
+def impulse_response(sampler: Sampler, denoise: Denoiser, sigmas: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+    """The law that a run makes of x_0 ~ N(mean, diag(deviation^2)), both [d], on a denoiser affine and diagonal in x: its mean [d], and
+    the coefficients [1+draws,d] of the end state in the start's normal variable and in every draw of noise."""
+    silence, drawn = torch.zeros(1, len(mean), dtype=torch.float64), 0
 
     def silent() -> Tensor:
         nonlocal drawn
         drawn += 1
-        return zero
+        return silence
 
     def end(x: Tensor, noise) -> Tensor:
         for step in steps(sampler, denoise, x, sigmas, noise):
             x = step.x
         return x
 
-    mean = end(zero, silent)
-    units = torch.zeros(1 + drawn, 1 + drawn, len(start), dtype=torch.float64)
-    units[torch.arange(1 + drawn), torch.arange(1 + drawn)] = 1
-    turn = iter(units[1:])                                              # draw k moves row k alone
-    return mean[0], end(units[0] * start, lambda: next(turn)) - mean
+    centre = end(mean[None], silent)
+    units = torch.eye(1 + drawn, dtype=torch.float64)[..., None].expand(-1, -1, len(mean))
+    turn = iter(units[1:])                                              # draw k moves row k alone, row 0 is the start's
+    return centre[0], end(mean + units[0] * deviation, lambda: next(turn)) - centre
 
 
 def weak_errors(sampler: Sampler, sigmas: Tensor, mean: float = 3.0) -> tuple[float, float]:
     """Errors of mean and variance at the last positive level, from the exact law at the first, relative to the law's deviation and
-    variance there; eigenvalues 0, .05, 1, 4 and a mean of 3 in each coordinate."""
+    variance there; eigenvalues 0, .05, 1, 4 and the same mean in each coordinate."""
     eigenvalues = torch.tensor([0.0, 0.05, 1.0, 4.0], dtype=torch.float64)
     truth = eigenvalues + sigmas[-1] ** 2
-    centred = gaussian(eigenvalues)
-    _, response = impulse_response(sampler, centred, sigmas, torch.sqrt(eigenvalues + sigmas[0] ** 2))
-    # the start has the exact mean, so what is left of a run on the shifted law is the bias of the mean
-    x = torch.full((1, len(eigenvalues)), mean, dtype=torch.float64)
-    for step in steps(sampler, gaussian(eigenvalues, mean), x, sigmas, lambda: torch.zeros_like(x)):
-        x = step.x
-    bias = (x[0] - mean) / torch.sqrt(truth)
-    return float(bias.norm()), float((response.square().sum(0) / truth - 1).norm())
+    deviation = torch.sqrt(eigenvalues + sigmas[0] ** 2)
+    centre, response = impulse_response(sampler, gaussian(eigenvalues, mean), sigmas, torch.full_like(truth, mean), deviation)
+    return float(((centre - mean) / torch.sqrt(truth)).norm()), float((response.square().sum(0) / truth - 1).norm())
