@@ -6,31 +6,22 @@ it asked for, the initial one included, both repeated bare. The noise has a row 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
 from benchmarks.measure import Row, interleaved, peer
+from diffgeo.commands.theory_orders import names, sampler
 from diffgeo.core import Sigma
 from diffgeo.noise import Streams
 from diffgeo.sample import keys
-from diffgeo.sampler import (
-    DDPM,
-    DPMpp2M,
-    Euler,
-    EulerMaruyama,
-    ExponentialIntegrator,
-    GradientEstimation,
-    Heun,
-    NoiseFirst,
-    PublicCode,
-    Splitting,
-    steps,
-)
+from diffgeo.sampler import steps
 from diffgeo.schedule import VE
 
 SAMPLES, STEPS = 512, 100
-SAMPLERS = (Euler(), Heun(), DDPM(), EulerMaruyama(), ExponentialIntegrator(), Splitting(), PublicCode(), NoiseFirst(),
-            GradientEstimation(), DPMpp2M())
+SKIPPED = ("ddim", "midpoint",          # euler and dpm_solver_2 under another name
+           "a_ddim",                    # needs a law; its step is euler_ancestral's
+           "restart")                   # many sub-steps in one step
 
 
 class Counting:
@@ -75,41 +66,63 @@ def noise() -> Row:
     return Row("noise of a step, not in the rows above", "us", *(1e6 * v / (STEPS + 1) for v in seconds.values()), peer="torch.randn")
 
 
-def peers(sigmas: torch.Tensor, denoise: Counting) -> dict:
+def k_diffusion(sigmas: torch.Tensor, denoise: Counting) -> dict[str, Callable[[], int]]:
     """Runs of k-diffusion; they too return their draws, which are torch.randn's in float32 (none into sigma = 0)."""
-    def counted(function, draws: int):
+    def counted(function: str, draws: int) -> Callable[[], int]:
         def run() -> int:
-            function(model, x, grid, disable=True)
+            getattr(sampling, function)(model, x, grid, disable=True)
             return draws
         return run
 
-    found = {}
-    if sampling := peer("k_diffusion.sampling"):
-        x = torch.randn(SAMPLES, 2) * sigmas[0]
-        model, grid = lambda x, sigma: denoise(x, sigma[:, None]), sigmas.float()
-        for name, function, draws in (("Euler", "sample_euler", 0), ("DDPM", "sample_euler_ancestral", STEPS - 1),
-                                      ("DPMpp2M", "sample_dpmpp_2m", 0)):
-            found[name] = counted(getattr(sampling, function), draws)
-    return found
+    if not (sampling := peer("k_diffusion.sampling")):
+        return {}
+    x = torch.randn(SAMPLES, 2) * sigmas[0]
+    model, grid = lambda x, sigma: denoise(x, sigma[:, None]), sigmas.float()
+    return {"euler": counted("sample_euler", 0), "ddpm": counted("sample_euler_ancestral", STEPS - 1),
+            "dpmpp_2m": counted("sample_dpmpp_2m", 0)}
+
+
+def diffusers(denoise: Counting) -> dict[str, Callable[[], int]]:
+    """Runs of diffusers' schedulers on a net that predicts epsilon at its own discrete times."""
+    def counted(scheduler) -> Callable[[], int]:
+        def run() -> int:
+            scheduler.set_timesteps(STEPS)
+            state = x
+            for t in scheduler.timesteps:
+                state = scheduler.step(denoise(state, 1.0), t, state).prev_sample
+            return STEPS - 1 if "DDPM" in type(scheduler).__name__ else 0
+        return run
+
+    if not (library := peer("diffusers")):
+        return {}
+    x = torch.randn(SAMPLES, 2)
+    kinds = {"euler": "DDIM", "ddpm": "DDPM", "dpmpp_2m": "DPMSolverMultistep", "unipc": "UniPCMultistep", "deis": "DEISMultistep",
+             "pndm": "PNDM"}
+    return {name: counted(getattr(library, f"{kind}Scheduler")()) for name, kind in kinds.items()}
+
+
+def beyond(run: Callable[[], int], draw: Callable[[int], None], x: torch.Tensor, denoise: Counting) -> float:
+    """CPU microseconds a step of `run` beyond its evaluations and its draws of noise."""
+    denoise.calls = 0
+    draws, calls = run(), denoise.calls
+    seconds = interleaved({"loop": run, "network": lambda: [denoise(x, 0.5) for _ in range(calls)], "noise": lambda: draw(draws)}, rounds=9)
+    return 1e6 * (seconds["loop"] - seconds["network"] - seconds["noise"]) / STEPS
 
 
 @torch.no_grad()
 def rows() -> list[Row]:
     sigmas, denoise = VE().grid(STEPS), Counting()
     x = torch.randn(SAMPLES, 2, dtype=torch.float64)
-    others = peers(sigmas, denoise)
+    others = {"k-diffusion": k_diffusion(sigmas, denoise), "diffusers": diffusers(denoise)}
     out = []
-    for sampler in SAMPLERS:
-        name = type(sampler).__name__
-        variants = {"ours": (sampler_run(sampler, sigmas, denoise), streams)} | ({"peer": (others[name], randn)} if name in others else {})
-        beyond = {}
-        for who, (run, draw) in variants.items():
-            denoise.calls = 0
-            draws, calls = run(), denoise.calls
-            seconds = interleaved({"loop": run, "network": lambda calls=calls: [denoise(x, 0.5) for _ in range(calls)],
-                                   "noise": lambda draw=draw, draws=draws: draw(draws)}, rounds=9)
-            beyond[who] = 1e6 * (seconds["loop"] - seconds["network"] - seconds["noise"]) / STEPS
-        out.append(Row(f"{name}, loop beyond network and noise, a step", "us", beyond["ours"], math.nan, 60 if sampler.memory else 30))
-        if "peer" in beyond:
-            out.append(Row(f"{name}, loop beyond network and noise, a step", "us", beyond["ours"], beyond["peer"], peer="k-diffusion"))
+    for name in names():
+        method = sampler(name, STEPS)
+        if name in SKIPPED or getattr(method, "adaptive", False):
+            continue
+        title = f"{name}, loop beyond network and noise, a step"
+        ours = beyond(sampler_run(method, sigmas, denoise), streams, x, denoise)
+        out.append(Row(title, "us", ours, math.nan, 60 if method.memory else 30))
+        for library, runs in others.items():
+            if name in runs:
+                out.append(Row(title, "us", ours, beyond(runs[name], randn, x.float(), denoise), peer=library))
     return [*out, noise()]

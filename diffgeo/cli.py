@@ -20,18 +20,37 @@ COMMANDS = {
     "sample": "draw samples from a run (run=FOLDER) or from an exact denoiser (model=exact)",
     "evaluate": "measure a cloud (samples=FILE data=LAW) or a run (run=FOLDER)",
     "reproduce": "a published table or figure beside what is measured here: reproduce NAME, reproduce list",
-    "compare": "one table of the runs below a folder: compare FOLDER",
+    "compare": "one table and one picture of the runs below a folder, ranked: compare FOLDER",
+    "theory admissibility": "how good a projection a denoiser is along trajectories, and what that certifies",
+    "theory certify": "the certificate of a schedule: sampler.schedule=ddim sampler.steps=10 eta=.05",
+    "theory gits": "a schedule fitted to a law or a run by dynamic programming over a teacher trajectory",
+    "theory orders": "the table of samplers: declared and measured orders, evaluations a step",
+    "theory winners": "which sampler on which schedule is best at 5, 8, 10, 20 evaluations, on five laws",
+    "theory gamma": "the best gamma of gradient estimation against steps and curvature",
 }
-PLAIN = ("reproduce", "compare")        # commands with arguments of their own instead of a Hydra config
+# commands with arguments of their own instead of a Hydra config
+PLAIN = ("reproduce", "compare", "theory orders", "theory winners", "theory gamma")
+FAMILIES = {name.split()[0] for name in COMMANDS if " " in name}            # first words of commands of two
 HELP_FLAGS = ("-h", "--help", "help")
 
 
+def split(words: list[str]) -> tuple[str, list[str]]:
+    """The command, of one word or of two, and the rest of the line."""
+    count = 2 if words[0] in FAMILIES else 1
+    return " ".join(words[:count]), words[count:]
+
+
 def usage() -> str:
-    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<20} {text}" for name, text in COMMANDS.items()]
     return "\n".join(["usage: diffgeo <command> [group=choice] [key=value] ...", "", *lines, "",
                       "diffgeo train model=cem data=curve        the main job",
                       "diffgeo <command> --help                  its groups and options",
                       "diffgeo <command> -m key=a,b,c            a sweep, with one table at its end"])
+
+
+def module(command: str):
+    """The module of a command; a name of two words has an underscore there, and in its primary config."""
+    return importlib.import_module(f"diffgeo.commands.{command.replace(' ', '_')}")
 
 
 def hydra_command(command: str, line: list[str]) -> None:
@@ -45,7 +64,7 @@ def hydra_command(command: str, line: list[str]) -> None:
 
     def task(cfg):
         try:
-            importlib.import_module(f"diffgeo.commands.{command}").main(cfg)
+            module(command).main(cfg)
         except Exception as error:
             if os.getpid() != here:                 # a launcher's worker: the launcher carries the error home
                 raise
@@ -53,25 +72,29 @@ def hydra_command(command: str, line: list[str]) -> None:
             if sweep:
                 print(f"diffgeo: {message(error)[0]}", file=sys.stderr)
 
-    hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")(task)()
+    try:
+        hydra.main(config_path=str(conf_dir()), config_name=command.replace(" ", "_"), version_base="1.3")(task)()
+    except Exception as error:                      # of a launcher's worker
+        failures.append(error)
     if sweep and any(Path(sweep).rglob("metrics.json")):
-        importlib.import_module("diffgeo.commands.compare").main([sweep])
+        module("compare").main([sweep])
     if failures:
         raise failures[0]
 
 
 def complete(flags: list[str]) -> None:
     """Shell completion, `diffgeo -sc install=bash|fish`. Hydra's takes the command for an override: it is dropped before Hydra answers."""
-    words = os.environ.get("COMP_LINE", "diffgeo ").split(" ")
-    command = words[1] if len(words) > 1 else ""
-    if flags[0].startswith("query=") and (len(words) <= 2 or command in PLAIN):
-        print(" ".join(name for name in COMMANDS if len(words) <= 2 and name.startswith(command)))
+    typed = os.environ.get("COMP_LINE", "diffgeo ").split(" ")[1:]
+    command, rest = split(typed)
+    if flags[0].startswith("query=") and (not rest or command in PLAIN):
+        print(" ".join(dict.fromkeys(name.split()[len(typed) - 1] for name in COMMANDS if not rest and name.startswith(command))))
         return
-    os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+    os.environ["COMP_LINE"] = " ".join(["diffgeo", *rest])
     sys.argv = ["diffgeo", "-sc", *flags]
     import hydra
 
-    hydra.main(config_path=str(conf_dir()), config_name=command if command in COMMANDS else "train", version_base="1.3")(lambda cfg: None)()
+    name = command.replace(" ", "_") if command in COMMANDS else "train"
+    hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(lambda cfg: None)()
 
 
 def message(error: BaseException) -> tuple[str, int]:
@@ -81,6 +104,9 @@ def message(error: BaseException) -> tuple[str, int]:
         return text, error.status
     if found := re.search(r"Could not find '(?:.*/)?(\w+)/(\S+)' Available options in '\S+': (.*?) Config search path", text):
         group, choice, options = found.groups()
+        if group == "launcher":
+            return (f"there is no hydra/launcher={choice} here; write one of {', '.join(options.split())} "
+                    "(joblib and submitit_* come with pip install 'diffgeo[sweep]')"), 2
         return f"there is no {group}={choice}; write {group}= one of {', '.join(options.split())}", 2
     if found := re.search(r"Could not override '(\S+)'", text):
         return f"there is no option {found[1]}; `diffgeo <command> --cfg job` with the same groups lists them", 2
@@ -123,8 +149,8 @@ def guarded(action: Callable[[], None]) -> int:
 
 def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")         # spinning barriers cost 30-77x on a shared machine
-    command, line = (sys.argv[1] if len(sys.argv) > 1 else "help"), sys.argv[2:]
-    if command in HELP_FLAGS:
+    command, line = split(sys.argv[1:] or ["help"])
+    if command.split()[-1] in HELP_FLAGS or command in FAMILIES:
         sys.exit(guarded(lambda: print(usage())))
     if command in ("-sc", "--shell-completion"):
         sys.exit(guarded(lambda: complete(line)))
@@ -132,5 +158,5 @@ def main() -> None:
         print(f"diffgeo: there is no command '{command}'; write one of {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     if command in PLAIN:
-        sys.exit(guarded(lambda: importlib.import_module(f"diffgeo.commands.{command}").main(line)))
+        sys.exit(guarded(lambda: module(command).main(line)))
     sys.exit(guarded(lambda: hydra_command(command, line)))

@@ -121,8 +121,11 @@ class Run(NamedTuple):
     samples: Tensor                         # [N,*D]
     seed: int = 0                           # of every reference draw a metric makes
     denoise: Denoiser | None = None
+    exact: bool = False                     # whether `denoise` is the law's own
     sampler: Sampler | None = None
     sigmas: Tensor | None = None            # the sampling grid [K+1]
+    noise: Tensor | None = None             # unit noise [N,*D] that the samples came from, when no other noise was drawn
+    nfe: float | None = None                # network evaluations a sample
 
 
 class Metric(Protocol):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -34,14 +35,55 @@ class Network(nn.Module):
 
 
 class Counted:
-    """Counts network evaluations: `nfe` is the number of batched calls since the start."""
+    """Counts network evaluations: `nfe` batched calls and `rows` states since the start."""
 
     def __init__(self, denoise: Denoiser):
-        self.denoise, self.nfe = denoise, 0
+        self.denoise, self.nfe, self.rows = denoise, 0, 0
 
     def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
         self.nfe += 1
+        self.rows += len(x)
         return self.denoise(x, sigma, **cond)
+
+
+@dataclass(frozen=True)
+class AnalyticFirst:
+    """The analytical first step (AFS; Dockhorn, Vahdat, Kreis 2022): at `first` and above the law is taken for N(0, std^2 I), whose
+    D = x std^2/(std^2 + sigma^2) costs no evaluation; eps = x/sqrt(1 + sigma^2), as it is published, is this to O(1/sigma^2) at std = 1."""
+
+    denoise: Denoiser
+    first: float
+    std: float = 1.0
+
+    def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+        above = float(torch.as_tensor(sigma).min()) >= self.first
+        return x * expand(self.std**2 / (self.std**2 + sigma**2), x) if above else self.denoise(x, sigma, **cond)
+
+
+@dataclass(frozen=True)
+class Thresholded:
+    """Dynamic thresholding (Saharia et al. 2022, section 2.3): D clipped to [-s, s] and multiplied by limit/s, where s is the
+    `quantile` of |D| in each sample, but at least `limit`. For data in [-limit, limit]."""
+
+    denoise: Denoiser
+    quantile: float = 0.995
+    limit: float = 1.0
+
+    def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+        denoised = self.denoise(x, sigma, **cond)
+        s = expand(torch.quantile(denoised.flatten(1).abs(), self.quantile, dim=1).clamp(min=self.limit), x)
+        return denoised.clamp(-s, s) * (self.limit / s)
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """D clipped to [-limit, limit]: what the DDPM code and diffusers' `clip_sample` do. A multistep history then holds clipped values."""
+
+    denoise: Denoiser
+    limit: float = 1.0
+
+    def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+        return self.denoise(x, sigma, **cond).clamp(-self.limit, self.limit)
 
 
 def trainable(denoise: Denoiser) -> bool:

@@ -5,6 +5,7 @@
     run=a folder, with =     run='a folder, with ='              (and every other option that is a path)
     resume=R                 R's recorded overrides, then the line's, and R as the run's own folder
     sample run=R ...         R's recorded overrides, then the line's
+    sample -m                figures=false
     -m                       a sweep folder named after the line, so that the same line finds its jobs again
 
 This module imports neither Hydra nor torch.
@@ -17,6 +18,7 @@ from pathlib import Path
 from diffgeo.errors import DiffgeoError, UsageError
 
 PATHS = ("run", "resume", "noise", "samples", "data.file")
+TAKES_RUN = ("sample", "evaluate", "theory admissibility", "theory gits")
 VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn")         # flags whose value is the next word
 
 
@@ -95,9 +97,12 @@ def prepare(command: str, line: list[str]) -> list[str]:
         out.append(word)
     if command == "train" and (folder := value_of("resume", out)):
         out = recorded(folder, out, "resume") + out + [f"hydra.run.dir={quoted(folder)}"]
-    if command in ("sample", "evaluate") and (folder := value_of("run", out)) and not (multirun(line) and "," in folder):
+    if command in TAKES_RUN and (folder := value_of("run", out)) and not (multirun(line) and "," in folder):
         out = recorded(folder, out, "run") + out
+    if multirun(line) and command == "sample" and value_of("figures", out) is None:
+        out.append("figures=false")                                     # the sweep's own picture is compare.png
     if multirun(line) and value_of("hydra.sweep.dir", out) is None:
-        digest = hashlib.sha256("\0".join(out).encode()).hexdigest()[:10]
-        out.append(f"hydra.sweep.dir=outputs/sweeps/{command}-{digest}")
+        jobs = [o for o in out if not o.startswith(("hydra/", "hydra."))]           # whichever launcher runs them
+        digest = hashlib.sha256("\0".join(jobs).encode()).hexdigest()[:10]
+        out.append(f"hydra.sweep.dir=outputs/sweeps/{command.replace(' ', '_')}-{digest}")
     return flags + out

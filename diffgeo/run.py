@@ -10,7 +10,7 @@ import importlib.metadata
 import platform
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from diffgeo.core import Data, Denoiser, Metric, Sampler, Schedule, Weighting
 from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.files import write_json, write_text
+from diffgeo.sample import Loop
 
 ALLOWED = ("diffgeo.",)                 # a config may build nothing else: `_target_` can name any callable of the interpreter
 
@@ -67,6 +68,7 @@ class Experiment:
     sampler: Sampler
     chart: Schedule             # the sampler's own schedule
     sigmas: Tensor              # [K+1]
+    loop: Loop
     metrics: Metric
     device: torch.device
 
@@ -81,26 +83,33 @@ def device_of(cfg) -> torch.device:
         raise UsageError(f"device={name} is not available here ({str(error).splitlines()[0]}); write device=cpu or device=auto") from error
 
 
-def assemble(cfg) -> Experiment:
-    """Build every object of a config. It fills in `sigma_data`, the law's own deviation, where the config leaves it open."""
-    for key, least in (("n", 1), ("seed", 0), ("threads", 1)):
-        if not isinstance(cfg[key], int) or not least <= cfg[key] < 2**31:
+def assemble(cfg, model: Callable[..., tuple[Data, Denoiser]] | None = None) -> Experiment:
+    """Build every object of a config. It fills in `sigma_data`, the law's own deviation, where the config leaves it open.
+
+    model: what makes the law and its model instead of `make`, to the same effect.
+    """
+    for key, least in (("n", 1), ("seed", 0), ("threads", 1), ("first", 0)):
+        if key in cfg and (not isinstance(cfg[key], int) or not least <= cfg[key] < 2**31):
             raise UsageError(f"{key}={cfg[key]}: write a whole number from {least} to 2147483647")
     device = device_of(cfg)
     torch.set_num_threads(cfg.threads)
     keep_freed_memory()
+    data, model = (model or make)(cfg, device)
+    chart = build(cfg.sampler.schedule)
+    options = OmegaConf.to_container(cfg.sampler, resolve=True)
+    sampler = build(OmegaConf.create({k: v for k, v in options.items() if k not in ("steps", "schedule")}))
+    return Experiment(data, model, build(cfg.schedule), build(cfg.weighting), sampler, chart, chart.grid(cfg.sampler.steps),
+                      Loop(**cfg.get("loop", {})), build(cfg.metrics), device)
+
+
+def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
+    """The law and its model, on the device; sets cfg.sigma_data where it is open."""
     data = build(cfg.data)
     if cfg.get("sigma_data") is None:
         cfg.sigma_data = float(data.std) or 1.0                     # one point has no deviation
     torch.manual_seed(cfg.seed)                                     # the network's initial weights
     model = build(cfg.model)(data=data, net=build(cfg.net))
-    if trainable(model):
-        model = model.to(device)
-    chart = build(cfg.sampler.schedule)
-    options = OmegaConf.to_container(cfg.sampler, resolve=True)
-    sampler = build(OmegaConf.create({k: v for k, v in options.items() if k not in ("steps", "schedule")}))
-    return Experiment(data, model, build(cfg.schedule), build(cfg.weighting), sampler, chart, chart.grid(cfg.sampler.steps),
-                      build(cfg.metrics), device)
+    return data, model.to(device) if trainable(model) else model
 
 
 FREE = ("n", "figures", "metrics", "logger", "device", "threads", "resume")     # what a run may be taken up again with otherwise set
@@ -141,18 +150,19 @@ def read_config(folder: Path) -> DictConfig:
         raise DiffgeoError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def weigh(experiment: Experiment, folder: Path) -> Experiment:
-    """The experiment with the weights of the run `folder`, or of the run that `folder` was sampled from; as it is when it has none."""
-    if trainable(experiment.model):
+def weigh(model: Denoiser, folder: Path) -> None:
+    """Load the weights of the run `folder`, or of the run that `folder` was sampled from, into a model; nothing when it has none."""
+    if trainable(model):
         while not (folder / "checkpoint").exists() and (origin := read_config(folder).get("run")):
             folder = Path(origin)
-        load_weights(folder / "checkpoint" / "model.safetensors", experiment.model)
-    return experiment
+        load_weights(folder / "checkpoint" / "model.safetensors", model)
 
 
 def load(folder: Path) -> Experiment:
     """The experiment of a run folder as it was resolved, with the weights it was trained to."""
-    return weigh(assemble(read_config(folder)), folder)
+    experiment = assemble(read_config(folder))
+    weigh(experiment.model, folder)
+    return experiment
 
 
 def provenance(folder: Path, cfg, verb: str, device, **measured) -> None:

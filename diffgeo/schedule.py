@@ -24,6 +24,11 @@ from diffgeo.errors import UsageError
 from diffgeo.spacing import Continuous, Exponential, Power, Rho, Spacing, Training, ends
 
 
+def check_steps(steps: int) -> None:
+    if not isinstance(steps, int) or steps < 1:
+        raise UsageError(f"steps={steps}: write a whole number of steps, 1 or more")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Path:
     """What every schedule has: levels between t_min and t_max, laid by `spacing`, drawn by `training`.
@@ -55,16 +60,15 @@ class Path:
 
     def grid(self, steps: int) -> Tensor:
         """Sampling noise levels sigma [steps+1], float64, decreasing; the last is 0, or sigma(t_min) without to_zero."""
-        if not isinstance(steps, int) or steps < 1:
-            raise UsageError(f"steps={steps}: write a whole number of steps, 1 or more")
+        check_steps(steps)
         jump = self.to_zero and self.t_min > 0
         t = self.level(torch.linspace(0, 1, steps + (not jump), dtype=torch.float64))
         t[0], t[1:][-1:] = self.t_max, self.t_min                       # exact, not rounded through the coordinate
         return torch.cat([self.sigma(t), t.new_zeros(int(jump))])
 
 
-class VariancePreserving(Path):
-    """scale^2 (1 + sigma^2) = 1, hence beta = g^2/2."""
+class VariancePreserving:
+    """The chart scale^2 (1 + sigma^2) = 1, hence beta = g^2/2."""
 
     def scale(self, sigma: Tensor) -> Tensor:
         return torch.rsqrt(1 + sigma**2)
@@ -79,7 +83,7 @@ class VariancePreserving(Path):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OU(VariancePreserving):
+class OU(VariancePreserving, Path):
     """x_t = e^(-t/2) x0 + sqrt(1-e^(-t)) eps, sigma^2 = e^t - 1; t = 10 is sigma = 148.4 (CEM paper, eqs. 14-16)."""
 
     t_min: float = 1e-4
@@ -96,7 +100,7 @@ class OU(VariancePreserving):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VP(VariancePreserving):
+class VP(VariancePreserving, Path):
     """g^2(t) = beta_min + t (beta_max - beta_min), sigma^2 = exp(int_0^t g^2) - 1 (Song et al. 2021, eq. 32).
 
     Pierret and Galerne write beta for half of it: their (.05, 10) is Song's (.1, 20), the default.
@@ -109,23 +113,39 @@ class VP(VariancePreserving):
     spacing: Spacing = Power()
 
     def __post_init__(self):
-        if not 0 < self.beta_min <= self.beta_max:
+        if not (self.beta_min <= self.beta_max and self.g2(self.t_min) > 0):
             raise UsageError(f"beta_min={self.beta_min}, beta_max={self.beta_max}: write 0 < beta_min <= beta_max")
         super().__post_init__()
+
+    @classmethod
+    def through(cls, sigma_min: float, sigma_max: float, t_min: float = 1e-3, **options) -> VP:
+        """The process with sigma(t_min) = sigma_min and sigma(1) = sigma_max, in whose time DEIS lays its levels ("time_uniform").
+
+        Its rate is positive on [t_min, 1]; over EDM's range beta_min = -.0048 is not, and sigma = 0 lies at t = 5.4e-4.
+        """
+        if not 0 < sigma_min < sigma_max:
+            raise UsageError(f"sigma_min={sigma_min}, sigma_max={sigma_max}: write 0 < sigma_min < sigma_max")
+        if not 0 < t_min < 1:
+            raise UsageError(f"t_min={t_min}: write 0 < t_min < 1")
+        mean_rate, whole = math.log1p(sigma_min**2) / t_min, math.log1p(sigma_max**2)      # of g^2, over [0, t_min] and over [0, 1]
+        growth = 2 * (whole - mean_rate) / (1 - t_min)
+        beta_min = whole - growth / 2
+        return cls(t_min=t_min, beta_min=beta_min, beta_max=beta_min + growth, **options)
 
     def sigma(self, t):
         return torch.sqrt(torch.expm1(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2))
 
     def t(self, sigma):
-        integral = torch.log1p(sigma**2)
-        return 2 * integral / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral))
+        integral, growth = torch.log1p(sigma**2), self.beta_max - self.beta_min
+        root = torch.sqrt(self.beta_min**2 + 2 * growth * integral)
+        return 2 * integral / (self.beta_min + root) if self.beta_min > 0 else (root - self.beta_min) / growth      # no cancellation
 
     def g2(self, t):
         return self.beta_min + (self.beta_max - self.beta_min) * t
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cosine(VariancePreserving):
+class Cosine(VariancePreserving, Path):
     """alpha^2 = cos^2 a / cos^2 a_0, a = pi/2 (t+offset)/(1+offset); sigma is infinite at t = 1 (Nichol and Dhariwal 2021, eq. 17)."""
 
     t_min: float = 1e-3
@@ -189,17 +209,8 @@ class Flow(Path):
         return 2 * (sigma - torch.log1p(sigma))
 
 
-@dataclass(frozen=True, kw_only=True)
-class VE(Path):
-    """t = sigma, scale = 1. With Rho(7) the EDM grid, with Exponential (log-linear) Song's."""
-
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    spacing: Spacing = Rho()
-    training: Training = Continuous(Exponential())
-
-    t_min = property(lambda self: self.sigma_min)
-    t_max = property(lambda self: self.sigma_max)
+class VarianceExploding:
+    """The chart scale = 1 in the time t = sigma."""
 
     def sigma(self, t):
         return t
@@ -218,3 +229,16 @@ class VE(Path):
 
     def scale_integral(self, sigma):
         return sigma**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class VE(VarianceExploding, Path):
+    """t = sigma, scale = 1. With Rho(7) the EDM grid, with Exponential (log-linear) Song's."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    spacing: Spacing = Rho()
+    training: Training = Continuous(Exponential())
+
+    t_min = property(lambda self: self.sigma_min)
+    t_max = property(lambda self: self.sigma_max)

@@ -4,6 +4,10 @@ A spacing is the coordinate y(t) in which the levels of a grid are equally space
 
     Power(p)       y = t^(1/p)          Exponential    y = log t            in the path's own time
     Rho(rho)       y = sigma^(1/rho)    Geometric      y = log sigma        in sigma
+    Polyexponential(rho)                y = u^(1/rho),   u the fraction of the way up in log sigma
+    Beta(a, b)                          y = I_u(a, b),   u the fraction of the way up in t
+
+(Equal steps in the logit of t are, on straight paths with sigma = t/(1-t), equal steps in log sigma: Geometric.)
 
 A training rule maps (path, n, generator) to sigma [n], float64, on the generator's device.
 """
@@ -85,6 +89,52 @@ class Geometric:
         return path.t(torch.exp(y))
 
 
+@dataclass(frozen=True)
+class Polyexponential:
+    """log sigma = log sigma_min + (1 - k/N)^rho log(sigma_max/sigma_min) (k-diffusion); rho = 1 is Geometric, more crowds low levels."""
+
+    rho: float = 1.0
+
+    def __post_init__(self):
+        if self.rho <= 0:
+            raise UsageError(f"spacing.rho={self.rho}: write a positive rho")
+
+    def coordinate(self, path, t):
+        high, low = ends(path, Geometric())
+        return ((torch.log(path.sigma(t)) - low) / (high - low)) ** (1 / self.rho)
+
+    def time(self, path, y):
+        high, low = ends(path, Geometric())
+        return path.t(torch.exp(low + (high - low) * y**self.rho))
+
+
+@dataclass(frozen=True)
+class Beta:
+    """Quantiles of a Beta(alpha, beta) law over [t_min, t_max]: at .6, .6 both ends are crowded ("Beta Sampling is All You Need", 2024).
+
+    In the path's own time, as in the paper; where t = sigma (VE) these are diffusers' levels, which it lays in sigma.
+    """
+
+    alpha: float = 0.6
+    beta: float = 0.6
+
+    def __post_init__(self):
+        if min(self.alpha, self.beta) <= 0:
+            raise UsageError(f"spacing.alpha={self.alpha}, spacing.beta={self.beta}: write two positive numbers")
+
+    def coordinate(self, path, t):
+        from scipy.special import betainc
+
+        u = (t - path.t_min) / (path.t_max - path.t_min)
+        return torch.as_tensor(betainc(self.alpha, self.beta, u.cpu().numpy())).to(t)
+
+    def time(self, path, y):
+        from scipy.special import betaincinv
+
+        u = torch.as_tensor(betaincinv(self.alpha, self.beta, y.cpu().numpy())).to(y)
+        return path.t_min + (path.t_max - path.t_min) * u
+
+
 Training = Callable[["Path", int, torch.Generator], Tensor]
 
 
@@ -146,7 +196,10 @@ class UniformTimes:
 
 @dataclass(frozen=True)
 class LogNormal:
-    """log sigma ~ N(mean, std^2), not cut to the path's range (Karras et al. 2022, Table 1)."""
+    """log sigma ~ N(mean, std^2), not cut to the path's range (Karras et al. 2022, Table 1).
+
+    On straight paths this is the logit-normal law of t, t = sigmoid(N(mean, std^2)) (Esser et al. 2024).
+    """
 
     mean: float = -1.2
     std: float = 1.2

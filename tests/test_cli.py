@@ -144,7 +144,7 @@ def test_train_leaves_a_whole_run_folder_and_a_finished_run_says_so(inside, tmp_
     metrics, provenance = (json.loads((run / f"{name}.json").read_text()) for name in ("metrics", "provenance"))
     samples = np.load(run / "samples.npy")
     assert samples.shape == (400, 2) and metrics["distance/mean"] == pytest.approx(np.abs(samples[:, 1]).mean(), rel=1e-12)
-    assert provenance["nfe"] == 11 and provenance["training_cpu_s"] > 0                     # Heun: 2*6 - 1
+    assert metrics["sampling/nfe"] == 11 and provenance["training_cpu_s"] > 0               # Heun: 2*6 - 1
     assert not any(word in key for key in metrics for word in ("cpu", "wall", "seconds"))
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(5, 61, 5))
@@ -182,7 +182,7 @@ def test_exact_sampling_from_given_noise(inside, tmp_path):
     assert samples.shape == (50, 2)
     np.testing.assert_allclose(samples[:, 0], noise[:, 0] / np.sqrt(1 + 200.0**-2), atol=2e-3)
     assert np.abs(samples[:, 1]).max() < 1e-10
-    assert json.loads((tmp_path / "run/provenance.json").read_text())["nfe"] == 399
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["sampling/nfe"] == 399
 
 
 def test_the_first_samples_do_not_depend_on_how_many(inside, tmp_path):
@@ -190,6 +190,16 @@ def test_the_first_samples_do_not_depend_on_how_many(inside, tmp_path):
     assert inside(*common, "n=10", "hydra.run.dir=a").returncode == 0
     assert inside(*common, "n=300", "hydra.run.dir=b").returncode == 0
     np.testing.assert_allclose(np.load(tmp_path / "a/samples.npy"), np.load(tmp_path / "b/samples.npy")[:10], rtol=1e-12)
+
+
+def test_a_run_shared_out_is_the_run(inside, tmp_path):
+    """Samples 0..9 in one go, and 0..5 and 6..9 by two processes: the same bytes."""
+    common = ["sample", "model=exact", "data=points4", "sampler=ddpm", "sampler.steps=12", "metrics=none", "figures=false"]
+    for folder, options in (("whole", ["n=10"]), ("head", ["n=6"]), ("tail", ["n=4", "first=6"])):
+        assert inside(*common, *options, f"hydra.run.dir={folder}").returncode == 0
+    whole, head, tail = (np.load(tmp_path / f / "samples.npy") for f in ("whole", "head", "tail"))
+    np.testing.assert_allclose(np.concatenate([head, tail]), whole, rtol=1e-12)
+    assert "first=-1" in inside(*common, "first=-1").line
 
 
 def test_folders_with_awkward_names(inside, tmp_path):
@@ -287,6 +297,32 @@ def test_a_sweep_ends_in_one_table_and_finds_its_jobs_again(inside, tmp_path):
     assert printed.returncode == 0 and "| model" in printed.stdout
 
 
+def test_a_sweep_over_samplers_loads_its_model_once_and_ranks(inside, tmp_path, monkeypatch):
+    """Evaluations as they must be; errors that fall with steps and order; the ranking is by them; no figures but the sweep's own."""
+    from diffgeo.commands import sample
+
+    made = []
+    monkeypatch.setattr(sample, "make", lambda cfg, device, make=sample.make: made.append(cfg.sampler.steps) or make(cfg, device))
+    line = ["sample", "-m", "model=exact", "data=normal", "sampler=euler,heun,ddpm", "sampler.steps=8,16", "n=300", "metrics=quick"]
+    done = inside(*line)
+    assert done.returncode == 0, done.stderr
+    assert made == [8]
+    (sweep,) = (tmp_path / "outputs/sweeps").iterdir()
+    assert not list(sweep.rglob("figures")) and (sweep / "compare.png").is_file()
+    rows = {(r["sampler"], int(r["sampler.steps"])): r for r in csv.DictReader((sweep / "compare.csv").open())}
+    assert {k: float(r["sampling/nfe"]) for k, r in rows.items()} == {
+        (name, n): 2 * n - 1 if name == "heun" else n for name in ("euler", "heun", "ddpm") for n in (8, 16)}
+    error = {k: float(r["flow/rms"]) for k, r in rows.items() if r["flow/rms"]}
+    assert set(error) == {(name, n) for name in ("euler", "heun") for n in (8, 16)}             # ddpm draws noise: it follows no flow
+    assert error["euler", 8] > error["euler", 16] > error["heun", 16]
+    ranked = inside("compare", str(sweep), "by=flow/rms").stdout.partition("ranked by flow/rms")[2].splitlines()
+    cells = [[c.strip() for c in r.split("|")[1:-1]] for r in ranked if r.startswith("|")]
+    table = [dict(zip(cells[0], c, strict=True)) for c in cells[2:]]
+    names = [(r["sampler"], int(r["sampler.steps"])) for r in table[:4]]
+    assert names == sorted(error, key=error.get) and [r["rank"] for r in table[:4]] == ["1", "2", "3", "4"]
+    assert "write one of" in inside("compare", str(sweep), "by=flow/mean").line
+
+
 def test_lines_are_prepared_for_hydra():
     assert prepare("train", ["sampler.schedule=vp"]) == prepare("train", ["sampler.schedule='vp'"]) == ["schedule@sampler.schedule=vp"]
     assert prepare("train", ["data=line", "-m", "seed=0,1"])[0] == "-m"
@@ -295,5 +331,7 @@ def test_lines_are_prepared_for_hydra():
     assert prepare("train", ["resume=null"]) == ["resume=null"]
     with pytest.raises(UsageError, match="resume= is empty"):
         prepare("train", ["resume="])
+    assert "figures=false" in prepare("sample", ["-m", "seed=0,1"]) and "figures=false" not in prepare("sample", ["seed=0"])
+    assert "figures=false" not in prepare("sample", ["-m", "seed=0,1", "figures=true"])
     a, b, c = (prepare("train", ["-m", *line])[-1] for line in (["seed=0,1"], ["seed=0,1"], ["seed=0,2"]))
     assert a == b != c and a.startswith("hydra.sweep.dir=outputs/sweeps/train-")

@@ -30,7 +30,7 @@ def is_the_truth(name: str, n: int, *overrides: str):
     """Every transport and atom metric within floor + 4 sd and the mean distance at most sigma_min, 100 Heun steps."""
     data, metrics, _ = law(f"data={name}", "metrics.denoiser=null", "metrics.pairs=32", *overrides)
     sigmas = VE().grid(100)
-    samples, nfe = draw(Heun(), data.denoiser(), sigmas, data.shape, n, seed=1)
+    samples, nfe, _ = draw(Heun(), data.denoiser(), sigmas, data.shape, n, seed=1)
     values = metrics(Run(samples, 1), data)
     beyond = {k: (values[k], values[f"{k}_floor"], values[f"{k}_floor_sd"]) for k in values
               if k.startswith(("transport/", "atoms/chi2", "tangential/")) and f"{k}_floor" in values and not within_floor(values, k)}
@@ -66,7 +66,7 @@ def test_heun_follows_the_exact_flow_of_the_line():
     """x1 -> x1 sqrt(1/(1+sigma^2)), x2 -> 0: the closed-form flow map, sample by sample."""
     sigmas = VE().grid(200)
     noise = Streams(keys(4, 50), (2,))()
-    samples, _ = draw(Heun(), Line().denoiser(), sigmas, (2,), 50, seed=4)
+    samples, *_ = draw(Heun(), Line().denoiser(), sigmas, (2,), 50, seed=4)
     torch.testing.assert_close(samples[:, 0], 80 * noise[:, 0] / math.hypot(1, 80), atol=1e-3, rtol=0)
     assert float(samples[:, 1].abs().max()) < 1e-12
 
@@ -90,4 +90,4 @@ def test_library_in_ten_lines():
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     scope = {}
     exec(code, scope)                                               # our own file
-    assert scope["nfe"] == 35 and float(scope["law"].distance(scope["samples"]).mean()) < 0.002
+    assert scope["drawn"].nfe == 35 and float(scope["law"].distance(scope["drawn"].samples).mean()) < 0.002

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from diffgeo.core import Run, generator
 from diffgeo.errors import UsageError
@@ -153,3 +155,13 @@ def test_atoms():
     x[:5, 0] += 0.06
     assert Atoms()(Run(x), Points())["atoms/off"] == 0.005
     assert Atoms()(Run(x), Line()) == {} and Tangential()(Run(x), Points()) == {}
+
+
+def test_w2_from_the_last_potentials_is_the_same_optimum():
+    """The second cloud against the same reference starts from the first one's dual potentials: same permutation as from nothing."""
+    g = generator(7)
+    x, z, y = (torch.randn(300, 2, generator=g, dtype=f64).numpy() for _ in range(3))
+    w2(x, y)
+    for cloud in (x + 1e-3 * z, z, 10 + 3 * z):
+        cost = cdist(cloud, y, "sqeuclidean")
+        assert w2(cloud, y) == math.sqrt(cost[linear_sum_assignment(cost)].mean())

@@ -151,5 +151,5 @@ def test_default_suite_builds_from_its_file():
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
     built = instantiate(OmegaConf.load(Path(__file__).parent.parent / "conf/metrics/default.yaml"))
-    assert set(built.metrics) == {"distance", "tangential", "transport", "atoms", "denoiser"} and built.pairs == 8
+    assert set(built.metrics) == {"distance", "tangential", "transport", "atoms", "denoiser", "flow"} and built.pairs == 8
     assert built.metrics["transport"] == Transport() and built.metrics["atoms"] == Atoms() and "0.05" in repr(built.metrics["distance"])

@@ -2,12 +2,14 @@
 import csv
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from diffgeo.commands.reproduce import cells_of, names, plain
+from diffgeo.cli import split
+from diffgeo.commands.reproduce import cells_of, expanded, names, plain
 from diffgeo.errors import UsageError
 from diffgeo.line import conf_dir, prepare
 
@@ -18,14 +20,14 @@ def test_every_cell_composes_and_the_budgets_exist(name, tmp_path):
     cells = cells_of(spec, "paper", tmp_path)
     assert len({c.folder for c in cells}) == len(cells)
     for cell in cells:
-        verb, *line = shlex.split(cell.command)
-        line = prepare(verb, line)
+        command, line = split(shlex.split(cell.command))
+        line = prepare(command, line)
         cell.folder.mkdir()                                         # what a later cell's run= reads
         (cell.folder / "config.yaml").touch()
         (cell.folder / "overrides.yaml").write_text(json.dumps(line))
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            compose(verb, line)
-    shown = {c for figure in spec.get("figures", []) for c in figure.get("cells", [])}
+            compose(command.replace(" ", "_"), line)
+    shown = {c for figure in expanded(spec.get("figures", OmegaConf.create([]))) for c in figure.get("cells", [])}
     assert shown <= {c.name for c in cells} and "quick" in spec.budget
 
 
@@ -73,3 +75,12 @@ def test_names():
     with pytest.raises(UsageError, match="budget=all"):
         from diffgeo.commands.reproduce import options
         options(["cem/line", "budget=all"])
+
+
+def test_an_entry_for_several_values_stands_for_every_combination():
+    entries = OmegaConf.create([{"name": "one"}, {"for": {"a": ["x", "y"], "b": [1, 0.5]}, "name": "$a $b", "cells": ["${a}_", 3]}])
+    assert expanded(entries) == [{"name": "one"}, *({"name": f"{a} {b}", "cells": [f"{a}_", 3]} for a in "xy" for b in (1, 0.5))]
+    toy = cells_of(OmegaConf.load(conf_dir() / "reproduce/ge/toy.yaml"), "quick", Path("out"))
+    assert len(toy) == 3 * (1 + 5 + 6)
+    (run,) = (c for c in toy if c.name == "tree, gamma 1.5, mu 0")
+    assert run.command == "sample run=out/tree_gamma_2_mu_0 sampler.gamma=1.5 sampler.mu=0 figures=false"

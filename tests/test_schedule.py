@@ -1,21 +1,28 @@
-"""Schedules against 50-digit arithmetic, grids against their published formulas, draws against their laws."""
+"""Schedules against 50-digit arithmetic, draws against their laws. Published grids are in test_spacing.py and test_discrete.py."""
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import mpmath as mp
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from scipy import stats
 
 from diffgeo.errors import UsageError
 from diffgeo.schedule import OU, VE, VP, Cosine, Flow
-from diffgeo.spacing import Continuous, Exponential, Geometric, LogNormal, OnGrid, Power, Rho, UniformTimes
+from diffgeo.spacing import (
+    Beta,
+    Continuous,
+    Exponential,
+    Geometric,
+    LogNormal,
+    OnGrid,
+    Polyexponential,
+    Power,
+    Rho,
+    UniformTimes,
+)
 
 mp.mp.dps = 50
-CONF = Path(__file__).parents[1] / "conf"
 
 
 def f64(*values):
@@ -76,46 +83,8 @@ def test_ou_constants_of_the_cem_paper():
     assert math.exp(-5) == pytest.approx(float(OU().scale(OU().sigma(f64(10.0)))), rel=1e-14)
 
 
-def test_exponential_grid_is_equation_41():
-    steps, t1 = 200, 1e-4
-    a = math.log(10 / t1) / (steps - 1)
-    assert math.exp(a) == pytest.approx(1.0596, abs=5e-5)                           # the ratio that cem.md prints
-    t = [t1 * math.exp(a * (k - 1)) for k in range(steps, 0, -1)] + [0]
-    grid = OU().grid(steps)
-    assert grid.dtype == torch.float64 and len(grid) == steps + 1
-    torch.testing.assert_close(OU().t(grid), f64(*t), rtol=1e-13, atol=0)
-
-
-@pytest.mark.parametrize("p, steps, first", [(2, 50, 4e-3), (1, 50, 0.2), (2, 200, 2.5e-4), (1, 200, 0.05), (5, 99, 10 / 99**5)])
-def test_power_grids_and_their_first_times(p, steps, first):
-    grid = OU(t_min=0, spacing=Power(p)).grid(steps)
-    torch.testing.assert_close(OU().t(grid), f64(*(10 * (k / steps) ** p for k in range(steps, -1, -1))), rtol=1e-12, atol=0)
-    assert float(OU().t(grid)[-2]) == pytest.approx(first, rel=1e-12) and grid[-1] == 0
-
-
-def test_karras_grid_against_the_published_one():
-    published = [80, 60.6, 45.3, 33.5, 24.4, 17.5, 12.4, 8.59, 5.84, 3.88, 2.52,        # 20 Euler steps, Chen et al.'s notebook
-                 1.58, 0.965, 0.567, 0.318, 0.170, 0.0851, 0.0395, 0.0167, 0.0063, 0.002]
-    torch.testing.assert_close(VE(to_zero=False).grid(20), f64(*published), rtol=6e-3, atol=0)      # three printed digits
-
-
-def test_karras_grid_has_18_positive_levels_then_zero():
-    formula = [(80 ** (1 / 7) + k / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for k in range(18)]
-    grid = VE().grid(18)
-    torch.testing.assert_close(grid, f64(*formula, 0), rtol=1e-12, atol=0)
-    assert grid[0] == 80 and grid[17] == 0.002                                      # the ends are exact, not rounded through a power
-
-
-def test_geometric_and_rho_are_laid_in_sigma_on_any_path():
-    for path in (OU(t_min=1e-3), VP(), Flow()):
-        lo, hi = float(path.sigma(f64(path.t_min))), float(path.sigma(f64(path.t_max)))
-        ratio = replace(path, spacing=Geometric()).grid(30)[:-1].log().diff()
-        torch.testing.assert_close(ratio, torch.full_like(ratio, math.log(lo / hi) / 29), rtol=1e-10, atol=0)
-        root = (replace(path, spacing=Rho(3)).grid(30)[:-1] ** (1 / 3)).diff()
-        torch.testing.assert_close(root, torch.full_like(root, (lo ** (1 / 3) - hi ** (1 / 3)) / 29), rtol=1e-10, atol=0)
-
-
-@pytest.mark.parametrize("path", [OU(), VP(), Cosine(), Flow(), VE(), VE(spacing=Exponential()), OU(t_min=0, spacing=Power(3))])
+@pytest.mark.parametrize("path", [OU(), VP(), Cosine(), Flow(), VE(), VE(spacing=Exponential()), OU(t_min=0, spacing=Power(3)),
+                                  VE(spacing=Polyexponential(2)), VP(spacing=Beta()), VP.through(0.002, 80, spacing=Power(2))])
 @pytest.mark.parametrize("steps", [1, 2, 7, 500])
 def test_every_grid_decreases_from_t_max_and_says_where_it_ends(path, steps):
     grid = path.grid(steps)
@@ -139,6 +108,7 @@ def draws(path, n=20_000, seed=0):
     (VE(training=Continuous()), lambda s: s ** (1 / 7), stats.uniform(0.002 ** (1 / 7), 80 ** (1 / 7) - 0.002 ** (1 / 7))),
     (Flow(), lambda s: s / (1 + s), stats.uniform(0.001, 0.998)),
     (VE(training=LogNormal(-1.2, 1.2)), torch.log, stats.norm(-1.2, 1.2)),
+    (Flow(training=Continuous(Beta(2, 3))), lambda s: (s / (1 + s) - 0.001) / 0.998, stats.beta(2, 3)),
 ])
 def test_continuous_draws_follow_their_law(path, coordinate, law):
     assert stats.kstest(coordinate(draws(path)).numpy(), law.cdf).pvalue > 1e-3
@@ -179,39 +149,14 @@ def test_draws_repeat_with_the_generator():
     (lambda: Power(-1), "power"),
     (lambda: UniformTimes(1), "training.n=1"),
     (lambda: LogNormal(std=0), "training.std"),
+    (lambda: Polyexponential(0), "rho=0"),
+    (lambda: VE(sigma_min=0, spacing=Polyexponential()), "never reaches 0"),
+    (lambda: Beta(0, 1), "spacing.alpha=0"),
+    (lambda: VP.through(1, 1), "sigma_min < sigma_max"),
+    (lambda: VP.through(0.1, 1, t_min=1), "0 < t_min < 1"),
+    (lambda: VP(beta_min=-0.1, t_min=1e-3), "0 < beta_min"),
 ])
 def test_bad_options_say_what_to_write(make, says):
     with pytest.raises(UsageError, match=says) as caught:
         make()
     assert "\n" not in str(caught.value) and "write" in str(caught.value)
-
-
-CONFIGS = {
-    "ou": OU(),
-    "ou_paper": OU(training=UniformTimes(200)),
-    "ou_grid": OU(training=OnGrid(200)),
-    "ou_quadratic": OU(t_min=0, spacing=Power(2), training=OnGrid(200)),
-    "ou_linear": OU(t_min=0, spacing=Power(1), training=OnGrid(200)),
-    "ou_power": OU(t_min=0, spacing=Power(5), training=OnGrid(200)),
-    "vp": VP(),
-    "ve": VE(sigma_min=0.01, sigma_max=50, spacing=Exponential(), training=Continuous()),
-    "karras": VE(training=Continuous(Geometric())),
-    "plane": VE(sigma_min=0.01, sigma_max=200, spacing=Geometric(), training=Continuous()),
-    "plane_fine": VE(sigma_min=0.002, sigma_max=150, spacing=Geometric(), training=Continuous()),
-    "plane_wide": VE(sigma_min=0.02, sigma_max=400, spacing=Geometric(), training=Continuous()),
-    "loglinear": VE(spacing=Exponential(), training=Continuous()),
-    "cosine": Cosine(),
-    "flow": Flow(),
-    "edm": VE(training=LogNormal(-1.2, 1.2)),
-}
-
-
-def test_every_config_builds_the_schedule_its_first_line_promises():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        names = [file.stem for file in (CONF / "schedule").glob("*.yaml")]
-        built = {name: instantiate(compose(overrides=[f"+schedule={name}"]).schedule) for name in names}
-        assert built == CONFIGS
-        slots = compose(overrides=["+schedule=ou", "+sampler=splitting", "schedule.t_max=8", "schedule@sampler.schedule=karras",
-                                   "sampler.schedule.sigma_max=148"])
-    assert instantiate(slots.schedule) == OU(t_max=8)
-    assert instantiate(slots.sampler.schedule) == VE(sigma_max=148, training=Continuous(Geometric()))

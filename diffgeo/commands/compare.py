@@ -1,7 +1,8 @@
-"""`diffgeo compare FOLDER`: one table of the runs below a folder, a row a job; writes compare.csv, compare.md and compare.png there.
+"""`diffgeo compare FOLDER [by=METRIC]`: one table of the runs below a folder, a row a job; writes compare.csv, .md and .png there.
 
-The columns are the settings in which the runs differ and every metric that they share, with its floor. Runs that differ in nothing but
-the seed are also summarized as mean and standard deviation.
+The columns are the settings in which the runs differ and every metric that they share, with its floor. Below it the runs are ranked by one
+metric, as mean and standard deviation over those that differ in nothing but the seed. The picture has a panel a metric: against the
+network evaluations when the runs differ in them, with a line for each choice of the other settings.
 """
 from __future__ import annotations
 
@@ -14,8 +15,10 @@ from typing import NamedTuple
 from diffgeo.errors import UsageError
 from diffgeo.files import read_json, write_text
 
-SHOWN = ("distance/mean", "distance/median", "distance/q99", "tangential/w2", "transport/w2", "transport/sliced_w2", "atoms/chi2",
-         "denoiser/f_l2")
+NFE = "sampling/nfe"
+SHOWN = ("flow/rms", "distance/mean", "distance/median", "distance/q99", "tangential/w2", "transport/w2", "transport/sliced_w2",
+         "atoms/chi2", "denoiser/f_l2")
+WORK = ("flow/rms", "distance/mean", "tangential/w2", "transport/sliced_w2")          # against evaluations
 
 
 class Row(NamedTuple):
@@ -66,35 +69,53 @@ def markdown(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join([row(header), "|" + "|".join("-" * (w + 2) for w in width) + "|", *map(row, lines)]) + "\n"
 
 
-def report(folder: Path, rows: list[Row]) -> str:
-    """The tables as text: a row a job, then means over seeds where there are several."""
+def report(rows: list[Row], by: str) -> str:
+    """The tables as text: a row a job, the ranking by the metric `by`, the floors."""
     names = list(rows[0].settings)
-    shown = [k for k in SHOWN if any(k in r.metrics for r in rows)]
+    shown = [k for k in dict.fromkeys([*([NFE] if differ(rows, NFE) else []), *SHOWN, by]) if any(k in r.metrics for r in rows)]
     def cell(row: Row, key: str) -> str:
         return f"{row.metrics[key]:.4g}" if key in row.metrics else ""
     text = markdown(names + shown, [[r.settings[k] for k in names] + [cell(r, k) for k in shown] for r in rows])
     floors = [[f"{k}", f"{rows[0].metrics[f'{k}_floor']:.4g}", f"{rows[0].metrics[f'{k}_floor_sd']:.2g}"]
               for k in shown if f"{k}_floor" in rows[0].metrics and len({r.metrics.get(f"{k}_floor") for r in rows}) == 1]
-    groups = over_seeds(rows)
-    if len(groups) < len(rows):
-        names = [k for k in names if k != "seed"]
-        text += "\nmean +- standard deviation over seeds\n\n" + markdown(
-            names + ["runs"] + shown,
-            [[s[k] for k in names] + [str(n)] + [f"{m[k][0]:.4g} +- {m[k][1]:.2g}" if k in m else "" for k in shown] for s, n, m in groups])
+    ranked = sorted((g for g in over_seeds(rows) if by in g[2]), key=lambda g: g[2][by][0])
+    if len(ranked) > 1:
+        names, several = [k for k in names if k != "seed"], any(n > 1 for _, n, _ in ranked)
+        def spread(mean: float, sd: float) -> str:
+            return f"{mean:.4g} +- {sd:.2g}" if several else f"{mean:.4g}"
+        text += f"\nranked by {by}" + (", mean +- standard deviation over seeds" if several else "") + "\n\n" + markdown(
+            ["rank", *names, "runs", *shown],
+            [[str(i), *(s[k] for k in names), str(n), *(spread(*m[k]) if k in m else "" for k in shown)]
+             for i, (s, n, m) in enumerate(ranked, 1)])
     if floors:
         text += "\nnoise floor: what fresh true samples of the same number give\n\n" + markdown(["metric", "floor", "sd"], floors)
     return text
 
 
+def differ(rows: list[Row], key: str) -> bool:
+    """Whether every row has the metric and they do not all have the same."""
+    return all(key in r.metrics for r in rows) and len({r.metrics[key] for r in rows}) > 1
+
+
+def criterion(rows: list[Row], by: str) -> str:
+    """The metric to rank by: `by`, else the first that all rows have. Raises UsageError when no row has it."""
+    if by and not any(by in r.metrics for r in rows):
+        known = sorted({k for r in rows for k in r.metrics if not k.endswith(("_floor", "_floor_sd"))})
+        raise UsageError(f"by={by}: no run has that metric; write one of {', '.join(known)}")
+    return by or next((k for k in SHOWN if all(k in r.metrics for r in rows)), "")
+
+
 def main(arguments: list[str]) -> None:
-    if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
-        if arguments and arguments[0] in ("-h", "--help"):
-            print(__doc__.strip())
-            return
-        raise UsageError("write diffgeo compare FOLDER, a folder that holds finished runs")
-    folder = Path(arguments[0])
+    if "-h" in arguments or "--help" in arguments:
+        print(__doc__.strip())
+        return
+    by = [a.removeprefix("by=") for a in arguments if a.startswith("by=")]
+    folders = [a for a in arguments if not a.startswith(("by=", "-"))]
+    if len(folders) != 1 or len(by) > 1 or len(folders) + len(by) < len(arguments):
+        raise UsageError("write diffgeo compare FOLDER [by=METRIC], a folder that holds finished runs")
+    folder = Path(folders[0])
     rows = rows_below(folder)
-    text = report(folder, rows)
+    text = report(rows, criterion(rows, "".join(by)))
     metrics = sorted({k for r in rows for k in r.metrics})
     buffer = io.StringIO()
     table = csv.writer(buffer, lineterminator="\n")
@@ -103,6 +124,9 @@ def main(arguments: list[str]) -> None:
     write_text(folder / "compare.csv", buffer.getvalue())
     write_text(folder / "compare.md", text)
     from diffgeo import plot
-    plot.comparison(folder / "compare.png", over_seeds(rows), [k for k in SHOWN if all(k in r.metrics for r in rows)])
+    if differ(rows, NFE):
+        plot.work(folder / "compare.png", over_seeds(rows), [k for k in WORK if any(k in r.metrics for r in rows)], NFE)
+    else:
+        plot.comparison(folder / "compare.png", over_seeds(rows), [k for k in SHOWN if all(k in r.metrics for r in rows)])
     print(text)
     print(f"written: {folder}/compare.csv, compare.md, compare.png")

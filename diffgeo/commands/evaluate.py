@@ -8,6 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 
 from diffgeo.commands.report import measure
 from diffgeo.commands.sample import load_array
+from diffgeo.core import Run
+from diffgeo.denoiser import trainable
 from diffgeo.errors import UsageError
 from diffgeo.run import assemble, begin, weigh
 
@@ -24,7 +26,10 @@ def evaluate(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     option, path = ("samples", cfg.samples) if cfg.run is None else ("run", cfg.run)
     samples = load_array(path, option, experiment.data.shape)
     if cfg.run is not None:
-        weigh(experiment, Path(cfg.run))
+        weigh(experiment.model, Path(cfg.run))
     if not begin(folder, cfg, overrides):
-        model = experiment.model if cfg.run is not None else None
-        measure(cfg, "evaluate", experiment, folder, samples.to(experiment.device), model, n=len(samples))
+        run = Run(samples.to(experiment.device), cfg.seed)
+        if cfg.run is not None:
+            run = run._replace(denoise=experiment.model, exact=not trainable(experiment.model), sampler=experiment.sampler,
+                               sigmas=experiment.sigmas)
+        measure(cfg, "evaluate", experiment, folder, run, n=len(samples))

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from diffgeo import plot
-from diffgeo.core import Denoiser, Run, generator
+from diffgeo.core import Run, generator
 from diffgeo.denoiser import trainable
 from diffgeo.files import write_array, write_json
 from diffgeo.logger import Group, Logger
@@ -27,35 +27,39 @@ def report(cfg, verb: str, experiment: Experiment, folder: Path, logger: Logger 
            **measured) -> None:
     """Sample `experiment.model` into `folder`, measure and draw; `measured` goes to provenance.json."""
     started = time.process_time()
-    drawn = draw(experiment.sampler, experiment.model, experiment.sigmas, experiment.data.shape, cfg.n, cfg.seed, initial,
-                 device=experiment.device)
-    measured |= {"sampling_cpu_s": time.process_time() - started, "nfe": drawn.nfe, "n": len(drawn.samples)}
+    sampler = experiment.sampler
+    if hasattr(sampler, "fit"):                                 # a method that measures its law first (analytic variances)
+        sampler = sampler.fit(experiment.model, experiment.data, cfg.seed)
+    drawn = draw(sampler, experiment.model, experiment.sigmas, experiment.data.shape, cfg.n, cfg.seed, initial,
+                 device=experiment.device, loop=experiment.loop, first=cfg.get("first", 0))
+    measured |= {"sampling_cpu_s": time.process_time() - started, "n": len(drawn.samples)}
     write_array(folder / "samples.npy", drawn.samples.cpu().numpy())
-    measure(cfg, verb, experiment, folder, drawn.samples, experiment.model, logger, **measured)
+    run = Run(drawn.samples, cfg.seed, experiment.model, not trainable(experiment.model), sampler, experiment.sigmas, drawn.noise,
+              drawn.nfe)
+    measure(cfg, verb, experiment, folder, run, logger, **measured)
 
 
-def measure(cfg, verb: str, experiment: Experiment, folder: Path, samples: torch.Tensor, denoise: Denoiser | None,
-            logger: Logger | None = None, **measured) -> None:
+def measure(cfg, verb: str, experiment: Experiment, folder: Path, run: Run, logger: Logger | None = None, **measured) -> None:
     """Metrics, figures, provenance, and last of all metrics.json, which marks the folder as finished."""
     logger = logger or Group()
     started = time.process_time()
-    learned = denoise if trainable(denoise) else None           # an exact denoiser has no error to measure
-    run = Run(samples, cfg.seed, learned, experiment.sampler if denoise else None, experiment.sigmas if denoise else None)
     values = experiment.metrics(run, experiment.data)
+    if run.nfe is not None:
+        values["sampling/nfe"] = run.nfe
     measured["metrics_cpu_s"] = time.process_time() - started
     if cfg.figures:
         started = time.process_time()
-        for path in figures(experiment, run, denoise, folder):
+        for path in figures(experiment, run, folder):
             logger.figure(path.stem, path)
         measured["figures_cpu_s"] = time.process_time() - started
-    logger.finish(values, samples)
+    logger.finish(values, run.samples)
     provenance(folder, cfg, verb, experiment.device, **measured)
     write_json(folder / "metrics.json", values)
     print(table(values))
     print(f"written: {folder}/metrics.json" + (", figures/" if cfg.figures else ""))
 
 
-def figures(experiment: Experiment, run: Run, denoise: Denoiser | None, folder: Path) -> list[Path]:
+def figures(experiment: Experiment, run: Run, folder: Path) -> list[Path]:
     """Draw what there is to draw, into folder/figures; the paths written."""
     data, out, flat = experiment.data, folder / "figures", len(experiment.data.shape) == 1
     if not flat:
@@ -67,14 +71,15 @@ def figures(experiment: Experiment, run: Run, denoise: Denoiser | None, folder: 
         figure(drawn[-1], *arguments, **options)
 
     draw_to("samples", plot.samples, run.samples, data)
-    if denoise is None:
+    if run.denoise is None:
         return drawn
-    draw_to("fields", plot.fields, run.denoise, data)
+    draw_to("fields", plot.fields, None if run.exact else run.denoise, data)
     noise = Streams(keys(run.seed, PATHS, device=experiment.device), data.shape)
     start = run.sampler.start(noise(), float(run.sigmas[0]))
+    shown = experiment.loop.around(run.denoise, float(run.sigmas[0]))
     with torch.no_grad():
-        draw_to("trajectories", plot.trajectories, collect(run.sampler, denoise, start, run.sigmas, noise), data, PATHS)
-    if run.denoise is not None:
+        draw_to("trajectories", plot.trajectories, collect(run.sampler, shown, start, run.sigmas, noise), data, PATHS)
+    if not run.exact:
         positive = run.sigmas[run.sigmas > 0]
         levels = torch.logspace(*(math.log10(float(positive[i])) for i in (-1, 0)), LEVELS, dtype=torch.float64)
         chart = OU()

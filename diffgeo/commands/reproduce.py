@@ -12,8 +12,13 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from string import Template
 
+from omegaconf import OmegaConf
+
+from diffgeo.cli import split
 from diffgeo.errors import UsageError
 from diffgeo.files import read_json, write_text
 from diffgeo.line import conf_dir, prepare
@@ -57,13 +62,13 @@ def options(arguments: Sequence[str]) -> tuple[str, str, Path]:
 
 
 def execute(command: str, folder: Path) -> None:
-    """Run `train ...`, `sample ...` or `evaluate ...` in this process, into `folder`."""
+    """Run `train ...`, `sample ...`, `theory certify ...` in this process, into `folder`."""
     import importlib
 
     from hydra import compose, initialize_config_dir
 
-    verb, *overrides = shlex.split(command)
-    overrides = prepare(verb, overrides)
+    command, overrides = split(shlex.split(command))
+    overrides, verb = prepare(command, overrides), command.replace(" ", "_")
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose(verb, overrides)
     getattr(importlib.import_module(f"diffgeo.commands.{verb}"), verb)(cfg, folder, overrides)
@@ -74,14 +79,30 @@ def plain(name: str) -> str:
     return re.sub(r"\W+", "_", name).strip("_")
 
 
+def expanded(entries) -> list[dict]:
+    """A spec's entries as plain dicts; one with `for: {name: [values]}` stands for every combination, $name in it for the value."""
+    def fill(node, values):
+        if isinstance(node, dict):
+            return {k: fill(v, values) for k, v in node.items()}
+        if isinstance(node, list):
+            return [fill(v, values) for v in node]
+        return Template(node).substitute(values) if isinstance(node, str) else node
+
+    out = []
+    for entry in OmegaConf.to_container(entries, resolve=False):
+        over = entry.pop("for", {})
+        out += [fill(entry, dict(zip(over, values, strict=True))) for values in product(*over.values())] if over else [entry]
+    return out
+
+
 def cells_of(spec, budget: str, out: Path) -> list[Cell]:
     """The cells of a spec with the budget's overrides; {NAME} in a command is the folder of the cell of that name."""
     cells: dict[str, Cell] = {}
-    for entry in spec.cells:
-        folder = out / plain(entry.name)
-        extra = spec.budget[budget] if entry.command.startswith("train") else []
-        command = entry.command.format(**{plain(k): c.folder for k, c in cells.items()})
-        cells[entry.name] = Cell(entry.name, " ".join([command, *extra, "figures=false"]), dict(entry.get("published", {})), folder)
+    for entry in expanded(spec.cells):
+        name, command = entry["name"], entry["command"]
+        extra = spec.budget[budget] if command.startswith("train") else []
+        command = command.format(**{plain(k): c.folder for k, c in cells.items()})
+        cells[name] = Cell(name, " ".join([command, *extra, "figures=false"]), entry.get("published", {}), out / plain(name))
     return list(cells.values())
 
 
@@ -113,8 +134,6 @@ def table(cells: list[Cell], columns: Sequence[str]) -> tuple[list[str], list[li
 
 
 def reproduce(name: str, budget: str, out: Path) -> None:
-    from omegaconf import OmegaConf
-
     from diffgeo.commands.compare import markdown
     from diffgeo.run import build
 
@@ -127,8 +146,8 @@ def reproduce(name: str, budget: str, out: Path) -> None:
     text = [f"# {name}: {spec.title}", f"\nbudget={budget}: {' '.join(spec.budget[budget]) or 'as published'}\n"]
     header, rows = table(cells, spec.columns)
     text += [markdown(header, rows), "* within floor + 4 sd\n"]
-    for figure in spec.get("figures", []):
-        made = build(figure, _convert_="all")(out, {c.name: c for c in cells})
+    for figure in expanded(spec.get("figures", OmegaConf.create([]))):
+        made = build(OmegaConf.create(figure), _convert_="all")(out, {c.name: c for c in cells})
         text += [made] if made else []
     text += ["What to see\n", *(f"- {' '.join(finding.split())}" for finding in spec.get("findings", [])), "\nCommands\n"]
     text += [f"- {c.name}: `diffgeo {c.command}`" for c in cells]

@@ -1,36 +1,61 @@
 """`diffgeo sample`: draw samples from a run (run=FOLDER) or from an exact denoiser (model=exact); writes samples.npy and its metrics."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from diffgeo.commands.report import report
+from diffgeo.core import Data, Denoiser
 from diffgeo.denoiser import trainable
 from diffgeo.errors import UsageError
 from diffgeo.files import read_array
-from diffgeo.run import assemble, begin, weigh
+from diffgeo.run import assemble, begin, make, weigh
 
 
 def main(cfg) -> None:
-    sample(cfg, Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().overrides.task)
+    hydra = HydraConfig.get()
+    sample(cfg, Path(hydra.runtime.output_dir), hydra.overrides.task, shared if hydra.mode == RunMode.MULTIRUN else loaded)
 
 
-def sample(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
-    """Draw cfg.n samples into `folder` and measure them."""
+def sample(cfg, folder: Path, overrides: Sequence[str] = (), model: Callable[..., tuple[Data, Denoiser]] | None = None) -> None:
+    """Draw cfg.n samples into `folder` and measure them; `model` makes the law and its model, as `loaded` does."""
     initial = None
-    experiment = assemble(cfg)
+    experiment = assemble(cfg, model or loaded)
     if cfg.noise is not None:
         initial = load_array(cfg.noise, "noise", experiment.data.shape)
         cfg.n = len(initial)
-    if trainable(experiment.model):
-        if cfg.run is None:
-            raise UsageError("a network needs its weights: write run=FOLDER of a trained run, or model=exact for the law's own denoiser")
-        weigh(experiment, Path(cfg.run))
     if not begin(folder, cfg, overrides):
         report(cfg, "sample", experiment, folder, initial=initial)
+
+
+def loaded(cfg, device: torch.device) -> tuple[Data, Denoiser]:
+    """The law, and its model with the weights of cfg.run."""
+    data, model = make(cfg, device)
+    if trainable(model):
+        if cfg.run is None:
+            raise UsageError("a network needs its weights: write run=FOLDER of a trained run, or model=exact for the law's own denoiser")
+        weigh(model, Path(cfg.run))
+    return data, model
+
+
+_last: dict[str, tuple[Data, Denoiser, float]] = {}                 # one entry
+
+
+def shared(cfg, device: torch.device) -> tuple[Data, Denoiser]:
+    """`loaded`, or the last job's when this one asks for the same: a sweep over samplers loads its model once."""
+    groups = OmegaConf.masked_copy(cfg, ["data", "model", "net", "sigma_data", "seed"])
+    asked = f"{OmegaConf.to_yaml(groups)} {Path(cfg.run or '').resolve()} {device}"
+    if asked not in _last:
+        data, model = loaded(cfg, device)
+        _last.clear()
+        _last[asked] = data, model, cfg.sigma_data
+    data, model, cfg.sigma_data = _last[asked]
+    return data, model
 
 
 def load_array(path: str, option: str, shape: tuple[int, ...]) -> torch.Tensor:

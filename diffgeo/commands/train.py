@@ -42,7 +42,8 @@ def train(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     logger = build(cfg.logger)(folder=folder, config=OmegaConf.to_container(cfg, resolve=True), step=training.step)
     fit(training, clock, folder, logger)
     cpu, wall = clock.read()
-    report(cfg, "train", weigh(experiment, folder), folder, logger, training_cpu_s=cpu, training_wall_s=wall, training_steps=trainer.steps)
+    weigh(experiment.model, folder)
+    report(cfg, "train", experiment, folder, logger, training_cpu_s=cpu, training_wall_s=wall, training_steps=trainer.steps)
 
 
 def start(experiment: Experiment, trainer: Trainer, folder: Path, seed: int) -> tuple[Training, Clock]:

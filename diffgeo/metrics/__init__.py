@@ -10,9 +10,10 @@ from diffgeo.metrics.atoms import Atoms
 from diffgeo.metrics.denoiser import DenoiserError, denoiser_error, fixed_point
 from diffgeo.metrics.distance import Distance
 from diffgeo.metrics.floor import reference
+from diffgeo.metrics.flow import FlowError
 from diffgeo.metrics.suite import Suite, check, last_step_noise, suite, table
 from diffgeo.metrics.tangential import Tangential
 from diffgeo.metrics.transport import Transport
 
-__all__ = ["Atoms", "DenoiserError", "Distance", "Suite", "Tangential", "Transport", "check", "denoiser_error", "fixed_point",
+__all__ = ["Atoms", "DenoiserError", "Distance", "FlowError", "Suite", "Tangential", "Transport", "check", "denoiser_error", "fixed_point",
            "last_step_noise", "reference", "suite", "table"]

@@ -99,7 +99,7 @@ class DenoiserError:
         return denoiser_error(run.denoise, data, self.sigmas(), self.schedule, self.n, run.seed, run.samples.device)
 
     def __call__(self, run: Run, data: Manifold) -> dict[str, float]:
-        if run.denoise is None:
+        if run.denoise is None or run.exact:
             return {}
         roots = {name: curve.mean().sqrt() for name, curve in self.curves(run, data).items() if name not in ("t", "sigma")}
         return {"denoiser/{}_l2{}{}".format(*name.partition("_")): float(root) for name, root in roots.items()}

@@ -8,6 +8,7 @@ They are three different quantities: for a shift v, W2 = |v| and SW2 is about |v
 """
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,22 +19,37 @@ from diffgeo.core import Data, Run, generator
 from diffgeo.errors import UsageError
 from diffgeo.metrics.points import points
 
+_duals: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}        # of the last few second clouds
 
-def _mean_matched(cost: np.ndarray) -> float:
-    """min over permutations of the mean matched cost [n,n]: network simplex of POT when installed, else Jonker-Volgenant."""
+
+def _matching(cost: np.ndarray, cloud: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """The permutation of least cost [n,n], as indices: by Jonker-Volgenant, the first time by POT's network simplex when installed.
+
+    The simplex leaves dual potentials, under which c_ij - u_i - v_j has the same best permutations. In a sweep the next cloud, from the
+    same noise, is nearly the last one and is compared with the same `cloud`: its reduced cost is nearly solved, in a fifth of the time.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if cloud in _duals:
+        u, v = _duals[cloud]
+        return linear_sum_assignment(cost - u[:, None] - v)
     try:
         import ot
     except ImportError:
-        from scipy.optimize import linear_sum_assignment
-        return float(cost[linear_sum_assignment(cost)].mean())
-    return float(ot.emd2([], [], cost, numItermax=10**9))       # POT's default stops early, with a warning, at 10^5
+        return linear_sum_assignment(cost)
+    plan, log = ot.emd([], [], cost, numItermax=10**9, log=True)           # POT's default stops early, with a warning, at 10^5
+    while len(_duals) > 3:
+        _duals.pop(next(iter(_duals)))
+    _duals[cloud] = log["u"], log["v"]
+    return np.arange(len(cost)), plan.argmax(1)
 
 
 def w2(x: np.ndarray, y: np.ndarray) -> float:
     """Exact W2 of two clouds of n points, [n,d] each. O(n^3): .6 CPU s at n = 2000, 25 at 10 000."""
     from scipy.spatial.distance import cdist
 
-    return math.sqrt(max(0.0, _mean_matched(cdist(x, y, "sqeuclidean"))))
+    cost = cdist(x, y, "sqeuclidean")
+    return math.sqrt(cost[_matching(cost, hashlib.sha256(y.tobytes()).digest())].mean())
 
 
 @lru_cache

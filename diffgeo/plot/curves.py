@@ -103,3 +103,37 @@ def comparison(path, groups: Sequence[tuple[Mapping[str, str], int, Mapping[str,
             ax.set_ylim(len(groups) - 0.5, -0.5)
             ax.tick_params(labelsize=8)
         axes[0, 0].set_yticks(range(len(groups)), names)
+
+
+def work(path, groups: Sequence[tuple[Mapping[str, str], int, Mapping[str, tuple[float, float]]]], keys: Sequence[str], nfe: str) -> None:
+    """Work and precision: a panel a metric of `keys` against the metric `nfe`, a line for all groups that differ in nothing but the
+    number of steps; the bar is one sd over seeds, the grey band the floor up to + 4 sd. Both axes are logarithmic.
+    """
+    lines: dict[str, list[Mapping[str, tuple[float, float]]]] = {}
+    for settings, _, metrics in groups:
+        name = ", ".join(v for k, v in settings.items() if not k.endswith(".steps")) or "all"
+        lines.setdefault(name, []).append(metrics)
+    columns = min(2, len(keys))
+    with sheet(path, -(-len(keys) // columns), columns, (4.2, 3.4)) as (figure, axes):
+        for ax in axes.flat[len(keys):]:
+            ax.set_visible(False)
+        for ax, key in zip(axes.flat, keys, strict=False):
+            heights = []
+            for i, (name, runs) in enumerate(lines.items()):
+                marks = sorted((m[nfe][0], *m[key]) for m in runs if key in m and m[key][0] > 0)
+                x, y, sd = zip(*marks, strict=True) if marks else ((), (), ())
+                heights += y
+                ax.errorbar(x, y, yerr=sd, color=COLOURS[i % len(COLOURS)], marker="osD^vPX*"[i // len(COLOURS) % 8], markersize=4.5,
+                            linewidth=1.2, linestyle=("-", "--", ":")[i // len(COLOURS) % 3], capsize=2, label=name)
+            top = max((m[key + "_floor"][0] + 4 * m[key + "_floor_sd"][0] for runs in lines.values() for m in runs
+                       if key + "_floor_sd" in m), default=0)
+            ax.set(xscale="log", xlabel="network evaluations a sample", title=key)
+            ticks = [b * 10**a for a in range(5) for b in (1, 2, 5)]
+            ax.set_xticks([t for t in ticks if ax.get_xlim()[0] <= t <= ax.get_xlim()[1]])
+            ax.xaxis.set_major_formatter("{x:g}")
+            log_axis(ax.yaxis, min(heights, default=1), max(heights, default=1))
+            ax.minorticks_off()
+            if top > ax.get_ylim()[0]:
+                ax.axhspan(ax.get_ylim()[0], min(top, ax.get_ylim()[1]), color="#E4E4E4", zorder=0)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)

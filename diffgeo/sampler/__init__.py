@@ -14,13 +14,24 @@ import torch
 from torch import Tensor
 
 from diffgeo.core import Denoiser, Noise, Past, Sampler, Step
+from diffgeo.sampler.adams import DEIS, IPNDM, LMS, PNDM, IPNDMv
+from diffgeo.sampler.adaptive import RK45, DPMAdaptive
+from diffgeo.sampler.analytic_variance import AnalyticVariance, posterior_variance
+from diffgeo.sampler.corrected import Langevin, PredictorCorrector, Restart, Underdamped
 from diffgeo.sampler.deterministic import Euler, Heun
-from diffgeo.sampler.multistep import DPMpp2M, GradientEstimation
+from diffgeo.sampler.exponential_sde import DPMpp2MSDE, DPMpp3MSDE, DPMppSDE
+from diffgeo.sampler.multistep import DPMpp2M, DPMpp3M, GradientEstimation
+from diffgeo.sampler.sa_solver import SASolver
+from diffgeo.sampler.singlestep import RK4, DPMpp2S, DPMSolver2, DPMSolver3
 from diffgeo.sampler.splitting import NoiseFirst, PublicCode, Splitting
-from diffgeo.sampler.stochastic import DDPM, EulerMaruyama, ExponentialIntegrator
+from diffgeo.sampler.stochastic import DDPM, EDMChurn, EulerAncestral, EulerMaruyama, ExponentialIntegrator
+from diffgeo.sampler.unipc import UniPC
 
-__all__ = ["steps", "Euler", "Heun", "GradientEstimation", "DPMpp2M", "DDPM", "EulerMaruyama", "ExponentialIntegrator",
-           "Splitting", "PublicCode", "NoiseFirst"]
+__all__ = ["steps", "Euler", "Heun", "GradientEstimation", "DPMpp2M", "DPMpp3M", "UniPC",
+           "LMS", "IPNDM", "IPNDMv", "DEIS", "PNDM", "DDPM", "EulerMaruyama", "ExponentialIntegrator",
+           "EulerAncestral", "EDMChurn", "DPMppSDE", "DPMpp2MSDE", "DPMpp3MSDE", "SASolver", "AnalyticVariance", "posterior_variance",
+           "DPMSolver2", "DPMSolver3", "DPMpp2S", "RK4", "RK45", "DPMAdaptive",
+           "PredictorCorrector", "Langevin", "Underdamped", "Restart", "Splitting", "PublicCode", "NoiseFirst"]
 
 
 def steps(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Noise, history: Sequence[Past] = (),
@@ -33,7 +44,7 @@ def steps(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise:
     lower_order_final: a method that has k steps to go is shown k - 1 earlier steps at most, so that its order falls to 1 in the last.
     """
     x = x.to(torch.float64)
-    history = list(history)
+    history = list(history)[-sampler.memory:] if sampler.memory else []
     for left, (sigma, sigma_next) in zip(range(len(sigmas) - 2, -1, -1), pairwise(sigmas.tolist()), strict=True):
         shown = history[len(history) - left:] if lower_order_final and left < len(history) else history
         step = sampler.step(denoise, x, sigma, sigma_next, shown, noise)

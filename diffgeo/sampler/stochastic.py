@@ -4,7 +4,9 @@ With beta = -d log(scale)/dt and g^2 = scale^2 d(sigma^2)/dt the reverse of dx_t
 
     dx_t = (beta x_t + g^2 s_t) dt + g dW,      s_t = (D - x) / (scale sigma^2), the score of x_t = scale x.
 
+    EulerAncestral         Euler to sigma_down, noise back up to sigma'
     DDPM                   exact for a frozen D:      x' ~ N(D + (sigma'/sigma)^2 (x - D), sigma'^2 (1 - (sigma'/sigma)^2))
+    EDMChurn               noise up to (1 + gamma) sigma, Heun down to sigma'
     EulerMaruyama          everything frozen at t
     ExponentialIntegrator  s_t frozen, the rest integrated exactly
 """
@@ -12,32 +14,102 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 import torch
 
 from diffgeo.core import Schedule, Step
+from diffgeo.errors import UsageError
 from diffgeo.sampler.base import ChartMethod, Method
+from diffgeo.sampler.deterministic import Heun
 from diffgeo.schedule import OU
 
 
 @dataclass(frozen=True)
-class DDPM(Method):
-    """Ancestral sampling: the Gaussian posterior of x' given x and x0 = D (Ho, Jain, Abbeel 2020, eqs. 6-7)."""
+class EulerAncestral(Method):
+    """Euler down to sigma_down, then fresh noise back up to sigma' (k-diffusion's ancestral step; Song, Meng, Ermon 2021, eq. 16):
 
+        x' = D + (sigma_down/sigma) (x - D) + sigma_up w,   sigma_up = min(sigma', eta sigma' sqrt(1 - (sigma'/sigma)^2)),
+        sigma_down^2 = sigma'^2 - sigma_up^2.
+
+    eta: 0 is Euler, 1 DDPM, more is more noise until sigma_down = 0. One evaluation a step. Raises UsageError on a negative eta.
+    """
+
+    eta: float = 1.0
     order = 1
 
+    def __post_init__(self):
+        if self.eta < 0:
+            raise UsageError(f"sampler.eta={self.eta}: write 0 or more (0 adds no noise, 1 is the noise of DDPM)")
+
+    def split(self, sigma: float, sigma_next: float) -> tuple[float, float]:
+        """(sigma_down, sigma_up)."""
+        r = sigma_next / sigma
+        down = math.sqrt(max(0.0, 1 - self.eta**2 + (self.eta * r) ** 2))       # 1 - eta^2 (1-r^2), without cancellation at eta = 1
+        return sigma_next * down, sigma_next * min(1.0, self.eta * math.sqrt(1 - r**2))
+
     def added_noise(self, sigma, sigma_next):
-        return sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2)
+        return self.split(sigma, sigma_next)[1]
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
         denoised = denoise(x, sigma)
-        x = torch.lerp(denoised, x, (sigma_next / sigma) ** 2)
-        if sigma_next > 0:
-            x = torch.add(x, noise(), alpha=self.added_noise(sigma, sigma_next))
+        x = torch.lerp(denoised, x, self.split(sigma, sigma_next)[0] / sigma)
+        if added := self.added_noise(sigma, sigma_next):
+            x = torch.add(x, noise(), alpha=added)
         return Step(x, sigma_next, denoised)
+
+
+@dataclass(frozen=True)
+class DDPM(EulerAncestral):
+    """The Gaussian posterior of x' given x and x0 = D (Ho, Jain, Abbeel 2020, eqs. 6-7): the ancestral step with eta = 1."""
+
+    eta: float = field(default=1.0, init=False)
+
+
+@dataclass(frozen=True)
+class EDMChurn(Heun):
+    """Noise lifts x to the level s = (1 + gamma) sigma, from where Heun steps to sigma' (Karras et al. 2022, Algorithm 2).
+
+        x_s = x + S_noise sqrt(s^2 - sigma^2) w,   gamma = min(S_churn/N, sqrt(2) - 1) if S_min <= sigma <= S_max, else 0.
+
+    The kick is exact in law, so the order is Heun's. Two evaluations a step; one in the step to 0. S_churn = 0 is Heun.
+
+    n: N, the number of steps of the grid.    s_churn: the kicks' total, about the sum of log(s/sigma) over the levels that are kicked.
+    s_min, s_max: the levels that are kicked.    s_noise: deviation of w; above 1 against a network's lost detail.
+    Raises UsageError on n < 1, on a negative s_churn or s_noise, and on s_min > s_max.
+    """
+
+    n: int
+    s_churn: float = 30.0
+    s_min: float = 0.0
+    s_max: float = math.inf
+    s_noise: float = 1.0
+
+    def __post_init__(self):
+        if self.n < 1:
+            raise UsageError(f"sampler.n={self.n}: write the number of steps of the grid, 1 or more")
+        if self.s_churn < 0 or self.s_noise < 0:
+            raise UsageError(f"sampler.s_churn={self.s_churn}, sampler.s_noise={self.s_noise}: write 0 or more")
+        if not 0 <= self.s_min <= self.s_max:
+            raise UsageError(f"sampler.s_min={self.s_min}, sampler.s_max={self.s_max}: write 0 <= s_min <= s_max")
+
+    def lifted(self, sigma: float) -> float:
+        """(1 + gamma) sigma."""
+        gamma = min(self.s_churn / self.n, math.sqrt(2) - 1) if self.s_min <= sigma <= self.s_max else 0.0
+        return (1 + gamma) * sigma
+
+    def kick(self, sigma: float) -> float:
+        return self.s_noise * math.sqrt(self.lifted(sigma) ** 2 - sigma**2)
+
+    def added_noise(self, sigma, sigma_next):
+        return sigma_next / self.lifted(sigma) * self.kick(sigma)
+
+    def step(self, denoise, x, sigma, sigma_next, history, noise):
+        if kick := self.kick(sigma):
+            x = torch.add(x, noise(), alpha=kick)
+        return super().step(denoise, x, self.lifted(sigma), sigma_next, history, noise)
 
 
 class Level(NamedTuple):

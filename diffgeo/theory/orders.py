@@ -10,18 +10,22 @@ The error is taken at the last positive level: a final jump to 0 leaves O(sigma_
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Past, Sampler, expand, generator
-from diffgeo.data import Circle
+from diffgeo.core import Denoiser, Past, Sampler, Schedule, expand, generator
+from diffgeo.data import Circle, Gaussian
+from diffgeo.denoiser import Counted
 from diffgeo.sampler import steps
+from diffgeo.schedule import VE
+from diffgeo.spacing import Exponential
 
 COUNTS = (64, 128, 256, 640)            # steps of a measurement
 
@@ -80,6 +84,12 @@ def unit_circle() -> Problem:
     return Problem(Circle().denoiser(), 20 * torch.randn(20, 2, generator=generator(0, *b"orders"), dtype=torch.float64))
 
 
+LOG = VE(sigma_min=0.02, sigma_max=20, spacing=Exponential(), to_zero=False)
+KARRAS = VE(sigma_min=0.02, sigma_max=20, to_zero=False)
+FLOWS: dict[str, tuple[Callable[[], Problem], Schedule]] = {
+    "Gaussian, log": (correlated_gaussian, LOG), "Gaussian, Karras": (correlated_gaussian, KARRAS), "circle, Karras": (unit_circle, KARRAS)}
+
+
 def slope(counts: Sequence[int], errors: Sequence[float]) -> float:
     """Minus the least-squares slope of log error against log steps: the measured order."""
     return float(-np.polyfit(np.log(counts), np.log(errors), 1)[0])
@@ -111,11 +121,50 @@ def impulse_response(sampler: Sampler, denoise: Denoiser, sigmas: Tensor, mean: 
     return centre[0], end(mean + units[0] * deviation, lambda: next(turn)) - centre
 
 
+EIGENVALUES = torch.tensor([0.0, 0.05, 1.0, 4.0], dtype=torch.float64)
+
+
 def weak_errors(sampler: Sampler, sigmas: Tensor, mean: float = 3.0) -> tuple[float, float]:
     """Errors of mean and variance at the last positive level, from the exact law at the first, relative to the law's deviation and
     variance there; eigenvalues 0, .05, 1, 4 and the same mean in each coordinate."""
-    eigenvalues = torch.tensor([0.0, 0.05, 1.0, 4.0], dtype=torch.float64)
-    truth = eigenvalues + sigmas[-1] ** 2
-    deviation = torch.sqrt(eigenvalues + sigmas[0] ** 2)
-    centre, response = impulse_response(sampler, gaussian(eigenvalues, mean), sigmas, torch.full_like(truth, mean), deviation)
+    truth = EIGENVALUES + sigmas[-1] ** 2
+    deviation = torch.sqrt(EIGENVALUES + sigmas[0] ** 2)
+    centre, response = impulse_response(sampler, gaussian(EIGENVALUES, mean), sigmas, torch.full_like(truth, mean), deviation)
     return float(((centre - mean) / torch.sqrt(truth)).norm()), float((response.square().sum(0) / truth - 1).norm())
+
+
+class Measured(NamedTuple):
+    """What a sampler declares, its evaluations a step, and by problem the slope and the error at the largest step count."""
+
+    order: int
+    nfe: float
+    slopes: dict[str, float]
+    errors: dict[str, float]
+
+
+def measure(make: Callable[[int], Sampler]) -> Measured:
+    """The order of the samplers make(steps): of the law when they draw noise, else along the flow of three problems.
+
+    No slopes for an adaptive method, whose errors follow its tolerance and not the steps.
+    """
+    def ready(n: int) -> Sampler:
+        sampler = make(n)
+        if not hasattr(sampler, "fit"):
+            return sampler
+        return sampler.fit(gaussian(EIGENVALUES, 3.0), Gaussian([3.0] * len(EIGENVALUES), torch.diag(EIGENVALUES)))
+
+    finest, counted, drawn = ready(COUNTS[-1]), Counted(gaussian(EIGENVALUES)), False
+
+    def noise() -> Tensor:
+        nonlocal drawn
+        drawn = True
+        return torch.zeros(1, len(EIGENVALUES), dtype=torch.float64)
+
+    for _ in steps(finest, counted, torch.ones(1, len(EIGENVALUES)), LOG.grid(COUNTS[-1]), noise):
+        pass
+    if drawn:
+        found = {"law, log": [max(weak_errors(ready(n), LOG.grid(n))) for n in COUNTS]}
+    else:
+        found = {name: [problem().error(ready(n), path.grid(n)) for n in COUNTS] for name, (problem, path) in FLOWS.items()}
+    slopes = {} if getattr(finest, "adaptive", False) else {name: slope(COUNTS, errors) for name, errors in found.items()}
+    return Measured(finest.order, counted.rows / COUNTS[-1], slopes, {name: errors[-1] for name, errors in found.items()})

@@ -1,0 +1,67 @@
+"""The smoothed squared distance to a cloud, and the estimators of the distance side by side.
+
+    E_sigma(x) = -sigma^2 log sum_i w_i exp(-|x - x_i|^2 / (2 sigma^2)),      grad E_sigma = x - D(x; sigma) = sigma eps*(x, sigma),
+
+by Tweedie's formula: with w_i = 1/k it is -sigma^2 log p_sigma up to the constant sigma^2 log (2 pi sigma^2)^(n/2). Permenter and Yuan take
+w_i = 1 and call it dist^2(x, sigma), with gradient 2 sigma eps*; that needs dist^2 = 2 E, the convention here. With d the distance,
+
+    d^2 - 2 sigma^2 log k  <=  2 E (w_i = 1)  <=  d^2  <=  2 E (w_i = 1/k)  <=  d^2 + 2 sigma^2 log k.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffgeo.core import Denoiser, Manifold, Sampler, Sigma, column, generator
+from diffgeo.noise import Streams
+from diffgeo.sample import keys
+from diffgeo.sampler import steps
+
+PRODUCTS = 1 << 20                      # distances held at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Energy:
+    """E_sigma of points [k,d] under weights [k], which are taken as they are; without weights, 1/k each."""
+
+    points: Tensor
+    weights: Tensor | None = None
+
+    def __call__(self, x: Tensor, sigma: Sigma) -> Tensor:
+        """E_sigma(x), [B,d] -> [B], differentiable."""
+        points, k = self.points.to(x), len(self.points)
+        log_w = x.new_full((k,), -math.log(k)) if self.weights is None else self.weights.to(x).log()
+        parts = zip(x.split(1 + PRODUCTS // k), column(sigma, x).split(1 + PRODUCTS // k), strict=True)
+        return torch.cat([self._energy(row, s[:, None], points, log_w) for row, s in parts])
+
+    @staticmethod
+    def _energy(x: Tensor, sigma: Tensor, points: Tensor, log_w: Tensor) -> Tensor:
+        square = torch.cdist(x, points, compute_mode="donot_use_mm_for_euclid_dist").square()      # no |x|^2 - 2 x.a + |a|^2 to cancel
+        return -sigma[:, 0] ** 2 * torch.logsumexp(log_w - square / (2 * sigma**2), 1)
+
+    def distance(self, x: Tensor, sigma: Sigma) -> Tensor:
+        """The smoothed distance sqrt(2 E), 0 where E is negative, [B]."""
+        return (2 * self(x, sigma)).clamp(min=0).sqrt()
+
+
+def energy_of(law: Manifold, count: int = 2048, seed: int = 0) -> Energy:
+    """The energy of a law: its own points where there are finitely many, else those of `count` true samples that stand in for it."""
+    atoms = law.atoms if law.atoms is not None else getattr(law, "points", None)
+    return Energy(law.sample(count, generator(seed, *b"energy"))) if atoms is None else Energy(atoms, law.weights)
+
+
+@torch.no_grad()
+def estimates(sampler: Sampler, denoise: Denoiser, law: Manifold, sigmas: Tensor, n: int = 128, seed: int = 0,
+              energy: Energy | None = None) -> dict[str, Tensor]:
+    """The distance of n runs to the support and what estimates it, [K,n] at the states that the K steps leave: by exact projection,
+    smoothed sqrt(2 E), sigma |eps| = |x - D|, and sqrt(n) sigma, which knows the level alone."""
+    energy, noise = energy or energy_of(law), Streams(keys(seed, n), law.shape)
+    x, rows = sampler.start(noise(), float(sigmas[0])), []
+    for sigma, step in zip(sigmas.tolist(), steps(sampler, denoise, x, sigmas, noise), strict=False):
+        level = torch.full((n,), math.sqrt(x.shape[1]) * sigma, dtype=torch.float64)
+        rows.append((law.distance(x), energy.distance(x, sigma), torch.linalg.vector_norm(x - step.denoised, dim=1), level))
+        x = step.x
+    return dict(zip(("exact", "smoothed", "sigma |eps|", "sqrt(n) sigma"), map(torch.stack, zip(*rows, strict=True)), strict=True))

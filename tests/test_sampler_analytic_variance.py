@@ -1,0 +1,107 @@
+"""Analytic-DPM: exact on isotropic Gaussians, the published formula, and its table of posterior variances against quadrature."""
+import math
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from diffgeo.data import Circle
+from diffgeo.noise import Streams
+from diffgeo.sampler import AnalyticVariance, posterior_variance, steps
+from diffgeo.schedule import VE
+from diffgeo.theory.orders import gaussian, impulse_response, weak_errors
+
+SAME = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-12)
+LAM = torch.tensor([0.0, 0.05, 1.0, 4.0], dtype=torch.float64)
+KARRAS = VE(sigma_min=0.02, sigma_max=20, to_zero=False)
+TABLE = tuple(10 ** (k / 8) for k in range(-24, 25))
+denoise = gaussian(LAM, 0.7)
+
+
+def run(sampler, sigmas, **loop):
+    noise = Streams(torch.arange(30), (4,))
+    x = sampler.start(noise(), float(sigmas[0]))
+    for step in steps(sampler, denoise, x, sigmas, noise, **loop):
+        x = step.x
+    return x
+
+
+def published(update, sigmas):
+    """The run of `update(state, past, sigma, sigma', noise) -> x'`, with x' = D in a step to 0; past: [(sigma, D)], the newest last."""
+    noise, past = Streams(torch.arange(30), (4,)), []
+    x = float(sigmas[0]) * noise()
+    for s, s_next in zip(sigmas.tolist(), sigmas[1:].tolist(), strict=False):
+        past.append((s, denoise(x, s)))
+        x = update(x, past, s, s_next, noise) if s_next > 0 else past[-1][1]
+    return x
+
+
+def test_isotropic_gaussian_is_sampled_exactly_with_its_own_variance():
+    """On N(0, s^2 I) the step's Gaussian is the true x' | x for every eta, so the law at the end is the law."""
+    s2, sigmas = 1.69, KARRAS.grid(9)
+    levels = tuple(sigmas.flip(0).tolist())
+    denoise, mean, deviation = gaussian(torch.tensor([s2], dtype=torch.float64)), sigmas[:1] * 0, torch.sqrt(s2 + sigmas[:1] ** 2)
+    for eta in (0.0, 0.5, 1.0):
+        sampler = AnalyticVariance(eta, levels, tuple(s2 * s**2 / (s2 + s**2) for s in levels))
+        _, response = impulse_response(sampler, denoise, sigmas, mean, deviation)
+        assert float(response.square().sum()) == pytest.approx(s2 + float(sigmas[-1]) ** 2, rel=1e-10)
+        assert abs(weak_errors(replace(sampler, variances=(0.0,) * 10), sigmas)[1]) > 0.1
+
+
+@pytest.mark.parametrize("eta", [0, 1])
+def test_analytic_dpm_as_published(eta):
+    """Bao et al. 2022, eqs. 4, 8 and 9 in x_n = sqrt(abar_n) x with Gamma_n = E|eps|^2/d, lambda^2 = 0 or beta~."""
+    sigmas = KARRAS.grid(10)
+    levels = tuple(sigmas.flip(0).tolist())
+    gamma = {s: float((s**2 / (s**2 + LAM)).mean()) for s in levels}                        # E|x - D|^2/(sigma^2 d) on the Gaussian
+
+    def update(x, past, s, s_next, noise):
+        a, a_next = 1 / (1 + s**2), 1 / (1 + s_next**2)                                     # abar_n, abar_(n-1)
+        b, b_next, alpha = 1 - a, 1 - a_next, a / a_next
+        lam2 = eta * b_next / b * (1 - alpha)
+        D, x_n = past[-1][1], math.sqrt(a) * x
+        mean = math.sqrt(a_next) * D + math.sqrt(b_next - lam2) * (x_n - math.sqrt(a) * D) / math.sqrt(b)
+        variance = lam2 + (math.sqrt(b / alpha) - math.sqrt(b_next - lam2)) ** 2 * (1 - gamma[s])
+        return (mean + math.sqrt(variance) * noise()) / math.sqrt(a_next)
+
+    sampler = AnalyticVariance(eta, levels, tuple(s**2 * (1 - gamma[s]) for s in levels))
+    SAME(run(sampler, sigmas), published(update, sigmas))
+
+
+class Atoms:
+    """+-1 with equal weights."""
+    shape = (1,)
+
+    def sample(self, n, generator):
+        return torch.randint(2, (n, 1), generator=generator).double() * 2 - 1
+
+
+def test_posterior_variance_measures_both_forms_of_v():
+    """v and sigma^2 (1 - Gamma) by quadrature on +-1, where D = tanh(x/sigma^2), and by samples within 5 deviations."""
+    levels, n = (0.3, 0.8, 3.0), 40_000
+    node = np.linspace(-12, 12, 4001)                                   # the trapezoidal rule, exact to rounding
+    weight = np.exp(-(node**2) / 2) / np.exp(-(node**2) / 2).sum()
+    measured = posterior_variance(lambda x, s: torch.tanh(x / s**2), Atoms(), levels, n, seed=1)
+    for s, v in zip(levels, measured, strict=True):
+        x = 1 + s * node
+        D = np.tanh(x / s**2)
+        exact = float(weight @ (1 - D) ** 2)
+        assert s**2 * (1 - float(weight @ ((x - D) / s) ** 2)) == pytest.approx(exact, rel=1e-10)
+        assert abs(v - exact) < 5 * math.sqrt(float(weight @ (1 - D) ** 4) / n)
+
+
+def test_fit_makes_a_table_that_another_seed_changes():
+    circle = Circle()
+    sampler = AnalyticVariance(levels=(0.1, 1.0), n=500)
+    fitted = [sampler.fit(circle.denoiser(), circle, seed) for seed in (0, 0, 1)]
+    assert fitted[0] == fitted[1] != fitted[2]
+    assert fitted[0].variances == posterior_variance(circle.denoiser(), circle, (0.1, 1.0), 500, 0) and fitted[0].eta == sampler.eta
+    assert AnalyticVariance(n=10).fit(circle.denoiser(), circle).levels == pytest.approx(TABLE)
+
+
+def test_the_table_is_read_along_power_laws():
+    sampler = AnalyticVariance(0, (0.1, 1.0, 10.0), (0.01, 0.5, 1.0))
+    for sigma, v in ((0.1, 0.01), (1.0, 0.5), (10.0, 1.0), (math.sqrt(0.1), math.sqrt(0.005)), (0.02, 0.0004), (500, 1.0)):
+        assert sampler.variance(sigma) == pytest.approx(v, rel=1e-12)

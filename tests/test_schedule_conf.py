@@ -1,0 +1,82 @@
+"""Each schedule config builds what its first line promises, and its default grid is fit to sample on."""
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from diffgeo.discrete import CosineBetas, Discrete, EvenTimesteps, Laid, LogLinear, ScaledLinearBetas, SigmoidBetas
+from diffgeo.levels import Levels, Planned
+from diffgeo.sampler import Heun, steps
+from diffgeo.schedule import OU, VE, VP, Cosine, Flow
+from diffgeo.spacing import (
+    Beta,
+    Continuous,
+    Exponential,
+    Geometric,
+    LogNormal,
+    OnGrid,
+    Polyexponential,
+    Power,
+    UniformTimes,
+)
+
+CONF = Path(__file__).parents[1] / "conf"
+CONFIGS = {
+    "ou": OU(),
+    "ou_paper": OU(training=UniformTimes(200)),
+    "ou_grid": OU(training=OnGrid(200)),
+    "ou_quadratic": OU(t_min=0, spacing=Power(2), training=OnGrid(200)),
+    "ou_linear": OU(t_min=0, spacing=Power(1), training=OnGrid(200)),
+    "ou_power": OU(t_min=0, spacing=Power(5), training=OnGrid(200)),
+    "vp": VP(),
+    "ve": VE(sigma_min=0.01, sigma_max=50, spacing=Exponential(), training=Continuous()),
+    "karras": VE(training=Continuous(Geometric())),
+    "plane": VE(sigma_min=0.01, sigma_max=200, spacing=Geometric(), training=Continuous()),
+    "plane_fine": VE(sigma_min=0.002, sigma_max=150, spacing=Geometric(), training=Continuous()),
+    "plane_wide": VE(sigma_min=0.02, sigma_max=400, spacing=Geometric(), training=Continuous()),
+    "loglinear": VE(spacing=Exponential(), training=Continuous()),
+    "cosine": Cosine(),
+    "flow": Flow(),
+    "edm": VE(training=LogNormal(-1.2, 1.2)),
+    "logsnr": VE(spacing=Geometric(), training=Continuous(), to_zero=False),
+    "exponential": VE(spacing=Exponential(), training=Continuous()),
+    "polyexponential": VE(spacing=Polyexponential(1), training=Continuous()),
+    "time_uniform": VP.through(0.002, 80, spacing=Power(2), to_zero=False),
+    "beta": VP(spacing=Beta(0.6, 0.6)),
+    "ddim": Discrete(timesteps=EvenTimesteps()),
+    "ddim_offset": Discrete(timesteps=EvenTimesteps(40)),
+    "ddpm": Discrete(),
+    "ldm": Discrete(betas=ScaledLinearBetas()),
+    "sigmoid": Discrete(betas=SigmoidBetas()),
+    "cosine_discrete": Discrete(betas=CosineBetas()),
+    "ge_loglinear": Discrete(timesteps=LogLinear(40, 0.5)),
+    "ge_loglinear_ldm": Discrete(betas=ScaledLinearBetas(), timesteps=LogLinear(8.35, 0)),
+    "ge_edm": Discrete(timesteps=Laid(VE(to_zero=False))),
+    "levels": Levels(sigmas=[80, 10, 1, 0]),
+}
+
+
+def test_every_config_builds_the_schedule_its_first_line_promises(tmp_path):
+    plan = tmp_path / "gits.json"
+    plan.write_text(json.dumps({"levels": {"1": [80, 0.5]}}))
+    needs = {"levels": ["schedule.sigmas=[80,10,1,0]"], "gits": [f"schedule.file={plan}"]}         # options without a default
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        names = [file.stem for file in (CONF / "schedule").glob("*.yaml")]
+        built = {name: instantiate(compose(overrides=[f"+schedule={name}", *needs.get(name, [])]).schedule) for name in names}
+        slots = compose(overrides=["+schedule=ou", "+sampler=splitting", "schedule.t_max=8", "schedule@sampler.schedule=karras",
+                                   "sampler.schedule.sigma_max=148"])
+    assert built == CONFIGS | {"gits": Planned(file=str(plan))}
+    assert instantiate(slots.schedule) == OU(t_max=8)
+    assert instantiate(slots.sampler.schedule) == VE(sigma_max=148, training=Continuous(Geometric()))
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "levels"])
+def test_every_schedule_samples(name):
+    """Heun on N(0, 1), whose flow is x sqrt((1 + s^2)/(1 + s_0^2)), down the 100 steps of the default grid."""
+    grid = CONFIGS[name].grid(100)
+    *_, last = steps(Heun(), lambda x, sigma: x / (1 + sigma**2), torch.ones(1, 1), grid, None)
+    assert float(last.x) == pytest.approx(math.sqrt((1 + last.sigma**2) / (1 + float(grid[0]) ** 2)), rel=0.05)
