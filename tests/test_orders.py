@@ -1,4 +1,5 @@
 """Every sampler of conf/sampler has the order that it declares, by the measurement that `diffgeo theory orders` prints."""
+import re
 from functools import partial
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 from diffgeo.commands.theory_orders import names, sampler
+from diffgeo.line import conf_dir
 from diffgeo.sampler import DDPM, Euler, Heun, IPNDMv
 from diffgeo.theory.orders import COUNTS, KARRAS, LOG, correlated_gaussian, exact_flow, measure, slope, unit_circle, weak_errors
 
@@ -70,3 +72,12 @@ def test_a_wrong_weight_is_caught():
 
     assert slope(COUNTS, [correlated_gaussian().error(Lame(), LOG.grid(n)) for n in COUNTS]) < 1.3
     assert slope(COUNTS, [weak_errors(Loud(), LOG.grid(n))[1] for n in COUNTS]) < 0.3
+
+
+def test_the_documentation_names_every_sampler_and_schedule():
+    page, readme = ((conf_dir().parent / name).read_text() for name in ("docs/samplers.md", "README.md"))
+    for name in names():
+        assert f"| `{name}`" in page, name
+        assert re.search(rf"[` ]{name}[` ]", readme), name
+    for path in (conf_dir() / "schedule").glob("*.yaml"):
+        assert re.search(rf"[` ]{path.stem}[` ,]", page), path.stem

@@ -111,7 +111,7 @@ def shown(values: dict[str, float], key: str, digits: str = ".4g") -> str:
 
 
 def table(cells: list[Cell], columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: for each column the published and the measured value, and after them the floors of the first cell."""
+    """Header and rows: for each column the published and the measured value; after them the floors, where the cells share them."""
     from diffgeo.metrics.suite import within_floor
 
     published = [k for k in columns if any(k in c.published for c in cells)]
@@ -123,8 +123,9 @@ def table(cells: list[Cell], columns: Sequence[str]) -> tuple[list[str], list[li
             measured = shown(metrics, k) + (" *" if within_floor(metrics, k) else "")
             row += [shown(cell.published, k), measured] if k in published else [measured]
         rows.append(row)
+    one_law = all(len({c.metrics()[k + "_floor"] for c in cells if k + "_floor" in c.metrics()}) <= 1 for k in columns)
     for label, suffix in (("noise floor", "_floor"), ("last step's noise", "_last_step_noise")):
-        if any(k + suffix in c.metrics() for c in cells for k in columns):
+        if one_law and any(k + suffix in c.metrics() for c in cells for k in columns):
             source = next(c.metrics() for c in cells if any(k + suffix in c.metrics() for k in columns))
             row = [label]
             for k in columns:
@@ -145,7 +146,7 @@ def reproduce(name: str, budget: str, out: Path) -> None:
         execute(cell.command, cell.folder)
     text = [f"# {name}: {spec.title}", f"\nbudget={budget}: {' '.join(spec.budget[budget]) or 'as published'}\n"]
     header, rows = table(cells, spec.columns)
-    text += [markdown(header, rows), "* within floor + 4 sd\n"]
+    text += [markdown(header, rows), *(["* within floor + 4 sd\n"] if any(cell.endswith(" *") for row in rows for cell in row) else [])]
     for figure in expanded(spec.get("figures", OmegaConf.create([]))):
         made = build(OmegaConf.create(figure), _convert_="all")(out, {c.name: c for c in cells})
         text += [made] if made else []
