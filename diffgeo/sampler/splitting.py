@@ -15,7 +15,6 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from diffgeo.core import Schedule, Step
 from diffgeo.sampler.base import ChartMethod
@@ -25,11 +24,6 @@ from diffgeo.schedule import OU
 
 def time(sigma: float) -> float:
     return math.log1p(sigma**2)
-
-
-def minus_score(x_t: Tensor, f: Tensor, t: float) -> Tensor:
-    """S(x_t, t) = (x_t - sqrt(abar) f)/(1 - abar)."""
-    return torch.sub(x_t, f, alpha=math.exp(-t / 2)) / -math.expm1(-t)
 
 
 @dataclass(frozen=True)
@@ -67,12 +61,11 @@ class NoiseFirst(ChartMethod):
     order = 1
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
-        t, t_next = time(sigma), time(sigma_next)
-        D = t - t_next
-        x_t = torch.add(math.exp(-t / 2) * x, noise(), alpha=math.sqrt(D))
-        f = denoise(math.exp(t / 2) * x_t, sigma)
-        x_t = torch.sub((1 + D / 2) * x_t, minus_score(x_t, f, t), alpha=D)
-        return Step(math.exp(t_next / 2) * x_t, sigma_next, f)
+        t, D = time(sigma), time(sigma) - time(sigma_next)
+        y = torch.add(x, noise(), alpha=math.exp(t / 2) * math.sqrt(D))                    # e^(t/2) times the paper's y
+        f = denoise(y, sigma)
+        pull = math.exp(-D / 2) * D / -math.expm1(-t)                                       # S(y) = (y - f)/((1 - abar) e^(t/2))
+        return Step(torch.add((math.exp(-D / 2) * (1 + D / 2) - pull) * y, f, alpha=pull), sigma_next, f)
 
     def added_noise(self, sigma, sigma_next):           # normal to the support, where f does not move with the noise
         t, t_next = time(sigma), time(sigma_next)
