@@ -156,7 +156,7 @@ TIE = 2e-5                              # a time this near to a whole one is a t
 ROUNDINGS = {"up": lambda t: torch.floor(t + TIE) + 1, "nearest": torch.round, "none": lambda t: t}
 
 
-def _check_rounding(rounding: str) -> None:
+def check_rounding(rounding: str) -> None:
     if rounding not in ROUNDINGS:
         raise UsageError(f"rounding={rounding}: write one of {', '.join(ROUNDINGS)}")
 
@@ -177,7 +177,7 @@ class Discrete(VariancePreserving):
     to_zero: bool = False
 
     def __post_init__(self):
-        _check_rounding(self.rounding)
+        check_rounding(self.rounding)
 
     T = property(lambda self: self.betas.T)
     t_max = property(lambda self: self.betas.T - 1.0)
@@ -252,7 +252,7 @@ class OnTrainedLevels:
     rounding: str = "up"
 
     def __post_init__(self):
-        _check_rounding(self.rounding)
+        check_rounding(self.rounding)
 
     def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
         at = trained if isinstance(sigma, Tensor) else _trained

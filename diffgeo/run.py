@@ -98,8 +98,9 @@ def assemble(cfg, model: Callable[..., tuple[Data, Denoiser]] | None = None) -> 
     chart = build(cfg.sampler.schedule)
     options = OmegaConf.to_container(cfg.sampler, resolve=True)
     sampler = build(OmegaConf.create({k: v for k, v in options.items() if k not in ("steps", "schedule")}))
-    return Experiment(data, model, build(cfg.schedule), build(cfg.weighting), sampler, chart, chart.grid(cfg.sampler.steps),
-                      Loop(**cfg.get("loop", {})), build(cfg.metrics), device)
+    schedule = build(cfg.schedule)
+    return Experiment(data, model, schedule, build(cfg.weighting), sampler, chart, chart.grid(cfg.sampler.steps),
+                      Loop(**cfg.get("loop", {}), trained=schedule), build(cfg.metrics), device)
 
 
 def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:

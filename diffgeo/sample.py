@@ -13,8 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Sampler
+from diffgeo.core import Denoiser, Sampler, Schedule
 from diffgeo.denoiser import AnalyticFirst, Clipped, Counted, Thresholded
+from diffgeo.discrete import OnTrainedLevels, check_rounding
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.noise import Streams
 from diffgeo.sampler import steps
@@ -34,6 +35,8 @@ class Loop:
     lower_order_final: a multistep method ends with lower orders, 1 in its last step.
     threshold: quantile of dynamic thresholding for data in [-1, 1]; None: none.
     clip: clip the denoised estimate to [-clip, clip]; None: do not.
+    rounding: ask a discrete-time network at its own levels only: `up`, `nearest`, or `none` (kept inside their range); None: as it is.
+    trained: the schedule that such a network was trained on.
     Raises UsageError on values outside their range.
     """
 
@@ -41,15 +44,24 @@ class Loop:
     lower_order_final: bool = False
     threshold: float | None = None
     clip: float | None = None
+    rounding: str | None = None
+    trained: Schedule | None = None
 
     def __post_init__(self):
+        if self.rounding is not None:
+            check_rounding(self.rounding)
+        if self.rounding is not None and not hasattr(self.trained, "levels"):
+            raise UsageError(f"loop.rounding={self.rounding}: the network was trained on a continuous schedule; write loop.rounding=null, "
+                             "or a discrete schedule= such as ddpm")
         for name, most in (("afs", math.inf), ("threshold", 1), ("clip", math.inf)):
             value = getattr(self, name)
-            if value is not None and not 0 < value <= most:
+            if value is not None and not (isinstance(value, int | float) and 0 < value <= most):
                 raise UsageError(f"loop.{name}={value}: write null, or a number above 0" + (" and at most 1" if most == 1 else ""))
 
     def around(self, denoise: Denoiser, first: float) -> Denoiser:
         """`denoise` as this loop shows it to a sampler that starts at the level `first`."""
+        if self.rounding is not None:
+            denoise = OnTrainedLevels(denoise, self.trained, self.rounding)
         if self.clip is not None:
             denoise = Clipped(denoise, self.clip)
         if self.threshold is not None:

@@ -8,6 +8,7 @@ from diffgeo.commands.theory_orders import names, sampler
 from diffgeo.core import Past, Run
 from diffgeo.data import Circle, Mixture
 from diffgeo.denoiser import AnalyticFirst, Clipped, Counted, Thresholded
+from diffgeo.discrete import Discrete, LinearBetas
 from diffgeo.errors import UsageError
 from diffgeo.metrics import FlowError
 from diffgeo.sample import Loop, draw
@@ -101,7 +102,15 @@ def test_the_history_of_a_clipped_run_holds_clipped_estimates():
     assert drawn.abs().max() > 0.5                                                      # gamma = 2 extrapolates past the clip
 
 
-@pytest.mark.parametrize("option", [{"afs": 0}, {"afs": -1.0}, {"threshold": 1.5}, {"clip": 0.0}])
+def test_a_discrete_network_is_asked_at_its_own_levels_only():
+    trained, asked = Discrete(betas=LinearBetas()), []
+    denoise = Loop(rounding="nearest", trained=trained).around(lambda x, sigma: asked.append(float(sigma)) or LAW.denoiser()(x, sigma), 80.0)
+    end = draw(Heun(), denoise, VE(sigma_min=0.02).grid(6), (2,), 5)
+    levels = trained.levels.tolist()
+    assert len(asked) == end.nfe == 11 and all(min(abs(a - s) for s in levels) < 1e-12 * a for a in asked)
+
+
+@pytest.mark.parametrize("option", [{"afs": 0}, {"afs": -1.0}, {"threshold": 1.5}, {"clip": 0.0}, {"clip": "all"}, {"rounding": "up"}])
 def test_options_out_of_range_are_refused(option):
     with pytest.raises(UsageError, match=f"loop.{next(iter(option))}="):
         Loop(**option)
