@@ -1,0 +1,51 @@
+"""`diffgeo theory gits`: levels planned for a model: those that lose least to Euler's rule, chosen among a teacher's.
+
+    diffgeo theory gits data=mixture most=10                         the exact denoiser; a teacher of 61 steps
+    diffgeo theory gits run=FOLDER sampler@teacher=heun              a trained network
+
+writes gits.json, the levels and their cost for 1 .. most steps, which every sampler takes as its schedule:
+
+    diffgeo sample model=exact data=mixture sampler=euler sampler.schedule=gits sampler.schedule.file=FOLDER/gits.json sampler.steps=10
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
+
+from diffgeo.commands.compare import markdown
+from diffgeo.commands.sample import loaded
+from diffgeo.commands.theory_admissibility import OF_THE_RUN
+from diffgeo.files import write_json
+from diffgeo.run import assemble, begin, build, provenance, read_config
+from diffgeo.theory.gits import fit
+
+
+def main(cfg) -> None:
+    theory_gits(cfg, Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().overrides.task)
+
+
+def theory_gits(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
+    """Plan the levels of 1 .. cfg.most steps of cfg's model into `folder`. Raises UsageError on more steps than the teacher has."""
+    if cfg.run is not None:
+        trained = read_config(Path(cfg.run))
+        with open_dict(cfg):
+            cfg.update({key: trained[key] for key in OF_THE_RUN})
+    experiment = assemble(cfg, loaded)
+    options = OmegaConf.to_container(cfg.teacher, resolve=True)
+    teacher = build(OmegaConf.create({key: value for key, value in options.items() if key not in ("steps", "schedule")}))
+    grid = build(cfg.teacher.schedule).grid(cfg.teacher.steps)
+    started = time.process_time()
+    plans = fit(experiment.loop.around(experiment.model, float(grid[0])), teacher, experiment.data.shape, grid, cfg.n, cfg.seed, cfg.most,
+                cfg.coeff, cfg.norm, OmegaConf.to_yaml(cfg.data).strip(), experiment.device)
+    if begin(folder, cfg, overrides):
+        return
+    write_json(folder / "gits.json", plans)
+    provenance(folder, cfg, "theory gits", experiment.device, planning_cpu_s=time.process_time() - started, nfe=plans["nfe"])
+    write_json(folder / "metrics.json", {f"gits/cost@{steps}": cost for steps, cost in plans["cost"].items()})
+    print(markdown(["steps", "cost", "levels"], [[steps, f"{plans['cost'][steps]:.4g}", " ".join(f"{level:.4g}" for level in levels)]
+                                                 for steps, levels in plans["levels"].items()]))
+    print(f"written: {folder}/gits.json; sample with sampler.schedule=gits sampler.schedule.file={folder}/gits.json")

@@ -1,0 +1,179 @@
+"""Which sampler, which schedule: answered on exact denoisers, where the error of a sampler is the whole error.
+
+    error(sampler, grid) = rms_i |x_i - X_i| / std,      X_i = the exact flow of the same noise from sigma = 80 to .002,
+
+and on by X_i <- D(X_i; .002) when the grid ends in a jump to 0: what `diffgeo sample` reports as flow/rms, in deviations of the law.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffgeo.core import Denoiser, Noise, Past, Sampler, Schedule, generator
+from diffgeo.data import Law
+from diffgeo.denoiser import Counted
+from diffgeo.sampler import RK4, steps
+from diffgeo.schedule import VE, VP, Cosine, Flow
+from diffgeo.spacing import Beta, Exponential, Polyexponential, Power
+
+HIGH, LOW = 80.0, 0.002                 # EDM's range
+GROUPS = 4                              # disjoint parts of the points: does the winner win on each?
+SOLVED = 1e-3                           # of a law's deviation: errors below it count as equal
+
+
+def run(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Noise | None = None, history: Sequence[Past] = ()) -> Tensor:
+    for step in steps(sampler, denoise, x, sigmas, noise, history):
+        x = step.x
+    return x
+
+
+@torch.no_grad()
+def teach(denoise: Denoiser, x: Tensor, first: float, last: float, count: int) -> Tensor:
+    """The flow from the level `first` to `last`, by `count` Runge-Kutta steps of fourth order: a multistep teacher's plain start shows."""
+    return run(RK4(), denoise, x, torch.logspace(0, 1, count + 1, base=last / first, dtype=torch.float64) * first)
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Points of unit noise at the level `high`, and where the exact flow of `law` takes them: to `low`, and on by a jump to D.
+
+    count: steps of the teacher. Its error is below `doubt`, what half of them change.
+    """
+
+    law: Law
+    high: float = HIGH
+    low: float = LOW
+    points: int = 256
+    count: int = 150
+    seed: int = 0
+
+    @cached_property
+    def denoise(self) -> Denoiser:
+        return self.law.denoiser()
+
+    @cached_property
+    def x(self) -> Tensor:
+        noise = torch.randn(self.points, *self.law.shape, generator=generator(self.seed, *b"selection"), dtype=torch.float64)
+        return self.high * noise
+
+    @cached_property
+    def end(self) -> Tensor:
+        return teach(self.denoise, self.x, self.high, self.low, self.count)
+
+    @cached_property
+    def limit(self) -> Tensor:
+        return self.denoise(self.end, self.low)
+
+    @cached_property
+    def doubt(self) -> float:
+        return float(self.rms(self.end - replace(self, count=self.count // 2).end))
+
+    def rms(self, difference: Tensor, groups: int = 1) -> Tensor:
+        """Root mean square over the points of each group [groups], in units of the law's deviation."""
+        square = difference.flatten(1).square().sum(1)
+        return square.view(groups, -1).mean(1).sqrt() / float(self.law.std)
+
+
+def schedules(high: float = HIGH, low: float = LOW) -> dict[str, Schedule]:
+    """What users choose from by these names, all between the same two levels: what differs is where they put their steps.
+
+    All but `logsnr` and `time_uniform`, as these are published, then jump to 0, which is one of their steps.
+    """
+    def between(path, **options):
+        t_min, t_max = path().t(torch.tensor([low, high], dtype=torch.float64)).tolist()
+        return path(t_min=t_min, t_max=t_max, **options)
+
+    ends = {"sigma_min": low, "sigma_max": high}
+    return {"karras": VE(**ends), "logsnr": VE(**ends, spacing=Exponential(), to_zero=False),
+            "polyexponential 2": VE(**ends, spacing=Polyexponential(2)), "cosine": between(Cosine), "flow": between(Flow),
+            "beta": between(VP, spacing=Beta()), "time_uniform": VP.through(low, high, spacing=Power(2), to_zero=False)}
+
+
+PROBE = VE(to_zero=False)               # crosses every level at which a sampler may do something special
+
+
+def probe(sampler: Sampler) -> Tensor | None:
+    """The end of a run of 12 steps on a denoiser that no attractor hides; None when the sampler draws noise."""
+    drawn = False
+
+    def noise() -> Tensor:
+        nonlocal drawn
+        drawn = True
+        return torch.zeros(3, 1, dtype=torch.float64)
+
+    x = 80 * torch.tensor([[0.3], [1.0], [-2.0]], dtype=torch.float64)
+    end = run(sampler, lambda x, sigma: torch.sin(x) / (1 + sigma**2), x, PROBE.grid(12), noise)
+    return None if drawn else end
+
+
+def candidates(samplers: Mapping[str, Sampler]) -> dict[str, Sampler]:
+    """Those that follow the flow (they draw no noise) in steps that are given (not adaptive), of twins (ddim = euler) the first name."""
+    kept: dict[str, Tensor] = {}
+    for name, sampler in samplers.items():
+        if getattr(sampler, "adaptive", False) or hasattr(sampler, "fit"):
+            continue
+        end = probe(sampler)
+        if end is not None and not any(torch.allclose(end, other, rtol=1e-9, atol=0) for other in kept.values()):
+            kept[name] = end
+    return {name: samplers[name] for name in kept}
+
+
+@lru_cache(maxsize=1024)
+def affordable(sampler: Sampler, budget: int, to_zero: bool) -> int:
+    """The most steps whose evaluations, counted, stay within the budget; 0 when even one step costs more."""
+    for n in range(budget, 0, -1):
+        counted = Counted(lambda x, sigma: x / (1 + sigma**2))
+        run(sampler, counted, torch.ones(1, 1, dtype=torch.float64), replace(PROBE, to_zero=to_zero).grid(n))
+        if counted.nfe <= budget:
+            return n
+    return 0
+
+
+class Entry(NamedTuple):
+    error: float                        # over all points
+    sampler: str
+    schedule: str
+    steps: int
+    median: float                       # of a point: far below `error` where a few points land on another part of the support
+    groups: tuple[float, ...]           # error over each group of points
+
+
+@torch.no_grad()
+def ranking(truth: Truth, samplers: Mapping[str, Sampler], budgets: Sequence[int]) -> dict[int, list[Entry]]:
+    """For each budget of evaluations every (sampler, schedule) that it affords, the best first."""
+    paths = schedules(truth.high, truth.low)
+    found: dict[int, list[Entry]] = {}
+    for budget in budgets:
+        found[budget] = []
+        for name, sampler in samplers.items():
+            for label, path in paths.items():
+                n = affordable(sampler, budget, path.to_zero)
+                if n:
+                    difference = run(sampler, truth.denoise, truth.x, path.grid(n)) - (truth.limit if path.to_zero else truth.end)
+                    median = truth.rms(difference, truth.points).median()[None]
+                    measured = torch.cat([truth.rms(difference), median, truth.rms(difference, GROUPS)])
+                    error, median, *groups = measured.nan_to_num(math.inf).tolist()
+                    found[budget].append(Entry(error, name, label, n, median, tuple(groups)))
+        found[budget].sort()
+    return found
+
+
+def regrets(rankings: Sequence[Sequence[Entry]]) -> list[tuple[float, str, str]]:
+    """For every pair that all laws have, the geometric mean over the laws of its error over the best one; the least first."""
+    ratios: dict[tuple[str, str], list[float]] = {}
+    for entries in rankings:
+        for e in entries:
+            ratios.setdefault((e.sampler, e.schedule), []).append(math.log(max(e.error, SOLVED) / max(entries[0].error, SOLVED)))
+    return sorted((math.exp(sum(logs) / len(logs)), *pair) for pair, logs in ratios.items() if len(logs) == len(rankings))
+
+
+def wins(entries: Sequence[Entry]) -> int:
+    """On how many groups of points the winner is the best too, or solves them."""
+    best = [min(e.groups[g] for e in entries) for g in range(GROUPS)]
+    return sum(mine <= max(least, SOLVED) for mine, least in zip(entries[0].groups, best, strict=True))
