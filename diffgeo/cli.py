@@ -5,11 +5,12 @@ This module imports neither Hydra nor torch until a command runs. Every failure 
 """
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from diffgeo.errors import DiffgeoError
@@ -53,6 +54,27 @@ def module(command: str):
     return importlib.import_module(f"diffgeo.commands.{command.replace(' ', '_')}")
 
 
+@contextlib.contextmanager
+def composed_once() -> Iterator[None]:
+    """Hydra composes every job of a sweep twice, .2 CPU s each, to check it and to run it: here the second time takes the first."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    held, compose = {}, ConfigLoaderImpl.load_sweep_config
+
+    def load_sweep_config(self, master_config, sweep_overrides):
+        job = tuple(sweep_overrides)
+        if job not in held:
+            held[job] = compose(self, master_config, sweep_overrides)
+            return held[job]
+        return held.pop(job)
+
+    ConfigLoaderImpl.load_sweep_config = load_sweep_config
+    try:
+        yield
+    finally:
+        ConfigLoaderImpl.load_sweep_config = compose
+
+
 def hydra_command(command: str, line: list[str]) -> None:
     """Run one command under Hydra; a sweep goes on past a job that fails, ends in its table, and then fails with the first error."""
     line = prepare(command, line)
@@ -73,7 +95,8 @@ def hydra_command(command: str, line: list[str]) -> None:
                 print(f"diffgeo: {message(error)[0]}", file=sys.stderr)
 
     try:
-        hydra.main(config_path=str(conf_dir()), config_name=command.replace(" ", "_"), version_base="1.3")(task)()
+        with composed_once():
+            hydra.main(config_path=str(conf_dir()), config_name=command.replace(" ", "_"), version_base="1.3")(task)()
     except Exception as error:                      # of a launcher's worker
         failures.append(error)
     if sweep and any(Path(sweep).rglob("metrics.json")):

@@ -70,6 +70,19 @@ def recorded(folder: str, line: list[str], option: str) -> list[str]:
     return [o for o in overrides if kept(key_of(o))]
 
 
+def of_runs(folders: str, line: list[str]) -> list[str]:
+    """What `recorded` gives for the runs A,B,... of a sweep: what they share, without what only their training was about. Raises UsageError
+    when they differ in anything else, since one line cannot say what each of them needs."""
+    def needed(folder: str) -> list[str]:
+        return [o for o in recorded(folder, line, "run") if key_of(o).split(".")[0] not in ("trainer", "logger", "seed")]
+
+    lists = [needed(folder) for folder in folders.split(",")]
+    for other in lists[1:]:
+        if different := sorted(set(other) ^ set(lists[0])):
+            raise UsageError(f"run={folders}: these runs differ in {key_of(different[0])}; write one sweep for each kind")
+    return lists[0]
+
+
 def slot(value: str) -> str:
     """`sampler.schedule=value` as a choice of the group `schedule` in the sampler's slot."""
     choices = sorted(p.stem for p in (conf_dir() / "schedule").glob("*.yaml"))
@@ -97,8 +110,10 @@ def prepare(command: str, line: list[str]) -> list[str]:
         out.append(word)
     if command == "train" and (folder := value_of("resume", out)):
         out = recorded(folder, out, "resume") + out + [f"hydra.run.dir={quoted(folder)}"]
-    if command in TAKES_RUN and (folder := value_of("run", out)) and not (multirun(line) and "," in folder):
-        out = recorded(folder, out, "run") + out
+    if command in TAKES_RUN and (folder := value_of("run", out)):
+        several = multirun(line) and "," in folder
+        known = of_runs(folder, out) if several else recorded(folder, out, "run")
+        out = [o for o in known if command == "sample" or key_of(o) not in ("first", "noise")] + out
     if multirun(line) and command == "sample" and value_of("figures", out) is None:
         out.append("figures=false")                                     # the sweep's own picture is compare.png
     if multirun(line) and value_of("hydra.sweep.dir", out) is None:

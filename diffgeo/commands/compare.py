@@ -1,7 +1,8 @@
 """`diffgeo compare FOLDER [by=METRIC]`: one table of the runs below a folder, a row a job; writes compare.csv, .md and .png there.
 
 The columns are the settings in which the runs differ and every metric that they share, with its floor. Below it the runs are ranked by one
-metric, as mean and standard deviation over those that differ in nothing but the seed. The picture has a panel a metric: against the
+metric, as mean and standard deviation over those that differ in nothing but the seed, and the best within each number of network
+evaluations is named. The picture has a panel a metric: against the
 network evaluations when the runs differ in them, with a line for each choice of the other settings.
 """
 from __future__ import annotations
@@ -87,6 +88,12 @@ def report(rows: list[Row], by: str) -> str:
             ["rank", *names, "runs", *shown],
             [[str(i), *(s[k] for k in names), str(n), *(spread(*m[k]) if k in m else "" for k in shown)]
              for i, (s, n, m) in enumerate(ranked, 1)])
+    if len(ranked) > 1 and differ(rows, NFE):
+        within = [(budget, min((g for g in ranked if g[2][NFE][0] <= budget), key=lambda g: g[2][by][0]))
+                  for budget in sorted({g[2][NFE][0] for g in ranked})]
+        steps_up = [w for i, w in enumerate(within) if i == 0 or w[1] is not within[i - 1][1]]
+        text += f"\nbest {by} within so many network evaluations a sample\n\n" + markdown(
+            ["evaluations", *names, by], [[f"{budget:g}", *(s[k] for k in names), spread(*m[by])] for budget, (s, _, m) in steps_up])
     if floors:
         text += "\nnoise floor: what fresh true samples of the same number give\n\n" + markdown(["metric", "floor", "sd"], floors)
     return text
