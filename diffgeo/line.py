@@ -13,11 +13,12 @@ This module imports neither Hydra nor torch.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from diffgeo.errors import DiffgeoError, UsageError
 
-PATHS = ("run", "resume", "noise", "samples", "data.file")
+PATHS = ("run", "resume", "noise", "samples", "data.file", "schedule.file", "sampler.schedule.file")
 TAKES_RUN = ("sample", "evaluate", "theory admissibility", "theory gits")
 VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn")         # flags whose value is the next word
 
@@ -39,11 +40,15 @@ def value_of(key: str, line: list[str]) -> str | None:
 
 
 def unquoted(text: str) -> str:
-    return text[1:-1].replace("\\'", "'") if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+    """What Hydra reads from a word: without its quotes and, in front of a quote or of the end, without every second backslash."""
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+        return text
+    return re.sub(rf"(\\*)({text[0]}|\Z)", lambda m: m[1][:len(m[1]) // 2] + m[2], text[1:-1])
 
 
 def quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """A word from which Hydra reads `text`: backslashes count double where a quote follows, or the end, and nowhere else."""
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text) + "'"
 
 
 def multirun(line: list[str]) -> bool:
@@ -65,6 +70,8 @@ def recorded(folder: str, line: list[str], option: str) -> list[str]:
     groups = {k for k in again if "." not in k}
 
     def kept(key: str) -> bool:
+        if "sampler" in groups and key.startswith("schedule@sampler.") and key != "schedule@sampler.schedule":
+            return False                                            # a slot that only the old sampler has
         return key not in again | {"resume", "run"} and key.split(".")[0] not in groups and not key.startswith("hydra.")
 
     return [o for o in overrides if kept(key_of(o))]

@@ -11,7 +11,7 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from diffgeo import __version__
+from diffgeo import __version__, kinds
 from diffgeo.allocator import keep_freed_memory
 from diffgeo.checkpoint import load_weights
 from diffgeo.core import Data, Denoiser, Metric, Sampler, Schedule, Weighting
@@ -34,18 +34,20 @@ ALLOWED = ("diffgeo.",)                 # a config may build nothing else: `_tar
 
 
 def build(cfg, **arguments):
-    """Instantiate a config node. Raises UsageError on a `_target_` outside diffgeo, or on arguments that it does not take."""
-    def check(node) -> None:
+    """Instantiate a config node. Raises UsageError on a `_target_` outside diffgeo, on options that it does not
+    take, and on values that are not of the kind its annotations name (`kinds`)."""
+    def ours(node) -> None:
         if isinstance(node, DictConfig):
             target = node._get_node("_target_")
             if target is not None and not str(node["_target_"]).startswith(ALLOWED):
                 raise UsageError(f"_target_: {node['_target_']} is not part of diffgeo; a config may build diffgeo's own classes only")
         if OmegaConf.is_config(node):
             for child in node.values() if isinstance(node, DictConfig) else node:
-                check(child)
+                ours(child)
 
     try:
-        check(cfg)
+        ours(cfg)
+        kinds.check(cfg)
         return instantiate(cfg, **arguments)
     except InstantiationException as error:
         cause = error.__cause__
@@ -97,10 +99,11 @@ def assemble(cfg, model: Callable[..., tuple[Data, Denoiser]] | None = None) -> 
     data, model = (model or make)(cfg, device)
     chart = build(cfg.sampler.schedule)
     options = OmegaConf.to_container(cfg.sampler, resolve=True)
-    sampler = build(OmegaConf.create({k: v for k, v in options.items() if k not in ("steps", "schedule")}))
+    sampler = build(OmegaConf.create({"sampler": {k: v for k, v in options.items() if k not in ("steps", "schedule")}}).sampler)
     schedule = build(cfg.schedule)
+    around = build(OmegaConf.create({"loop": {"_target_": "diffgeo.sample.Loop", "_partial_": True, **cfg.get("loop", {})}}).loop)
     return Experiment(data, model, schedule, build(cfg.weighting), sampler, chart, chart.grid(cfg.sampler.steps),
-                      Loop(**cfg.get("loop", {}), trained=schedule), build(cfg.metrics), device)
+                      around(trained=schedule), build(cfg.metrics), device)
 
 
 def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
@@ -164,6 +167,13 @@ def load(folder: Path) -> Experiment:
     experiment = assemble(read_config(folder))
     weigh(experiment.model, folder)
     return experiment
+
+
+def fitted(experiment: Experiment, seed: int) -> Experiment:
+    """The experiment with a sampler that measures its law before it samples (`fit`) fitted to the model; any other as it is."""
+    if not hasattr(experiment.sampler, "fit"):
+        return experiment
+    return replace(experiment, sampler=experiment.sampler.fit(experiment.model, experiment.data, seed))
 
 
 def provenance(folder: Path, cfg, verb: str, device, **measured) -> None:

@@ -16,10 +16,14 @@ from diffgeo.errors import UsageError
 from diffgeo.sampler import steps
 
 
-def collect(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Noise) -> Trajectory:
-    """Run the sampler from the state x [N,*D] at sigmas[0] and keep every state; chart "ve", evaluations counted."""
+def collect(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Noise,
+            lower_order_final: bool = False) -> Trajectory:
+    """Run the sampler from the state x [N,*D] at sigmas[0] and keep every state; chart "ve", evaluations counted.
+
+    lower_order_final: as in `steps`.
+    """
     counted = Counted(denoise)
-    run = list(steps(sampler, counted, x, sigmas, noise))
+    run = list(steps(sampler, counted, x, sigmas, noise, lower_order_final=lower_order_final))
     states = [x.to(torch.float64), *(step.x for step in run)]
     return Trajectory(torch.stack(states), torch.stack([step.denoised for step in run]), sigmas, counted.nfe)
 

@@ -82,7 +82,7 @@ class Expression:
     Raises UsageError when the expression is not arithmetic or names an unknown target.
     """
 
-    def __init__(self, expression: str, schedule: Schedule, of: str = "x0"):
+    def __init__(self, expression: str | float, schedule: Schedule, of: str = "x0"):
         if of not in TARGETS:
             raise UsageError(f"weighting.of={of} is not a target: write one of {', '.join(TARGETS)}")
         self.text, self.schedule, self.target = str(expression), schedule, TARGETS[of]

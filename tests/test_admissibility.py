@@ -7,8 +7,8 @@ import torch
 from diffgeo.data import Ambient, Circle, Curve, Points, Square
 from diffgeo.data.dino import dino, roll
 from diffgeo.errors import UsageError
-from diffgeo.sample import draw
-from diffgeo.sampler import Euler, Heun
+from diffgeo.sample import Loop, draw
+from diffgeo.sampler import Euler, GradientEstimation, Heun
 from diffgeo.schedule import VE
 from diffgeo.spacing import Geometric
 from diffgeo.theory.admissibility import Measured, Verdict, denoiser_errors, measure
@@ -209,6 +209,18 @@ def test_estimators_side_by_side():
     relative = {name: (value / guess["exact"]).median(1).values for name, value in guess.items()}
     assert (relative["smoothed"] >= 1 - 1e-3).all() and (relative["smoothed"] < 1.5).all()
     assert (relative["sigma |eps|"] - 1).abs().max() < 0.05 and (relative["sqrt(n) sigma"] - 1).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("options", [{"afs": 1.0}, {"clip": 0.4}, {"lower_order_final": True}])
+def test_estimators_along_the_trajectories_that_were_measured(options):
+    """With the loop's options too: the same distances, and |x - D| = sigma |eps| of the same D."""
+    law, loop, grid = Circle(), Loop(**options), GRID.grid(8)
+    found = measure(GradientEstimation(), law.denoiser(), law, grid, 20, loop=loop)
+    guess = estimates(GradientEstimation(), law.denoiser(), law, grid, 20, loop=loop)
+    torch.testing.assert_close(guess["exact"], found.distance[:-1], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(guess["sigma |eps|"], found.norm * grid[:-1, None] * math.sqrt(2), rtol=1e-12, atol=1e-12)
+    plain = measure(GradientEstimation(), law.denoiser(), law, grid, 20)
+    assert not torch.allclose(plain.distance, found.distance, rtol=1e-3)
 
 
 @pytest.mark.parametrize("law, message", [(Square(), "fills R"), (object(), "write|nearest")])

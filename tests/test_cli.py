@@ -1,5 +1,4 @@
-"""The command line as a user types it: every command, every promise about mistakes, killed and resumed runs, sweeps."""
-import csv
+"""The command line as a user types it: every command, every promise about mistakes, killed and resumed runs."""
 import json
 import os
 import resource
@@ -12,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from diffgeo.errors import UsageError
-from diffgeo.line import prepare
+from diffgeo.line import prepare, unquoted
 
 QUICK = ["data=line", "net.width=16", "trainer.steps=60", "trainer.batch=128", "trainer.log_every=5", "trainer.checkpoint_every=10",
          "n=400", "sampler.steps=6", "metrics=quick", "figures=false", "logger=jsonl"]
@@ -47,6 +47,7 @@ def test_completion_drops_the_command(diffgeo):
     assert "-F hydra_bash_completion diffgeo" in diffgeo("-sc", "install=bash").stdout
 
 
+EXACT = ["model=exact", "data=line"]
 MISTAKES = [
     (["train", "model=foo"], 2, "there is no model=foo; write model= one of cem, edm, epsilon"),
     (["train", "data.nosuch=1"], 2, "there is no option data.nosuch"),
@@ -82,6 +83,26 @@ MISTAKES = [
     (["reproduce", "cem/line", "budget=all"], 2, "budget=all"),
     (["compare", "nowhere"], 2, "no such folder"),
     (["nosuch"], 2, "there is no command 'nosuch'"),
+    (["sample", *EXACT, "sampler=gradient_estimation", "sampler.gamma=abc"], 2, "sampler.gamma=abc is not a number; write one for Grad"),
+    (["sample", *EXACT, "sampler=gradient_estimation", "sampler.gamma=null"], 2, "sampler.gamma=null is not a number"),
+    (["sample", *EXACT, "sampler=unipc", "sampler.points=2.0"], 2, "sampler.points=2.0 is not a whole number; write one for UniPC"),
+    (["sample", *EXACT, "sampler=deis", "sampler.points=true"], 2, "sampler.points=true is not a whole number"),
+    (["sample", *EXACT, "sampler=deis", "sampler.chart=abc"], 2, "sampler.chart=abc is not a node with a _target_; write one for DEIS"),
+    (["sample", *EXACT, "sampler=langevin", "sampler.corrector.steps=1.5"], 2, "sampler.corrector.steps=1.5 is not a whole number"),
+    (["sample", *EXACT, "sampler=edm_churn", "sampler.steps=null"], 2, "sampler.n=null is not a whole number"),
+    (["sample", *EXACT, "sampler.schedule=ddim", "sampler.schedule.timesteps.start=abc"], 2,
+     "sampler.schedule.timesteps.start=abc is not a number or null; write one for EvenTimesteps"),
+    (["sample", *EXACT, "sampler=dpmpp_2m_sde", "sampler.eta=1000", "sampler.steps=5"], 2, "write less noise, or more steps"),
+    (["sample", *EXACT, "loop.lower_order_final=maybe"], 2, "loop.lower_order_final=maybe is not true or false"),
+    (["sample", *EXACT, "+loop.foo=1"], 2, "there is no option loop.foo; Loop takes afs, lower_order_final"),
+    (["sample", *EXACT, "+sampler.foo=1"], 2, "there is no option sampler.foo; Heun takes none"),
+    (["theory", "certify", "eta=abc"], 2, "eta=abc is not a number"),
+    (["theory", "certify", "eta=[]"], 2, "eta=[] is empty; write a number"),
+    (["theory", "certify", "nu=null"], 2, "nu=null is not a number"),
+    (["theory", "admissibility", "data=circle", "quantile=abc"], 2, "quantile=abc is not a number"),
+    (["theory", "admissibility", "data=circle", "nu=abc"], 2, "nu=abc is not a number"),
+    (["theory", "gits", "data=line", "coeff=abc"], 2, "coeff=abc is not a number"),
+    (["theory", "gits", "data=line", "most=2.5"], 2, "most=2.5 is not a whole number"),
 ]
 
 
@@ -279,55 +300,15 @@ def test_ten_kills_at_random_moments(diffgeo, tmp_path):
     kill_and_resume(tmp_path, diffgeo, delays, [*QUICK, "trainer.steps=8000", "trainer.batch=1024", "metrics=default", "n=2000"])
 
 
-def test_a_sweep_ends_in_one_table_and_finds_its_jobs_again(inside, tmp_path):
-    line = ["train", "-m", *QUICK, "model=cem,score", "seed=0,1"]
-    done = inside(*line)
-    assert done.returncode == 0, done.stderr
-    (sweep,) = (tmp_path / "outputs/sweeps").iterdir()
-    rows = list(csv.DictReader((sweep / "compare.csv").open()))
-    assert sorted((r["model"], r["seed"]) for r in rows) == [("cem", "0"), ("cem", "1"), ("score", "0"), ("score", "1")]
-    for row in rows:
-        (job,) = (f for f in sweep.glob("*/metrics.json") if f"model={row['model']}\n" in (f.parent / "overrides.yaml").read_text()
-                  and f"seed={row['seed']}\n" in (f.parent / "overrides.yaml").read_text())
-        assert float(row["distance/mean"]) == json.loads(job.read_text())["distance/mean"]
-    assert (sweep / "compare.png").is_file() and "mean +- standard deviation over seeds" in (sweep / "compare.md").read_text()
-    again = inside(*line)
-    assert again.returncode == 0 and again.stdout.count("is finished") == 4
-    printed = inside("compare", str(sweep))
-    assert printed.returncode == 0 and "| model" in printed.stdout
-
-
-def test_a_sweep_over_samplers_loads_its_model_once_and_ranks(inside, tmp_path, monkeypatch):
-    """Evaluations as they must be; errors that fall with steps and order; the ranking is by them; no figures but the sweep's own."""
-    from diffgeo.commands import sample
-
-    made = []
-    monkeypatch.setattr(sample, "make", lambda cfg, device, make=sample.make: made.append(cfg.sampler.steps) or make(cfg, device))
-    line = ["sample", "-m", "model=exact", "data=normal", "sampler=euler,heun,ddpm", "sampler.steps=8,16", "n=300", "metrics=quick"]
-    done = inside(*line)
-    assert done.returncode == 0, done.stderr
-    assert made == [8]
-    (sweep,) = (tmp_path / "outputs/sweeps").iterdir()
-    assert not list(sweep.rglob("figures")) and (sweep / "compare.png").is_file()
-    rows = {(r["sampler"], int(r["sampler.steps"])): r for r in csv.DictReader((sweep / "compare.csv").open())}
-    assert {k: float(r["sampling/nfe"]) for k, r in rows.items()} == {
-        (name, n): 2 * n - 1 if name == "heun" else n for name in ("euler", "heun", "ddpm") for n in (8, 16)}
-    error = {k: float(r["flow/rms"]) for k, r in rows.items() if r["flow/rms"]}
-    assert set(error) == {(name, n) for name in ("euler", "heun") for n in (8, 16)}             # ddpm draws noise: it follows no flow
-    assert error["euler", 8] > error["euler", 16] > error["heun", 16]
-    ranked = inside("compare", str(sweep), "by=flow/rms").stdout.partition("ranked by flow/rms")[2].splitlines()
-    cells = [[c.strip() for c in r.split("|")[1:-1]] for r in ranked if r.startswith("|")]
-    table = [dict(zip(cells[0], c, strict=True)) for c in cells[2:]]
-    names = [(r["sampler"], int(r["sampler.steps"])) for r in table[:4]]
-    assert names == sorted(error, key=error.get) and [r["rank"] for r in table[:4]] == ["1", "2", "3", "4"]
-    assert "write one of" in inside("compare", str(sweep), "by=flow/mean").line
-
-
 def test_lines_are_prepared_for_hydra():
     assert prepare("train", ["sampler.schedule=vp"]) == prepare("train", ["sampler.schedule='vp'"]) == ["schedule@sampler.schedule=vp"]
     assert prepare("train", ["data=line", "-m", "seed=0,1"])[0] == "-m"
     assert prepare("train", ["seed=1", "--cfg", "job"]) == ["--cfg", "job", "seed=1"]
     assert prepare("sample", ["noise=a=b, c.npy"]) == ["noise='a=b, c.npy'"]
+    assert prepare("sample", ["sampler.schedule.file=my plans, 2/a=b.json"]) == ["sampler.schedule.file='my plans, 2/a=b.json'"]
+    for typed, path in ((r"b\s", r"b\s"), (r"'b\s'", r"b\s"), (r"\\host\it's", r"\\host\it's"), ("ends\\", "ends\\"), (r"\'", r"\'")):
+        (word,) = prepare("evaluate", [f"samples={typed}"])
+        assert OverridesParser.create().parse_override(word).value() == unquoted(word.partition("=")[2]) == path
     assert prepare("train", ["resume=null"]) == ["resume=null"]
     with pytest.raises(UsageError, match="resume= is empty"):
         prepare("train", ["resume="])

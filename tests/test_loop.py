@@ -1,16 +1,19 @@
 """What is done around any sampler: histories, final orders, analytical first steps, thresholds; and noise that belongs to a sample."""
+import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
+from diffgeo.commands.reproduce import execute
 from diffgeo.commands.theory_orders import names, sampler
 from diffgeo.core import Past, Run
 from diffgeo.data import Circle, Mixture
 from diffgeo.denoiser import AnalyticFirst, Clipped, Counted, Thresholded
 from diffgeo.discrete import Discrete, LinearBetas
 from diffgeo.errors import UsageError
-from diffgeo.metrics import FlowError
+from diffgeo.metrics import FlowError, flow
 from diffgeo.sample import Loop, draw
 from diffgeo.sampler import DDPM, DPMpp2M, Euler, GradientEstimation, Heun, steps
 from diffgeo.schedule import VE
@@ -104,7 +107,8 @@ def test_the_history_of_a_clipped_run_holds_clipped_estimates():
 
 def test_a_discrete_network_is_asked_at_its_own_levels_only():
     trained, asked = Discrete(betas=LinearBetas()), []
-    denoise = Loop(rounding="nearest", trained=trained).around(lambda x, sigma: asked.append(float(sigma)) or LAW.denoiser()(x, sigma), 80.0)
+    exact = LAW.denoiser()
+    denoise = Loop(rounding="nearest", trained=trained).around(lambda x, sigma: asked.append(float(sigma)) or exact(x, sigma), 80.0)
     end = draw(Heun(), denoise, VE(sigma_min=0.02).grid(6), (2,), 5)
     levels = trained.levels.tolist()
     assert len(asked) == end.nfe == 11 and all(min(abs(a - s) for s in levels) < 1e-12 * a for a in asked)
@@ -144,6 +148,41 @@ def test_flow_error_against_the_closed_form():
     assert FlowError()(run, None)["flow/rms"] == pytest.approx(float(truth), rel=1e-3)
     assert FlowError(n=5)(run, None)["flow/rms"] == pytest.approx(float((x - problem.end)[:5].square().sum(1).mean().sqrt()), rel=1e-3)
     assert FlowError()(run._replace(noise=None), None) == {} == FlowError()(Run(x), None)
+
+
+def test_flow_error_of_one_step_into_zero():
+    """The flow from the first level to itself is no flow at all: X = D(x), which is Euler's step."""
+    grid = VE().grid(1)
+    drawn = draw(Euler(), LAW.denoiser(), grid, (2,), 5)
+    run = Run(drawn.samples, denoise=LAW.denoiser(), sampler=Euler(), sigmas=grid, noise=drawn.noise)
+    assert grid.tolist() == [80, 0] and FlowError()(run, None) == {"flow/rms": 0}
+    assert FlowError()(run._replace(samples=drawn.samples + 3), None)["flow/rms"] == pytest.approx(math.sqrt(18))
+
+
+def test_one_denoiser_s_flow_is_kept_and_no_other(monkeypatch):
+    """A sweep asks for the same few ends again and again; the network of an earlier run is let go."""
+    computed = []
+    monkeypatch.setattr(flow, "flow", lambda denoise, x, first, last, count: computed.append((denoise, last)) or x)
+    one, other = LAW.denoiser(), (lambda x, sigma: x)
+    x = points()
+    ask = lambda denoise, low: FlowError()(Run(x, denoise=denoise, sampler=Euler(), sigmas=torch.tensor([2.0, low]), noise=x), None)
+    for denoise, low in ((one, 0.5), (one, 0.25), (one, 0.5), (one, 0.25), (other, 0.5), (other, 0.5), (one, 0.5)):
+        ask(denoise, low)
+    assert computed == [(one, 0.5), (one, 0.25), (other, 0.5), (one, 0.5)]
+    assert flow._held.denoise is one and len(flow._held.ends) == 1
+
+
+def test_the_trajectories_drawn_end_in_the_samples(tmp_path, monkeypatch):
+    """With the options of the loop, the last orders among them."""
+    drawn = []
+    monkeypatch.setattr("diffgeo.plot.trajectories", lambda path, paths, *rest: drawn.append(paths))
+    for other in ("samples", "fields"):
+        monkeypatch.setattr(f"diffgeo.plot.{other}", lambda *given: None)
+    for options in ("", " loop.lower_order_final=true"):
+        execute("sample model=exact data=circle sampler=dpmpp_3m sampler.steps=6 n=70 metrics=none" + options, tmp_path / str(len(drawn)))
+    for i, paths in enumerate(drawn):
+        np.testing.assert_allclose(paths.x[-1], np.load(tmp_path / str(i) / "samples.npy")[:64], rtol=1e-10, atol=1e-12)
+    assert (drawn[0].x[-1] - drawn[1].x[-1]).abs().max() > 1e-6
 
 
 def test_a_sampler_that_draws_noise_has_no_flow():

@@ -1,5 +1,6 @@
 """Every sampler of conf/sampler has the order that it declares, by the measurement that `diffgeo theory orders` prints."""
 import re
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from diffgeo.commands.theory_orders import names, sampler
 from diffgeo.line import conf_dir
 from diffgeo.sampler import DDPM, Euler, Heun, IPNDMv
-from diffgeo.theory.orders import COUNTS, KARRAS, LOG, correlated_gaussian, exact_flow, measure, slope, unit_circle, weak_errors
+from diffgeo.theory.orders import COUNTS, FLOWS, KARRAS, LOG, correlated_gaussian, exact_flow, measure, slope, unit_circle, weak_errors
 
 ADAPTIVE = ("rk45", "dpm_adaptive")
 
@@ -24,8 +25,14 @@ def test_declared_order(name):
 
 @pytest.mark.parametrize("name", ADAPTIVE)
 def test_adaptive_methods_keep_their_tolerance(name):
-    found = measure(partial(sampler, name))
-    assert not found.slopes and max(found.errors.values()) < 10 * sampler(name, 1).rtol
+    """In one integration the error is below the tolerance, and follows it: a thousand times tighter, at least ten times smaller."""
+    loose = sampler(name, 2)
+    tight = replace(loose, rtol=1e-6, atol=1e-6)
+    coarse, fine = (measure(lambda n, method=method: method) for method in (loose, tight))
+    for problem in FLOWS:
+        assert coarse.errors[problem] < loose.rtol and fine.errors[problem] < tight.rtol
+        assert coarse.errors[problem] > 10 * fine.errors[problem]
+    assert not coarse.slopes and 40 < coarse.nfe < fine.nfe < 1000
 
 
 def test_the_published_weights_of_ipndm_v_have_lost_their_order():

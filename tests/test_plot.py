@@ -13,6 +13,7 @@ from diffgeo.data import Circle, Line, Moons, make, random_points
 from diffgeo.metrics import denoiser_error
 from diffgeo.plot.canvas import log_axis, plane, sheet, support
 from diffgeo.schedule import OU
+from diffgeo.theory.admissibility import Measured, Verdict
 
 f64 = torch.float64
 
@@ -165,3 +166,63 @@ def test_comparison(drawn):
     assert [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in ax.lines if line.get_marker() == "o"] == [(1, 0), (2, 1)]
     band = ax.patches[0].get_extents().transformed(ax.transData.inverted())
     assert band.x1 == pytest.approx(0.6)
+
+
+def states(eta, nu):
+    """What a run of 3 steps and 50 trajectories would have shown."""
+    sigma = torch.tensor([4.0, 2.0, 1.0, 0.5], dtype=f64)
+    return Measured(sigma, sigma[:, None].expand(4, 50), eta, 1 / nu, torch.ones(3, 50, dtype=f64), torch.zeros(3), True)
+
+
+def test_relative_error_shows_the_largest_value_or_says_that_it_does_not(drawn):
+    """Every state is counted in some cell; the largest, which the verdict quotes, lies in its own or is named above the picture."""
+    eta, nu = 0.1 * torch.ones(3, 50, dtype=f64), 1.2 * torch.ones(3, 50, dtype=f64)
+    eta[1, 7], nu[2, 3], nu[2, 4] = 0.25, 50.0, 70.0
+    axes = drawn(plot.relative_error, states(eta, nu))
+    for ax in axes[:2]:
+        assert ax.collections[0].get_array().sum() == 150
+    assert axes[0].get_ylim()[1] > 0.25 and axes[0].get_title() == "" and axes[1].get_title() == ""      # two of 50 are more than 1 %
+    cells = np.ma.filled(axes[0].collections[0].get_array(), 0)
+    assert cells[int(0.25 / axes[0].get_ylim()[1] * 60), 1] == 1
+    nu[2, 4] = 1.2
+    nu = torch.cat([nu, 1.2 * torch.ones(3, 400, dtype=f64)], 1)
+    ax = drawn(plot.relative_error, states(0.1 * torch.ones(3, 450, dtype=f64), nu))[1]
+    assert ax.get_ylim()[1] == pytest.approx(1.05 * 3 * 1.2) and ax.get_title() == "1 states above, up to 50"
+
+
+def test_lower_bounds_stay_on_the_axis_or_say_where_they_end(drawn):
+    """Of ten steps that halve sigma the lower bound is (1 - (1 + eta)/2)^10: .45^10 = 3.4e-4 at eta = .1, 1e-7 at .6, six decades down."""
+    sigma = 2.0 ** -torch.arange(11, dtype=f64)
+    for eta, ends in ((0.1, 0.45**10), (0.6, 0.2**10)):
+        even, fall = torch.ones(10, 4, dtype=f64), sigma[:, None].expand(11, 4)
+        (ax,) = drawn(plot.distance_bounds, Verdict(Measured(sigma, fall, eta * even, even, even, torch.zeros(10), True)))
+        assert ax.lines[3].get_ydata()[-1] == pytest.approx(ends)
+        below = ax.get_ylim()[0] > ends
+        assert below == (eta == 0.6) and ax.get_title() == "assumption met" + ("; below the axis, down to 1e-07" if below else "")
+
+
+def test_the_axis_of_the_estimators_is_that_of_the_data(drawn):
+    sigma, exact = torch.tensor([3.0, 2.0, 1.0], dtype=f64), torch.ones(3, 5, dtype=f64)
+    rise = torch.tensor([1.02, 1.05, 1.13], dtype=f64)[:, None] * exact
+    (ax,) = drawn(plot.distance_estimators, sigma, {"exact": exact, "smoothed": rise})
+    low, high = ax.get_ylim()
+    assert 0.97 < low < 1 and 1.13 < high < 1.16 and np.allclose(ax.lines[1].get_ydata(), rise[:, 0])
+
+
+def test_work(drawn):
+    """Lines that differ in colour or in marker and dashes; bars where there are seeds; ticks within a decade; a named floor."""
+    floor = {"w2_floor": (0.01, 0.0), "w2_floor_sd": (0.001, 0.0)}
+    groups = [({"sampler": s, "sampler.steps": str(n)}, 3 if s == "g" else 1,
+               {"nfe": (n, 0.0), "rms": (0.03 / n**0.2, 1e-3), "w2": (1 / n**2, 1e-4), **floor}) for s in "abcdefg" for n in (5, 10, 20)]
+    first, second = drawn(plot.work, groups, ["rms", "w2"], "nfe")
+    lines = [line for line in first.lines if line.get_linestyle() in ("-", "--")]
+    assert len(lines) == 7 and lines[0].get_color() == lines[6].get_color() and lines[0].get_marker() != lines[6].get_marker()
+    assert np.allclose(lines[0].get_ydata(), 0.03 / np.array([5, 10, 20]) ** 0.2) and lines[0].get_linestyle() != lines[6].get_linestyle()
+    assert [bool(bars.has_yerr) for bars in first.containers] == [False] * 6 + [True]
+    for ax, floors in ((first, 0), (second, 1)):
+        (low, high), seen = ax.get_ylim(), ax.lines[0].get_ydata()
+        ticks = [t for t in ax.get_yticks() if low <= t <= high]
+        assert len(ticks) >= 3 and all(f"{t:e}"[0] in "125" for t in ticks) and low < min(seen) < max(seen) < high
+        assert len(ax.patches) == floors
+    (legend,) = first.figure.legends
+    assert [text.get_text() for text in legend.texts] == [*"abcdefg", "noise floor + 4 sd"]

@@ -5,9 +5,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from diffgeo.commands.reproduce import execute, reproduce
+from diffgeo.discrete import Discrete
 from diffgeo.errors import UsageError
 
 
@@ -26,6 +28,23 @@ def test_schedules_come_out_as_published(tmp_path, capsys):
         published, measured = float(row["published"]), float(row["measured"])
         assert measured == pytest.approx(published, rel=2e-3, abs=5.1e-3), row
     assert "16.86" in text and "13.55" in text
+    assert "| nu_min_but_last@0.09 published |" in text and "certificate/" not in text
+
+
+@pytest.mark.parametrize("line, times", [
+    ("ddim sampler.schedule.to_zero=true sampler.steps=10", [999 * k // 9 for k in range(9, -1, -1)]),      # ten steps, the tenth into 0
+    ("ge_edm sampler.schedule.rounding=none sampler.steps=50", None)])
+def test_timesteps_are_those_of_the_levels(line, times, tmp_path, capsys):
+    """Where the grid is not the published list: a step into 0, and times between the trained ones, several of them to a whole one."""
+    execute(f"theory certify sampler.schedule={line}", tmp_path)
+    rows = list(csv.DictReader((tmp_path / "levels.csv").open()))
+    found = [row["timestep"] for row in rows]
+    if times:
+        assert found == [str(t) for t in times]
+        return
+    sigma = Discrete().sigma(torch.tensor([float(t) for t in found], dtype=torch.float64))
+    np.testing.assert_allclose(sigma, [float(row["sigma"]) for row in rows], rtol=2e-5)
+    assert len(set(found)) == len(rows) > len({t.partition(".")[0] for t in found}) and found[-1] == "0"
 
 
 def test_certify_one_eta_and_a_continuous_schedule(tmp_path, capsys):
@@ -72,7 +91,6 @@ def test_the_figures_show_what_was_measured(tmp_path, monkeypatch):
     import contextlib
 
     import matplotlib
-    import torch
     from matplotlib.figure import Figure
 
     from diffgeo.plot import theory

@@ -9,7 +9,7 @@ from scipy.integrate import RK45 as Reference
 from diffgeo.core import column
 from diffgeo.denoiser import Counted
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.sampler import RK45, DPMAdaptive, DPMSolver2, DPMSolver3, Euler, steps
+from diffgeo.sampler import RK45, DPMAdaptive, DPMSolver2, DPMSolver3, Euler, Restart, steps
 from diffgeo.schedule import VE
 from diffgeo.spacing import Geometric
 from diffgeo.theory.orders import correlated_gaussian, slope, unit_circle
@@ -163,6 +163,15 @@ def test_endless_chatter_stops_with_one_line(monkeypatch):
     with pytest.raises(DiffgeoError, match="200 trials 1 of 2 samples have not reached sigma=0.1"):
         run(RK45(1e-6, 1e-6), lambda x, sigma: torch.where(x > 0, -1.0, torch.where(x < 0, 1.0, 0.0)), torch.tensor([[1.0], [0.0]]),
             torch.tensor([2.0, 0.1]))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_batch_of_no_samples_has_arrived(name):
+    """Restart asks a step what noise it leaves with one row for each draw; a step that does not cross t_min makes none."""
+    assert run(MAKERS[name](1e-3), GAUSS.denoise, GAUSS.x[:0]).shape == (0, 3)
+    restart = Restart(MAKERS[name](1e-3), t_min=0.1, t_max=1.0)
+    assert restart.added_noise(2.0, 0.5) == 0
+    assert restart.added_noise(0.5, 0.1) == pytest.approx(math.sqrt(1 - 0.1**2) * 0.1, rel=1e-2)     # D = 0: x shrinks like sigma
 
 
 @pytest.mark.parametrize("wrong", [{"rtol": -1e-3}, {"atol": 0}, {"h_init": 0}, {"order": 4}])

@@ -1,41 +1,20 @@
 """Analytic-DPM: exact on isotropic Gaussians, the published formula, and its table of posterior variances against quadrature."""
+import json
 import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from gaussian_runs import KARRAS, LAM, SAME, published, run
 
 from diffgeo.data import Circle
-from diffgeo.noise import Streams
-from diffgeo.sampler import AnalyticVariance, posterior_variance, steps
-from diffgeo.schedule import VE
+from diffgeo.errors import UsageError
+from diffgeo.run import Experiment, fitted
+from diffgeo.sampler import AnalyticVariance, Euler, posterior_variance
 from diffgeo.theory.orders import gaussian, impulse_response, weak_errors
 
-SAME = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-12)
-LAM = torch.tensor([0.0, 0.05, 1.0, 4.0], dtype=torch.float64)
-KARRAS = VE(sigma_min=0.02, sigma_max=20, to_zero=False)
 TABLE = tuple(10 ** (k / 8) for k in range(-24, 25))
-denoise = gaussian(LAM, 0.7)
-
-
-def run(sampler, sigmas, **loop):
-    noise = Streams(torch.arange(30), (4,))
-    x = sampler.start(noise(), float(sigmas[0]))
-    for step in steps(sampler, denoise, x, sigmas, noise, **loop):
-        x = step.x
-    return x
-
-
-def published(update, sigmas):
-    """The run of `update(state, past, sigma, sigma', noise) -> x'`, with x' = D in a step to 0; past: [(sigma, D)], the newest last."""
-    noise, past = Streams(torch.arange(30), (4,)), []
-    x = float(sigmas[0]) * noise()
-    for s, s_next in zip(sigmas.tolist(), sigmas[1:].tolist(), strict=False):
-        past.append((s, denoise(x, s)))
-        x = update(x, past, s, s_next, noise) if s_next > 0 else past[-1][1]
-    return x
 
 
 def test_isotropic_gaussian_is_sampled_exactly_with_its_own_variance():
@@ -99,6 +78,32 @@ def test_fit_makes_a_table_that_another_seed_changes():
     assert fitted[0] == fitted[1] != fitted[2]
     assert fitted[0].variances == posterior_variance(circle.denoiser(), circle, (0.1, 1.0), 500, 0) and fitted[0].eta == sampler.eta
     assert AnalyticVariance(n=10).fit(circle.denoiser(), circle).levels == pytest.approx(TABLE)
+
+
+def test_a_run_is_evaluated_and_its_trajectories_measured_with_the_same_table(inside, tmp_path):
+    """`evaluate run=` measures again what `sample` did; both, and `theory admissibility`, need the sampler fitted."""
+    words = ("model=exact", "data=circle", "sampler=a_ddim", "sampler.steps=6", "sampler.n=200", "n=50", "seed=3")
+    assert inside("sample", *words, "metrics=quick", "figures=false", "hydra.run.dir=S").returncode == 0
+    done = inside("evaluate", "run=S", "figures=true", "hydra.run.dir=E")
+    assert done.returncode == 0, done.stderr
+    sampled, evaluated = (json.loads((tmp_path / folder / "metrics.json").read_text()) for folder in "SE")
+    assert evaluated == {key: sampled[key] for key in evaluated} and len(evaluated) > 5
+    assert (tmp_path / "E/figures/trajectories.png").is_file()
+    done = inside("theory", "admissibility", "data=circle", "data.ambient=3", *words[2:], "figures=false")
+    assert done.returncode == 0 and "it is DDIM's, and this sampler takes other steps" in done.stdout, done.stderr
+
+
+def test_fitted_measures_the_law_with_the_seed_and_leaves_other_samplers_alone():
+    law = Circle()
+    e = Experiment(law, law.denoiser(), None, None, AnalyticVariance(n=50, levels=(0.1, 1.0)), None, None, None, None, None)
+    assert fitted(e, 7).sampler.variances == posterior_variance(law.denoiser(), law, (0.1, 1.0), 50, 7)
+    plain = replace(e, sampler=Euler())
+    assert fitted(plain, 7) is plain
+
+
+def test_a_step_without_a_table_says_what_happened():
+    with pytest.raises(UsageError, match="no posterior variances: none were given, and it was not fitted to a law first$"):
+        run(AnalyticVariance(), KARRAS.grid(3))
 
 
 def test_the_table_is_read_along_power_laws():

@@ -1,10 +1,12 @@
 """Each sampler config builds its sampler, its steps and its own schedule; chart schemes step in the chart of that schedule."""
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
 
 from diffgeo.sampler import (
     DDPM,
@@ -107,3 +109,48 @@ def test_all_configs_are_listed_here():
 def test_a_chart_scheme_follows_its_schedule_slot(name, scheme):
     path = VP(beta_max=10)
     assert build(f"+sampler={name}", "schedule@sampler.schedule=vp", "sampler.schedule.beta_max=10") == (scheme(path), 200, path)
+
+
+# options that a config need not list, and why
+LEFT_OUT = {
+    ("AnalyticVariance", "levels"), ("AnalyticVariance", "variances"),      # a table that is measured on the law before sampling
+    ("Continuous", "spacing"),                                              # the path's own, which is listed beside it
+    ("VE", "training"),                                                     # of a path inside Laid: nothing is drawn there
+}
+
+
+def unlisted(node) -> set[tuple[str, str]]:
+    """(class, option) of every parameter that a config does not name, in it and in the nodes below."""
+    if not isinstance(node, DictConfig):
+        return set()
+    target = get_object(node["_target_"])
+    missing = {(target.__name__, name) for name, p in signature(target).parameters.items() if p.kind != p.VAR_KEYWORD and name not in node}
+    return missing.union(*(unlisted(child) for child in node.values()))
+
+
+def nodes(group):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return {file.stem: compose(overrides=[f"+{group}={file.stem}"])[group] for file in (CONF / group).glob("*.yaml")}
+
+
+def test_every_option_of_every_sampler_and_schedule_is_in_its_config():
+    """So that it can be typed: Hydra takes no option that is not there."""
+    found = {f"{group}={name}": unlisted(node) - LEFT_OUT for group in ("sampler", "schedule") for name, node in nodes(group).items()}
+    assert len(found) > 60 and {name: options for name, options in found.items() if options} == {}
+    assert unlisted(nodes("sampler")["a_ddim"]) >= {("AnalyticVariance", "levels"), ("AnalyticVariance", "variances")}
+    assert ("VE", "training") in unlisted(nodes("schedule")["ge_edm"].timesteps)
+    assert not {("VE", "training")} & set().union(*(unlisted(n) for k, n in nodes("schedule").items() if k != "ge_edm"))
+
+
+@pytest.mark.parametrize("name", ["deis", "deis_rho", "pndm"])
+def test_the_time_of_a_sampler_is_a_schedule_of_its_own(name):
+    through = VP.through(0.002, 80, spacing=Power(2), to_zero=False)
+    sampler, steps, schedule = build(f"+sampler={name}", "schedule@sampler.chart=time_uniform", "sampler.chart.sigma_max=80")
+    assert sampler == replace(CONFIGS[name][0], chart=through) and schedule == PLANE
+
+
+def test_options_that_were_missing_can_be_typed():
+    assert build("+sampler=unipc", "sampler.corrector=false")[0] == UniPC(corrector=False)
+    assert build("+sampler=sa_solver", "sampler.tau_min=0.05", "sampler.tau_max=1")[0] == SASolver(tau_min=0.05, tau_max=1)
+    assert build("+sampler=dpmpp_sde", "sampler.r=0.3")[0] == DPMppSDE(r=0.3)
+    assert build("+sampler=a_ddim", "sampler.n=100")[0] == AnalyticVariance(n=100)

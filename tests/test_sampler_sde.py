@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import torch
+from gaussian_runs import KARRAS, LAM, LOG, SAME, denoise, run
 
 from diffgeo.core import Past
 from diffgeo.denoiser import Counted
@@ -33,22 +34,9 @@ from diffgeo.schedule import OU, VE
 from diffgeo.spacing import Exponential
 from diffgeo.theory.orders import correlated_gaussian, gaussian, impulse_response, slope, unit_circle, weak_errors
 
-SAME = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-12)
-LAM = torch.tensor([0.0, 0.05, 1.0, 4.0], dtype=torch.float64)
-LOG = VE(sigma_min=0.02, sigma_max=20, spacing=Exponential(), to_zero=False)
-KARRAS = VE(sigma_min=0.02, sigma_max=20, to_zero=False)
 TABLE = tuple(10 ** (k / 8) for k in range(-24, 25))
 EXACT_V = tuple(float((LAM * s**2 / (LAM + s**2)).mean()) for s in TABLE)
 COUNTS = (64, 128, 256)
-denoise = gaussian(LAM, 0.7)
-
-
-def run(sampler, sigmas, **loop):
-    noise = Streams(torch.arange(30), (4,))
-    x = sampler.start(noise(), float(sigmas[0]))
-    for step in steps(sampler, denoise, x, sigmas, noise, **loop):
-        x = step.x
-    return x
 
 
 # ------------------------------------------------------------------------------------------------------------------ orders

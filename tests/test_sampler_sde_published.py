@@ -1,43 +1,19 @@
 """Stochastic samplers as published: each paper's or k-diffusion's update written a second time, on the same noise; and diffusers."""
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import pytest
 import torch
+from gaussian_runs import KARRAS, LOG, SAME, denoise, published, run
 from scipy.integrate import quad
 
 from diffgeo.noise import Streams
 from diffgeo.sampler import DPMpp2MSDE, DPMpp3MSDE, DPMppSDE, EDMChurn, EulerAncestral, SASolver, steps
 from diffgeo.sampler.exponential_sde import legacy
 from diffgeo.schedule import VE
-from diffgeo.spacing import Exponential
-from diffgeo.theory.orders import gaussian, slope, weak_errors
+from diffgeo.theory.orders import slope, weak_errors
 
-SAME = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-12)
-LAM = torch.tensor([0.0, 0.05, 1.0, 4.0], dtype=torch.float64)
-LOG = VE(sigma_min=0.02, sigma_max=20, spacing=Exponential(), to_zero=False)
-KARRAS = VE(sigma_min=0.02, sigma_max=20, to_zero=False)
 COUNTS = (64, 128, 256)
-denoise = gaussian(LAM, 0.7)
-
-
-def run(sampler, sigmas, **loop):
-    noise = Streams(torch.arange(30), (4,))
-    x = sampler.start(noise(), float(sigmas[0]))
-    for step in steps(sampler, denoise, x, sigmas, noise, **loop):
-        x = step.x
-    return x
-
-
-def published(update, sigmas):
-    """The run of `update(state, past, sigma, sigma', noise) -> x'`, with x' = D in a step to 0; past: [(sigma, D)], the newest last."""
-    noise, past = Streams(torch.arange(30), (4,)), []
-    x = float(sigmas[0]) * noise()
-    for s, s_next in zip(sigmas.tolist(), sigmas[1:].tolist(), strict=False):
-        past.append((s, denoise(x, s)))
-        x = update(x, past, s, s_next, noise) if s_next > 0 else past[-1][1]
-    return x
 
 
 # ------------------------------------------------------------------------------------------------------- published updates

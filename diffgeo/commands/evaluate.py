@@ -11,7 +11,7 @@ from diffgeo.commands.sample import load_array
 from diffgeo.core import Run
 from diffgeo.denoiser import trainable
 from diffgeo.errors import UsageError
-from diffgeo.run import assemble, begin, weigh
+from diffgeo.run import assemble, begin, fitted, weigh
 
 
 def main(cfg) -> None:
@@ -27,6 +27,7 @@ def evaluate(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     samples = load_array(path, option, experiment.data.shape)
     if cfg.run is not None:
         weigh(experiment.model, Path(cfg.run))
+        experiment = fitted(experiment, cfg.seed)
     if not begin(folder, cfg, overrides):
         run = Run(samples.to(experiment.device), cfg.seed)
         if cfg.run is not None:

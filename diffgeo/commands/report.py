@@ -15,7 +15,7 @@ from diffgeo.files import write_array, write_json
 from diffgeo.logger import Group, Logger
 from diffgeo.metrics import denoiser_error, table
 from diffgeo.noise import Streams
-from diffgeo.run import Experiment, provenance
+from diffgeo.run import Experiment, fitted, provenance
 from diffgeo.sample import draw, keys
 from diffgeo.schedule import OU
 from diffgeo.trajectory import collect
@@ -27,15 +27,13 @@ def report(cfg, verb: str, experiment: Experiment, folder: Path, logger: Logger 
            **measured) -> None:
     """Sample `experiment.model` into `folder`, measure and draw; `measured` goes to provenance.json."""
     started = time.process_time()
-    sampler = experiment.sampler
-    if hasattr(sampler, "fit"):                                 # a method that measures its law first (analytic variances)
-        sampler = sampler.fit(experiment.model, experiment.data, cfg.seed)
-    drawn = draw(sampler, experiment.model, experiment.sigmas, experiment.data.shape, cfg.n, cfg.seed, initial,
+    experiment = fitted(experiment, cfg.seed)
+    drawn = draw(experiment.sampler, experiment.model, experiment.sigmas, experiment.data.shape, cfg.n, cfg.seed, initial,
                  device=experiment.device, loop=experiment.loop, first=cfg.get("first", 0))
     measured |= {"sampling_cpu_s": time.process_time() - started, "n": len(drawn.samples)}
     write_array(folder / "samples.npy", drawn.samples.cpu().numpy())
-    run = Run(drawn.samples, cfg.seed, experiment.model, not trainable(experiment.model), sampler, experiment.sigmas, drawn.noise,
-              drawn.nfe)
+    run = Run(drawn.samples, cfg.seed, experiment.model, not trainable(experiment.model), experiment.sampler, experiment.sigmas,
+              drawn.noise, drawn.nfe)
     measure(cfg, verb, experiment, folder, run, logger, **measured)
 
 
@@ -78,7 +76,8 @@ def figures(experiment: Experiment, run: Run, folder: Path) -> list[Path]:
     start = run.sampler.start(noise(), float(run.sigmas[0]))
     shown = experiment.loop.around(run.denoise, float(run.sigmas[0]))
     with torch.no_grad():
-        draw_to("trajectories", plot.trajectories, collect(run.sampler, shown, start, run.sigmas, noise), data, PATHS)
+        paths = collect(run.sampler, shown, start, run.sigmas, noise, lower_order_final=experiment.loop.lower_order_final)
+        draw_to("trajectories", plot.trajectories, paths, data, PATHS)
     if not run.exact:
         positive = run.sigmas[run.sigmas > 0]
         levels = torch.logspace(*(math.log10(float(positive[i])) for i in (-1, 0)), LEVELS, dtype=torch.float64)

@@ -115,7 +115,10 @@ def table(cells: list[Cell], columns: Sequence[str]) -> tuple[list[str], list[li
     from diffgeo.metrics.suite import within_floor
 
     published = [k for k in columns if any(k in c.published for c in cells)]
-    header = ["cell", *(part for k in columns for part in ((f"{k} published", "measured") if k in published else (f"{k} measured",)))]
+    groups = {k.rpartition("/")[0] for k in columns}
+    short = {k: k.rpartition("/")[2] if len(groups) == 1 else k for k in columns}              # a group that all share is no news
+    header = ["cell", *(part for k in columns
+                        for part in ((f"{short[k]} published", "measured") if k in published else (f"{short[k]} measured",)))]
     rows = []
     for cell in cells:
         metrics, row = cell.metrics(), [cell.name]

@@ -22,14 +22,15 @@ from diffgeo.commands.compare import markdown
 from diffgeo.commands.sample import loaded
 from diffgeo.commands.theory_certify import write_csv
 from diffgeo.files import write_json
+from diffgeo.kinds import plain
+from diffgeo.line import key_of
 from diffgeo.metrics import table
-from diffgeo.run import Experiment, assemble, begin, provenance, read_config
+from diffgeo.run import Experiment, assemble, begin, fitted, provenance, read_config
 from diffgeo.theory.admissibility import Measured, Verdict, check, denoiser_errors, measure
 from diffgeo.theory.certificate import beta_star, betas
 from diffgeo.theory.energy import estimates
 
 SHOWN = 14                              # levels in the printed table
-OF_THE_RUN = ("data", "net", "model", "sigma_data")
 
 
 def main(cfg) -> None:
@@ -38,18 +39,18 @@ def main(cfg) -> None:
 
 def theory_admissibility(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     """Measure cfg.n trajectories into `folder`."""
-    if cfg.run is not None:
-        trained = read_config(Path(cfg.run))
-        with open_dict(cfg):
-            cfg.update({key: trained[key] for key in OF_THE_RUN})
+    take_model(cfg, overrides)
     experiment = assemble(cfg, loaded)
-    check(experiment.data, cfg.quantile)
-    beta_star(0.0, cfg.nu, 1)
+    plain("legacy_offset", cfg.legacy_offset, bool)
+    check(experiment.data, plain("quantile", cfg.quantile))
+    beta_star(0.0, plain("nu", cfg.nu), 1)
     if begin(folder, cfg, overrides):
         return
     started = time.process_time()
+    experiment = fitted(experiment, cfg.seed)
     verdict = Verdict(along(experiment, cfg.n, cfg.seed, cfg.legacy_offset), cfg.quantile)
-    guesses = estimates(experiment.sampler, experiment.model, experiment.data, experiment.sigmas, min(128, cfg.n), cfg.seed)
+    guesses = estimates(experiment.sampler, experiment.model, experiment.data, experiment.sigmas, min(128, cfg.n), cfg.seed,
+                        loop=experiment.loop)
     measured = {"measuring_cpu_s": time.process_time() - started}
     header, rows = by_level(verdict.measured, guesses)
     write_csv(folder / "levels.csv", header, rows)
@@ -63,6 +64,13 @@ def theory_admissibility(cfg, folder: Path, overrides: Sequence[str] = ()) -> No
     print(table(values))
     print(f"\n{verdict}\n{inequality(verdict.measured)}")
     print(f"written: {folder}/metrics.json, levels.csv" + (", figures/" if cfg.figures else ""))
+
+
+def take_model(cfg, overrides: Sequence[str]) -> None:
+    """With run= the model is the run's, where the line chooses none: this command's own default is the exact denoiser."""
+    if cfg.run is not None and "model" not in map(key_of, overrides):
+        with open_dict(cfg):
+            cfg.model = read_config(Path(cfg.run)).model
 
 
 def along(e: Experiment, n: int, seed: int, legacy_offset: bool = False) -> Measured:

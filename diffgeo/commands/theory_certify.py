@@ -12,12 +12,13 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 
 from diffgeo.commands.compare import markdown
+from diffgeo.discrete import TIE
 from diffgeo.files import write_json, write_text
+from diffgeo.kinds import numbers, plain
 from diffgeo.run import begin, build, provenance
 from diffgeo.theory.certificate import beta_star, betas, nu_min, reachable, steps_needed
 
@@ -30,18 +31,18 @@ def theory_certify(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     """Certify the grid of cfg.sampler.schedule at every eta of cfg.eta, into `folder`."""
     chart = build(cfg.sampler.schedule)
     sigmas = [s for s in chart.grid(cfg.sampler.steps).tolist() if s > 0]
-    etas = np.atleast_1d(np.asarray(cfg.eta, dtype=float)).tolist()
+    etas, nu = numbers("eta", cfg.eta), plain("nu", cfg.nu)
     values = {"certificate/beta_max": max(betas(sigmas)), "certificate/beta_last": betas(sigmas)[-1],
               "certificate/sigma_first": sigmas[0], "certificate/sigma_last": sigmas[-1]}
-    header = ["eta", "nu_min", "without the last step", f"beta* (nu = {cfg.nu:g})", "reaches sigma_0/sigma_N", "log-linear steps needed"]
+    header = ["eta", "nu_min", "without the last step", f"beta* (nu = {nu:g})", "reaches sigma_0/sigma_N", "log-linear steps needed"]
     rows = []
     for eta in etas:
-        row = certify(sigmas, eta, cfg.nu)
+        row = certify(sigmas, eta, nu)
         values |= {f"certificate/{name}@{eta:g}": value for name, value in row.items()}
         rows.append([f"{eta:g}", *(f"{value:.4g}" for value in row.values())])
     if begin(folder, cfg, overrides):
         return
-    table = levels(chart, sigmas, cfg.sampler.steps)
+    table = levels(chart, sigmas)
     write_csv(folder / "levels.csv", *table)
     print(markdown(*table))
     print(markdown(header, rows))
@@ -60,15 +61,20 @@ def certify(sigmas: Sequence[float], eta: float, nu: float) -> dict[str, float]:
             "steps_needed": steps_needed(sigmas[-1] / sigmas[0], eta, nu)}
 
 
-def levels(chart, sigmas: Sequence[float], steps: int) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: step, level, the beta of the step that leaves it, and the timestep where the schedule has them."""
+def levels(chart, sigmas: Sequence[float]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: step, level, the beta of the step that leaves it, and its time where the schedule is discrete: a
+    timestep that was trained as a whole number, one between two of them as a fraction."""
     header, rows = ["step", "sigma", "beta"], zip(range(len(sigmas)), map("{:.6g}".format, sigmas),
                                                   [*map("{:.4g}".format, betas(sigmas)), ""], strict=True)
     rows = [list(map(str, row)) for row in rows]
     if not hasattr(chart, "times"):
         return header, rows
-    times = dict.fromkeys(int(t) for t in chart.times(steps))           # a list may repeat a timestep; a grid of levels does not
-    return [*header, "timestep"], [[*row, str(t)] for row, t in zip(rows, times, strict=True)]
+    times = chart.t(torch.tensor(sigmas, dtype=torch.float64)).tolist()     # of the grid itself: the published list may repeat a timestep
+    return [*header, "timestep"], [[*row, timestep(t)] for row, t in zip(rows, times, strict=True)]
+
+
+def timestep(t: float) -> str:
+    return f"{t:.0f}" if abs(t - round(t)) < TIE else f"{t:.6g}"
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from diffgeo.commands.compare import markdown
 from diffgeo.commands.sample import loaded
-from diffgeo.commands.theory_admissibility import OF_THE_RUN
+from diffgeo.commands.theory_admissibility import take_model
 from diffgeo.files import write_json
-from diffgeo.run import assemble, begin, build, provenance, read_config
+from diffgeo.kinds import plain
+from diffgeo.run import assemble, begin, build, provenance
 from diffgeo.theory.gits import fit
 
 
@@ -30,17 +31,14 @@ def main(cfg) -> None:
 
 def theory_gits(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     """Plan the levels of 1 .. cfg.most steps of cfg's model into `folder`. Raises UsageError on more steps than the teacher has."""
-    if cfg.run is not None:
-        trained = read_config(Path(cfg.run))
-        with open_dict(cfg):
-            cfg.update({key: trained[key] for key in OF_THE_RUN})
+    take_model(cfg, overrides)
     experiment = assemble(cfg, loaded)
     options = OmegaConf.to_container(cfg.teacher, resolve=True)
     teacher = build(OmegaConf.create({key: value for key, value in options.items() if key not in ("steps", "schedule")}))
     grid = build(cfg.teacher.schedule).grid(cfg.teacher.steps)
     started = time.process_time()
-    plans = fit(experiment.loop.around(experiment.model, float(grid[0])), teacher, experiment.data.shape, grid, cfg.n, cfg.seed, cfg.most,
-                cfg.coeff, cfg.norm, OmegaConf.to_yaml(cfg.data).strip(), experiment.device)
+    plans = fit(experiment.loop.around(experiment.model, float(grid[0])), teacher, experiment.data.shape, grid, cfg.n, cfg.seed,
+                plain("most", cfg.most, int), plain("coeff", cfg.coeff), cfg.norm, OmegaConf.to_yaml(cfg.data).strip(), experiment.device)
     if begin(folder, cfg, overrides):
         return
     write_json(folder / "gits.json", plans)

@@ -105,35 +105,51 @@ def comparison(path, groups: Sequence[tuple[Mapping[str, str], int, Mapping[str,
         axes[0, 0].set_yticks(range(len(groups)), names)
 
 
+def fine_ticks(axis, low: float, high: float) -> None:
+    """A log scale from low to high, or as little more as shows three ticks, at 1, 2 and 5 times the powers of ten."""
+    def ticks() -> list[float]:
+        decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))))
+        return [t for a in decades for b in (1, 2, 5, 10) if low <= (t := float(f"{b}e{a}")) <= high and (b < 10 or a == decades[-1])]
+
+    while len(ticks()) < 3:
+        low, high = low / 1.1, high * 1.1
+    name = axis.axis_name
+    axis.axes.set(**{f"{name}scale": "log", f"{name}lim": (low, high), f"{name}ticks": ticks()})
+    axis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
+
+
 def work(path, groups: Sequence[tuple[Mapping[str, str], int, Mapping[str, tuple[float, float]]]], keys: Sequence[str], nfe: str) -> None:
     """Work and precision: a panel a metric of `keys` against the metric `nfe`, a line for all groups that differ in nothing but the
-    number of steps; the bar is one sd over seeds, the grey band the floor up to + 4 sd. Both axes are logarithmic.
+    number of steps; the bar is one sd over several seeds, the grey band the floor up to + 4 sd. Both axes are logarithmic.
     """
-    lines: dict[str, list[Mapping[str, tuple[float, float]]]] = {}
-    for settings, _, metrics in groups:
+    lines: dict[str, list[tuple[int, Mapping[str, tuple[float, float]]]]] = {}
+    for settings, count, metrics in groups:
         name = ", ".join(v for k, v in settings.items() if not k.endswith(".steps")) or "all"
-        lines.setdefault(name, []).append(metrics)
+        lines.setdefault(name, []).append((count, metrics))
     columns = min(2, len(keys))
     with sheet(path, -(-len(keys) // columns), columns, (4.2, 3.4)) as (figure, axes):
         for ax in axes.flat[len(keys):]:
             ax.set_visible(False)
         for ax, key in zip(axes.flat, keys, strict=False):
-            heights = []
+            heights, top = [], 0.0
             for i, (name, runs) in enumerate(lines.items()):
-                marks = sorted((m[nfe][0], *m[key]) for m in runs if key in m and m[key][0] > 0)
+                marks = sorted((m[nfe][0], m[key][0], m[key][1] if n > 1 else np.nan) for n, m in runs if key in m and m[key][0] > 0)
                 x, y, sd = zip(*marks, strict=True) if marks else ((), (), ())
+                bars = None if np.isnan(sd).all() else sd
                 heights += y
-                ax.errorbar(x, y, yerr=sd, color=COLOURS[i % len(COLOURS)], marker="osD^vPX*"[i // len(COLOURS) % 8], markersize=4.5,
+                ax.errorbar(x, y, yerr=bars, color=COLOURS[i % len(COLOURS)], marker="osD^vPX*"[i % 8], markersize=4.5,
                             linewidth=1.2, linestyle=("-", "--", ":")[i // len(COLOURS) % 3], capsize=2, label=name)
-            top = max((m[key + "_floor"][0] + 4 * m[key + "_floor_sd"][0] for runs in lines.values() for m in runs
-                       if key + "_floor_sd" in m), default=0)
+                top = max([top, *(m[key + "_floor"][0] + 4 * m[key + "_floor_sd"][0] for _, m in runs if key + "_floor_sd" in m)])
             ax.set(xscale="log", xlabel="network evaluations a sample", title=key)
-            ticks = [b * 10**a for a in range(5) for b in (1, 2, 5)]
-            ax.set_xticks([t for t in ticks if ax.get_xlim()[0] <= t <= ax.get_xlim()[1]])
-            ax.xaxis.set_major_formatter("{x:g}")
-            log_axis(ax.yaxis, min(heights, default=1), max(heights, default=1))
+            fine_ticks(ax.xaxis, *ax.get_xlim())
+            low, high = min(heights, default=1), max(heights, default=1)
+            if high < 100 * low:
+                fine_ticks(ax.yaxis, low / 1.2, 1.2 * high)
+            else:
+                log_axis(ax.yaxis, low, high)
             ax.minorticks_off()
             if top > ax.get_ylim()[0]:
-                ax.axhspan(ax.get_ylim()[0], min(top, ax.get_ylim()[1]), color="#E4E4E4", zorder=0)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+                ax.axhspan(ax.get_ylim()[0], min(top, ax.get_ylim()[1]), color="#E4E4E4", zorder=0, label="noise floor + 4 sd")
+        names = {name: handle for ax in axes.flat for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+        figure.legend(names.values(), names, loc="outside right upper", frameon=False, fontsize=8)

@@ -25,6 +25,7 @@ from diffgeo.core import Denoiser, Step, expand
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.sampler.base import Method
 from diffgeo.sampler.singlestep import dpm_solver_2, dpm_solver_3
+from diffgeo.sampler.weights import combine
 
 SMALLEST = 1e-10                                # a step in log sigma
 TRIALS = 20_000                                 # from one level of the grid to the next
@@ -70,7 +71,7 @@ class Adaptive(Method):
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
         denoised = denoise(x, sigma)
-        if sigma_next == 0:
+        if sigma_next == 0 or not len(x):                   # of no samples none is ever the last to arrive
             return Step(denoised, sigma_next, denoised)
         each = x.new_ones(len(x))
         rows = Rows(torch.arange(len(x), device=x.device), x, denoised, math.log(sigma / sigma_next) * each, self.h_init * each, each)
@@ -126,14 +127,6 @@ NODES = (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1)
 TABLEAU = ((1 / 5,), (3 / 40, 9 / 40), (44 / 45, -56 / 15, 32 / 9), (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
            (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656), (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84))
 DIFFERENCE = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
-
-
-def combine(weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
-    total = weights[0] * slopes[0]
-    for weight, slope in zip(weights[1:], slopes[1:], strict=True):
-        if weight:
-            total = torch.add(total, slope, alpha=weight)
-    return total
 
 
 @dataclass(frozen=True)

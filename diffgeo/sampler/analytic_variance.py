@@ -68,7 +68,7 @@ class AnalyticVariance(EulerAncestral):
     def table(self) -> tuple[list[float], list[float]]:
         """log sigma and log v, with one more entry at either end: v falls as sigma^2 below, stays above."""
         if not self.variances:
-            raise UsageError("AnalyticVariance has no table of posterior variances: write sampler.fit(denoise, data, seed) first")
+            raise UsageError("AnalyticVariance has no posterior variances: none were given, and it was not fitted to a law first")
         x = [math.log(s) for s in self.levels]
         y = [math.log(max(v, TINY)) for v in self.variances]
         return [x[0] - 100, *x, x[-1] + 100], [y[0] - 200, *y, y[-1]]

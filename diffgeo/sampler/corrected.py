@@ -102,6 +102,8 @@ class Underdamped:
     def __post_init__(self):
         if not (self.time > 0 and self.steps >= 1 and self.smoothness > 0):
             raise UsageError(f"corrector.time={self.time}, steps={self.steps}, smoothness={self.smoothness}: write positive numbers")
+        if self.time > 1e5 * self.steps or self.smoothness > 1e5:
+            raise UsageError(f"corrector.time={self.time}, smoothness={self.smoothness}: write time/steps and smoothness up to 1e5")
 
     def __call__(self, denoise, x, sigma, noise):
         root = math.sqrt(self.smoothness) / sigma                                           # sqrt(L)

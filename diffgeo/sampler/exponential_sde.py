@@ -44,8 +44,12 @@ class ExponentialSDE(Method):
         raise NotImplementedError
 
     def keep(self, sigma: float, sigma_next: float) -> float:
-        """e^-z, the part of x that a step keeps."""
-        return (sigma_next / sigma) ** (1 + self.rate(sigma))
+        """e^-z, the part of x that a step keeps. Raises UsageError where it is nothing, in floating point: noise is divided by it."""
+        kept = (sigma_next / sigma) ** (1 + self.rate(sigma))
+        if kept < 1e-300:
+            raise UsageError(f"{type(self).__name__}: with so much noise (eta or tau^2 = {self.rate(sigma):g}) nothing is kept in the step "
+                             f"from sigma={sigma:.4g} to {sigma_next:.4g}; write less noise, or more steps")
+        return kept
 
     def added_noise(self, sigma, sigma_next):
         if sigma_next == 0:

@@ -76,7 +76,7 @@ class EDMChurn(Heun):
 
     The kick is exact in law, so the order is Heun's. Two evaluations a step; one in the step to 0. S_churn = 0 is Heun.
 
-    n: N, the number of steps of the grid.    s_churn: the kicks' total, about the sum of log(s/sigma) over the levels that are kicked.
+    n: N, the number of steps of the grid.    s_churn: S_churn; a kick raises a level by the fraction gamma of itself.
     s_min, s_max: the levels that are kicked.    s_noise: deviation of w; above 1 against a network's lost detail.
     Raises UsageError on n < 1, on a negative s_churn or s_noise, and on s_min > s_max.
     """

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffgeo.core import Denoiser, Manifold, Sampler, Sigma, column, generator
 from diffgeo.noise import Streams
-from diffgeo.sample import keys
+from diffgeo.sample import Loop, keys
 from diffgeo.sampler import steps
 
 PRODUCTS = 1 << 20                      # distances held at a time
@@ -55,12 +55,14 @@ def energy_of(law: Manifold, count: int = 2048, seed: int = 0) -> Energy:
 
 @torch.no_grad()
 def estimates(sampler: Sampler, denoise: Denoiser, law: Manifold, sigmas: Tensor, n: int = 128, seed: int = 0,
-              energy: Energy | None = None) -> dict[str, Tensor]:
+              energy: Energy | None = None, loop: Loop = Loop()) -> dict[str, Tensor]:
     """The distance of n runs to the support and what estimates it, [K,n] at the states that the K steps leave: by exact projection,
-    smoothed sqrt(2 E), sigma |eps| = |x - D|, and sqrt(n) sigma, which knows the level alone."""
+    smoothed sqrt(2 E), sigma |eps| = |x - D|, and sqrt(n) sigma, which knows the level alone. The runs are those of `admissibility.measure`
+    with the same seed and loop, and D is as the loop shows it."""
     energy, noise = energy or energy_of(law), Streams(keys(seed, n), law.shape)
     x, rows = sampler.start(noise(), float(sigmas[0])), []
-    for sigma, step in zip(sigmas.tolist(), steps(sampler, denoise, x, sigmas, noise), strict=False):
+    run = steps(sampler, loop.around(denoise, float(sigmas[0])), x, sigmas, noise, lower_order_final=loop.lower_order_final)
+    for sigma, step in zip(sigmas.tolist(), run, strict=False):
         level = torch.full((n,), math.sqrt(x.shape[1]) * sigma, dtype=torch.float64)
         rows.append((law.distance(x), energy.distance(x, sigma), torch.linalg.vector_norm(x - step.denoised, dim=1), level))
         x = step.x
