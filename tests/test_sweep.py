@@ -2,6 +2,7 @@
 import csv
 import json
 
+import pytest
 from test_cli import QUICK
 
 
@@ -54,3 +55,17 @@ def test_a_sweep_over_samplers_loads_its_model_once_and_ranks(inside, tmp_path, 
     firsts = [min((k for k in error if nfe[k] <= budget), key=error.get) for budget in sorted(nfe.values())]
     assert names(read(best)) == list(dict.fromkeys(firsts))
     assert "write one of" in inside("compare", str(sweep), "by=flow/mean").line
+
+
+@pytest.mark.slow
+def test_several_processes_draw_the_same_samples(diffgeo, tmp_path):
+    """hydra/launcher=joblib: the same folders, the same bytes as one process."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    line = ["sample", "-m", "model=exact", "data=points4", "sampler=ddpm,heun", "sampler.steps=5,9", "n=200", "metrics=quick"]
+    assert diffgeo(*line, "hydra.sweep.dir=one").returncode == 0
+    done = diffgeo(*line, "hydra.sweep.dir=two", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert done.returncode == 0, done.stderr
+    for job in range(4):
+        for name in ("samples.npy", "metrics.json"):
+            assert (tmp_path / f"one/{job}/{name}").read_bytes() == (tmp_path / f"two/{job}/{name}").read_bytes()
+    assert "ranked by" in done.stdout and (tmp_path / "two/compare.png").is_file()
