@@ -73,6 +73,8 @@ def check(node) -> None:
     if isinstance(node, DictConfig) and "_target_" in node:
         target = located(node)
         parameters, takes = inspect.signature(target).parameters.values(), hints(target)
+        if isinstance(node.get("law"), DictConfig):                     # data.make hands its other options on to the law
+            takes = hints(located(node.law)) | takes
         for name in node:
             if name.startswith("_"):
                 continue

@@ -61,6 +61,9 @@ def test_interpolations_lists_and_what_is_handed_on_are_followed():
     cfg.n = 20
     check(cfg)
     check(OmegaConf.create({"_target_": "diffgeo.data.make", "anything": "abc"}))           # **options
+    law = {"_target_": "diffgeo.data.Circle", "_partial_": True}
+    with pytest.raises(UsageError, match="data.radius=abc is not a number"):
+        check(OmegaConf.create({"data": {"_target_": "diffgeo.data.make", "law": law, "radius": "abc"}}))
 
 
 def test_what_is_right_is_built_as_before():
