@@ -7,6 +7,10 @@
 """
 import importlib
 
+from diffgeo import torchvision_guard
+
+torchvision_guard.install()             # a finder; it imports nothing
+
 __version__ = "0.1.0"
 __all__ = ["analytic", "core", "data", "denoiser", "errors", "loss", "metrics", "nn", "noise", "parameterization", "plot", "sample",
            "sampler", "schedule", "spacing", "train", "trajectory", "weighting"]
