@@ -1,7 +1,7 @@
 # diffgeo: everything a newcomer types. `make` alone prints this list.
 PYTHON ?= python3
 VENV   := .venv
-RUN    := OMP_WAIT_POLICY=passive $(VENV)/bin
+RUN    := OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=10000 $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help

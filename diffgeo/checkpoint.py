@@ -40,13 +40,19 @@ def load_tensors(path: Path, device="cpu") -> tuple[dict[str, Tensor], dict[str,
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
-    """Copy the weights of `path` into `module`, strictly. Raises DiffgeoError on missing, extra or misshapen tensors."""
+    """Copy the weights of `path` into `module`, strictly. Raises DiffgeoError that names the first tensors that are missing, extra or of
+    another shape."""
     tensors, _ = load_tensors(path)
     own = module.state_dict()
-    wrong = [f"{k}" for k in own.keys() | tensors.keys()
-             if k not in own or k not in tensors or own[k].shape != tensors[k].shape]
+    wrong = [name for name in own if name not in tensors or own[name].shape != tensors[name].shape]
+    wrong += [name for name in tensors if name not in own]
     if wrong:
-        raise DiffgeoError(f"{path} belongs to another network (differs in {', '.join(sorted(wrong)[:3])}); write the net= of its run")
+        def shape(held: dict[str, Tensor], name: str) -> str:
+            return "x".join(map(str, held[name].shape)) or "a number" if name in held else "absent"
+
+        first = ", ".join(f"{name} is {shape(own, name)} in the model and {shape(tensors, name)} in the file" for name in wrong[:3])
+        raise DiffgeoError(f"{path} belongs to another network: {first}" + (f", and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+                           + "; write the net= and model= of its run")
     module.load_state_dict(tensors)
 
 

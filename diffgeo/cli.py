@@ -22,6 +22,9 @@ COMMANDS = {
     "evaluate": "measure a cloud (samples=FILE data=LAW) or a run (run=FOLDER)",
     "reproduce": "a published table or figure beside what is measured here: reproduce NAME, reproduce list",
     "compare": "one table and one picture of the runs below a folder, ranked: compare FOLDER",
+    "data list": "the sets of images, and what is prepared of them: data list [data.root=ROOT]",
+    "data prepare": "download or find a set of images, once: data prepare mnist data.root=ROOT",
+    "data check": "a prepared set against the hashes of its manifest: data check cifar10 data.root=ROOT",
     "theory admissibility": "how good a projection a denoiser is along trajectories, and what that certifies",
     "theory certify": "the certificate of a schedule: sampler.schedule=ddim sampler.steps=10 eta=.05",
     "theory gits": "a schedule fitted to a law or a run by dynamic programming over a teacher trajectory",
@@ -30,7 +33,7 @@ COMMANDS = {
     "theory gamma": "the best gamma of gradient estimation against steps and curvature",
 }
 # commands with arguments of their own instead of a Hydra config
-PLAIN = ("reproduce", "compare", "theory orders", "theory winners", "theory gamma")
+PLAIN = ("reproduce", "compare", "data list", "data prepare", "data check", "theory orders", "theory winners", "theory gamma")
 FAMILIES = {name.split()[0] for name in COMMANDS if " " in name}            # first words of commands of two
 HELP_FLAGS = ("-h", "--help", "help")
 
@@ -162,7 +165,8 @@ def guarded(action: Callable[[], None]) -> int:
         if wanted == "1":
             raise
         text, status = message(error)
-        print(f"diffgeo: {text}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":      # under torchrun one process speaks
+            print(f"diffgeo: {text}", file=sys.stderr)
         return status
     finally:
         os.environ.pop("HYDRA_FULL_ERROR")
@@ -171,7 +175,8 @@ def guarded(action: Callable[[], None]) -> int:
 
 
 def main() -> None:
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")         # spinning barriers cost 30-77x on a shared machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")         # spinning barriers cost 30-77x on a shared machine; never to spin
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")            # costs 3x on two threads of a small U-Net: spin for microseconds
     command, line = split(sys.argv[1:] or ["help"])
     if command.split()[-1] in HELP_FLAGS or command in FAMILIES:
         sys.exit(guarded(lambda: print(usage())))

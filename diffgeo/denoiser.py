@@ -1,10 +1,14 @@
 """Denoisers that wrap a network or another denoiser, and the views of D.
 
     Network:  D(x; sigma) = skip*x + out*F(inp*x, noise)
+    guided:   D_null + scale (D_label - D_null)
     views:    eps = (x - D)/sigma,   score = (D - x)/sigma^2,   Cov[x0|x] = sigma^2 dD/dx
+
+A class label is a condition `label`, int64 [B], that every wrapper hands on; -1 in a row, or none at all, is the denoiser without a class.
 """
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,18 +24,59 @@ class Network(nn.Module):
     """A network F(x, noise) read as a denoiser through a parameterization.
 
     The scalars are formed in x's dtype, F runs in its own dtype and on its own device, and the result is like x: a float64 sampler
-    keeps its state exact, wherever the weights are.
+    keeps its state exact, wherever the weights are. A `label` goes on to a net that takes one (its forward names it, and its `classes`,
+    where it has that attribute, are not 0); to any other net, labelled data is data.
     """
 
     def __init__(self, net: nn.Module, parameterization: Parameterization):
         super().__init__()
         self.net, self.parameterization = net, parameterization
+        self.conditional = "label" in inspect.signature(net.forward).parameters and getattr(net, "classes", 1) > 0
 
-    def forward(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+    def forward(self, x: Tensor, sigma: Sigma, *, label: Tensor | None = None, **cond) -> Tensor:
         skip, out, inp, noise = self.parameterization(column(sigma, x))
         weights = next(self.net.parameters())
+        if self.conditional and label is not None:
+            cond["label"] = label.to(weights.device)
         prediction = self.net((expand(inp, x) * x).to(weights), noise.to(weights), **cond)
         return expand(skip, x) * x + expand(out, x) * prediction.to(x)
+
+
+@dataclass(frozen=True)
+class Guided:
+    """Classifier-free guidance (Ho & Salimans 2022): D = D_null + scale (D_label - D_null), the field of p(x) p(label | x)^scale.
+
+    Both halves in one doubled batch, so a call costs two rows a sample (`Counted` inside sees them, around it sees one). scale 1 is the
+    conditional denoiser, 0 the unconditional one, one call each; the paper's w is scale - 1. Without a label, D is D_null.
+    """
+
+    denoise: Denoiser
+    scale: float = 1.0
+
+    def __call__(self, x: Tensor, sigma: Sigma, *, label: Tensor | None = None, **cond) -> Tensor:
+        if label is None or self.scale in (0, 1):
+            return self.denoise(x, sigma, label=label if self.scale != 0 else None, **cond)
+        twice = lambda v: torch.cat([v, v]) if isinstance(v, Tensor) and v.dim() else v             # one entry a row; the rest is shared
+        labels = torch.cat([torch.full_like(label, -1), label])
+        null, conditional = self.denoise(twice(x), twice(sigma), label=labels, **{k: twice(v) for k, v in cond.items()}).chunk(2)
+        return null + self.scale * (conditional - null)
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """`denoise` for a batch whose rows have the classes `labels`, int64 [B]: what a sampler is given, which knows of no classes.
+
+    Raises UsageError when a sampler asks for another number of rows: it then no longer says which sample a row belongs to.
+    """
+
+    denoise: Denoiser
+    labels: Tensor
+
+    def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+        if len(x) != len(self.labels):
+            raise UsageError(f"the sampler asks for {len(x)} rows of a batch of {len(self.labels)} labelled samples; "
+                             "labels need a sampler that moves a batch as a whole, such as sampler=heun or sampler=ddim")
+        return self.denoise(x, sigma, label=self.labels.to(x.device), **cond)
 
 
 class Counted:

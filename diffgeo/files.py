@@ -26,10 +26,15 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error
-        raise DiffgeoError(f"cannot write {path}: {reason}; free space, or choose another folder with hydra.run.dir=FOLDER") from error
+        raise DiffgeoError(f"cannot write {path}: {reason}; free space, or choose another folder (hydra.run.dir=, data.root=)") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """Where numbers are kept that can be computed again: $DIFFGEO_CACHE, else ${XDG_CACHE_HOME:-~/.cache}/diffgeo."""
+    return Path(os.environ.get("DIFFGEO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffgeo")
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

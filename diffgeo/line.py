@@ -18,7 +18,8 @@ from pathlib import Path
 
 from diffgeo.errors import DiffgeoError, UsageError
 
-PATHS = ("run", "resume", "noise", "samples", "data.file", "schedule.file", "sampler.schedule.file")
+PATHS = ("run", "resume", "noise", "samples", "data.file", "data.path", "data.root", "model.path", "model.folder", "schedule.file",
+         "sampler.schedule.file", "metrics.fid.weights", "metrics.fid.reference")
 TAKES_RUN = ("sample", "evaluate", "theory admissibility", "theory gits")
 VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn")         # flags whose value is the next word
 

@@ -1,7 +1,8 @@
 """Where scalars, figures and samples go. The JSON-lines file in the run folder is always written and is the source of every table and
 test; Weights & Biases comes on top.
 
-A logger has: log(step, scalars), figure(name, path), finish(summary, samples). `Group` passes each call to several.
+A logger has: log(step, scalars), speed(step, rates), figure(name, path), finish(summary, samples). `Group` passes each call to several.
+What was measured with a clock is kept apart, because the log of the rest is reproducible to the byte.
 """
 from __future__ import annotations
 
@@ -18,15 +19,17 @@ from diffgeo.files import write_text
 
 class Logger(Protocol):
     def log(self, step: int, scalars: dict[str, float]) -> None: ...
+    def speed(self, step: int, rates: dict[str, float]) -> None: ...
     def figure(self, name: str, path: Path) -> None: ...
     def finish(self, summary: dict[str, float], samples) -> None: ...
 
 
 class Jsonl:
-    """`metrics.jsonl`: one object a line, {"step": ..., ...}. A resumed run first drops the lines beyond its checkpoint."""
+    """`metrics.jsonl`: one object a line, {"step": ..., ...}; rates in `speed.jsonl`. A resumed run first drops the lines of
+    metrics.jsonl beyond its checkpoint."""
 
     def __init__(self, folder: Path, step: int = 0):
-        self.path = Path(folder) / "metrics.jsonl"
+        self.path, self.rates = Path(folder) / "metrics.jsonl", Path(folder) / "speed.jsonl"
         kept = []
         if step and self.path.exists():
             for line in self.path.read_text().splitlines():
@@ -38,8 +41,15 @@ class Jsonl:
         write_text(self.path, "".join(line + "\n" for line in kept))
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
-        with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, **scalars}) + "\n")
+        self.append(self.path, step, scalars)
+
+    def speed(self, step: int, rates: dict[str, float]) -> None:
+        self.append(self.rates, step, rates)
+
+    @staticmethod
+    def append(path: Path, step: int, values: dict[str, float]) -> None:
+        with open(path, "a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
 
     def figure(self, name: str, path: Path) -> None: ...
 
@@ -65,15 +75,17 @@ class Wandb:
     def log(self, step: int, scalars: dict[str, float]) -> None:
         self.run.log(scalars, step=step)
 
+    def speed(self, step: int, rates: dict[str, float]) -> None:
+        self.run.log({f"speed/{name}": value for name, value in rates.items()}, step=step)
+
     def figure(self, name: str, path: Path) -> None:
         self.run.log({f"figures/{name}": self.wandb.Image(str(path))})
 
     def finish(self, summary: dict[str, float], samples) -> None:
         self.run.summary.update(summary)
-        flat = samples.reshape(len(samples), -1)
-        if flat.shape[1] <= 16:
-            rows = flat[:1000].tolist()
-            self.run.log({"samples": self.wandb.Table(columns=[f"x{i + 1}" for i in range(flat.shape[1])], data=rows)})
+        if samples.ndim == 2 and samples.shape[1] <= 16:
+            columns = [f"x{i + 1}" for i in range(samples.shape[1])]
+            self.run.log({"samples": self.wandb.Table(columns=columns, data=samples[:1000].tolist())})
         self.run.finish()
 
 
@@ -86,6 +98,10 @@ class Group:
     def log(self, step: int, scalars: dict[str, float]) -> None:
         for logger in self.loggers:
             logger.log(step, scalars)
+
+    def speed(self, step: int, rates: dict[str, float]) -> None:
+        for logger in self.loggers:
+            logger.speed(step, rates)
 
     def figure(self, name: str, path: Path) -> None:
         for logger in self.loggers:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import shlex
 import subprocess
@@ -26,6 +27,7 @@ from diffgeo.allocator import keep_freed_memory
 from diffgeo.checkpoint import load_weights
 from diffgeo.core import Data, Denoiser, Metric, Sampler, Schedule, Weighting
 from diffgeo.denoiser import trainable
+from diffgeo.distributed import own
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.files import write_json, write_text
 from diffgeo.sample import Loop
@@ -76,11 +78,12 @@ class Experiment:
 
 
 def device_of(cfg) -> torch.device:
-    """`device=auto` takes the GPU when there is one. Raises UsageError for a device that torch does not have."""
+    """`device=auto` takes the GPU when there is one, under torchrun each process its own. Raises UsageError for a device that torch does
+    not have."""
     name = cfg.device if cfg.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
-        return torch.device(name)
+        return own(torch.device(name))
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device={name} is not available here ({str(error).splitlines()[0]}); write device=cpu or device=auto") from error
 
@@ -90,13 +93,14 @@ def assemble(cfg, model: Callable[..., tuple[Data, Denoiser]] | None = None) -> 
 
     model: what makes the law and its model instead of `make`, to the same effect.
     """
-    for key, least in (("n", 1), ("seed", 0), ("threads", 1), ("first", 0)):
-        if key in cfg and (not isinstance(cfg[key], int) or not least <= cfg[key] < 2**31):
+    for key, least in (("n", 1), ("seed", 0), ("threads", 1), ("first", 0), ("batch", 1)):
+        open_ = key in ("batch", "threads") and cfg.get(key) is None
+        if key in cfg and not open_ and (not isinstance(cfg[key], int) or not least <= cfg[key] < 2**31):
             raise UsageError(f"{key}={cfg[key]}: write a whole number from {least} to 2147483647")
     device = device_of(cfg)
-    torch.set_num_threads(cfg.threads)
     keep_freed_memory()
     data, model = (model or make)(cfg, device)
+    torch.set_num_threads(cfg.threads or (threads() if hasattr(data, "quantize") else 1))
     chart = build(cfg.sampler.schedule)
     options = OmegaConf.to_container(cfg.sampler, resolve=True)
     sampler = build(OmegaConf.create({"sampler": {k: v for k, v in options.items() if k not in ("steps", "schedule")}}).sampler)
@@ -104,6 +108,12 @@ def assemble(cfg, model: Callable[..., tuple[Data, Denoiser]] | None = None) -> 
     around = build(OmegaConf.create({"loop": {"_target_": "diffgeo.sample.Loop", "_partial_": True, **cfg.get("loop", {})}}).loop)
     return Experiment(data, model, schedule, build(cfg.weighting), sampler, chart, chart.grid(cfg.sampler.steps),
                       around(trained=schedule), build(cfg.metrics), device)
+
+
+def threads() -> int:
+    """The threads that images are worth: as many as OMP_NUM_THREADS says (torchrun sets it), else one a core that this process may use."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdigit() and int(said) else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
@@ -116,7 +126,8 @@ def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
     return data, model.to(device) if trainable(model) else model
 
 
-FREE = ("n", "figures", "metrics", "logger", "device", "threads", "resume")     # what a run may be taken up again with otherwise set
+FREE = ("n", "figures", "metrics", "logger", "device", "threads", "resume",      # what a run may be taken up again with otherwise set
+        "batch", "png", "preview", "max_seconds")
 
 
 def begin(folder: Path, cfg, overrides: Sequence[str] = ()) -> bool:
@@ -155,11 +166,25 @@ def read_config(folder: Path) -> DictConfig:
 
 
 def weigh(model: Denoiser, folder: Path) -> None:
-    """Load the weights of the run `folder`, or of the run that `folder` was sampled from, into a model; nothing when it has none."""
-    if trainable(model):
-        while not (folder / "checkpoint").exists() and (origin := read_config(folder).get("run")):
-            folder = Path(origin)
+    """Load the weights of the run `folder`, or of the run that `folder` was sampled from, into a model, which is then in evaluation mode;
+    nothing when it has none to train, or came with its own."""
+    if not trainable(model):
+        return
+    while not (folder / "checkpoint").exists() and (origin := read_config(folder).get("run")):
+        folder = Path(origin)
+    if (folder / "checkpoint").exists() or not pretrained(model):
         load_weights(folder / "checkpoint" / "model.safetensors", model)
+    model.eval()
+
+
+def pretrained(model: Denoiser) -> bool:
+    """Whether a model came with its weights."""
+    return getattr(model, "pretrained", False)
+
+
+def classes_of(model: Denoiser, data: Data) -> int:
+    """How many classes the model can be told: those of its network, or of the law whose exact denoiser it is."""
+    return getattr(getattr(model, "net", model) if trainable(model) else data, "classes", 0)
 
 
 def load(folder: Path) -> Experiment:

@@ -2,11 +2,13 @@
 
     x_K = start(noise, sigma_K),     x_{k-1} = step(x_k),     noise of sample i = Philox(key = (seed, i)) alone
 
-so a sample does not depend on n, on the batch size or on the device that draws it.
+so a sample does not depend on n, on the batch size or on the device that draws it, but for the rounding of a network's float32 products,
+whose order of summation may change with the batch. `parts` hands samples out batch by batch, `draw` holds them all.
 """
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from diffgeo.core import Denoiser, Sampler, Schedule
-from diffgeo.denoiser import AnalyticFirst, Clipped, Counted, Thresholded
+from diffgeo.denoiser import AnalyticFirst, Clipped, Counted, Guided, Labelled, Thresholded
 from diffgeo.discrete import OnTrainedLevels, check_rounding
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.noise import Streams
@@ -74,28 +76,82 @@ def keys(seed: int, n: int, first: int = 0, device="cpu") -> Tensor:
     return (int(seed) << 32) + torch.arange(first, first + n, device=device)
 
 
-@torch.no_grad()
-def draw(sampler: Sampler, denoise: Denoiser, sigmas: Tensor, shape: tuple[int, ...], n: int, seed: int = 0,
-         initial: Tensor | None = None, batch: int = 50_000, device="cpu", loop: Loop = Loop(), first: int = 0) -> Drawn:
-    """n samples [n,*shape] by `sampler` over the decreasing levels `sigmas` [K+1]: numbers first .. first+n-1 of the run `seed`.
+@dataclass(frozen=True)
+class Condition:
+    """Which class a sample has, and how strongly the model is told.
 
-    initial: unit normal noise [n,*shape] to start from; otherwise each sample's own first draw.
+    label: None, no class; a number 0..classes-1; or `all`, by which sample i has class i mod classes. guidance: the scale of
+    classifier-free guidance (Ho and Salimans 2022), D(null) + guidance (D(label) - D(null)); 1: D(label). Raises UsageError on what the
+    model cannot be told.
+    """
+
+    label: int | str | None = None
+    guidance: float = 1.0
+    classes: int = 0
+
+    def __post_init__(self):
+        if self.label is None and self.guidance != 1:
+            raise UsageError(f"guidance={self.guidance:g} leads towards a class: write label=0, another class, or label=all")
+        if self.label is not None and not self.classes:
+            raise UsageError(f"label={self.label}: this model knows no classes; write label=null, or train one with net.classes=K")
+        if self.label not in (None, "all") and not (type(self.label) is int and 0 <= self.label < self.classes):
+            raise UsageError(f"label={self.label}: write null, all, or a class from 0 to {self.classes - 1}")
+
+    def labels(self, numbers: range, device="cpu") -> Tensor | None:
+        """The classes of the samples of these numbers, int64 [n]; None for no class."""
+        if self.label is None:
+            return None
+        i = torch.arange(numbers.start, numbers.stop, device=device)
+        return i % self.classes if self.label == "all" else torch.full_like(i, self.label)
+
+    def around(self, denoise: Denoiser, numbers: range, device="cpu") -> Denoiser:
+        """`denoise` told the classes of these samples."""
+        if self.label is None:
+            return denoise
+        return Labelled(Guided(denoise, float(self.guidance)), self.labels(numbers, device))
+
+
+def fitting(shape: tuple[int, ...]) -> int:
+    """How many samples to draw at once where nothing is said: as many as 2^19 numbers hold, at most 50 000."""
+    return max(1, min(50_000, 2**19 // math.prod(shape)))
+
+
+def ranges(numbers: range, batch: int) -> list[range]:
+    """Consecutive numbers in pieces of at most `batch`."""
+    return [numbers[i:i + batch] for i in range(0, len(numbers), batch)]
+
+
+@torch.no_grad()
+def parts(sampler: Sampler, denoise: Denoiser, sigmas: Tensor, shape: tuple[int, ...], pieces: Iterable[range], seed: int = 0,
+          initial: Tensor | None = None, device="cpu", loop: Loop = Loop(), first: int = 0,
+          condition: Condition = Condition()) -> Iterator[Drawn]:
+    """The samples of each range of numbers in turn, by `sampler` over the decreasing levels `sigmas` [K+1], in the run `seed`.
+
+    initial: unit normal noise [n,*shape] to start from, that of sample `first` in front; otherwise each sample's own first draw.
     Raises DiffgeoError when a sample is not finite.
     """
-    parts, units, counted, level = [], [], Counted(denoise), float(sigmas[0])
-    shown = loop.around(counted, level)
-    for done in range(0, n, batch):
-        noise = Streams(keys(seed, min(batch, n - done), first + done, device), shape)
+    level = float(sigmas[0])
+    for numbers in pieces:
+        n, counted = len(numbers), Counted(denoise)
+        shown = loop.around(condition.around(counted, numbers, device), level)
+        noise = Streams(keys(seed, n, numbers.start, device), shape)
         unit = noise()                                                  # always drawn, so that later draws keep their numbers
         if initial is not None:
-            unit = initial[done:done + batch].to(device, torch.float64)
+            unit = initial[numbers.start - first:numbers.stop - first].to(device, torch.float64)
         x = sampler.start(unit, level)
         for step in steps(sampler, shown, x, sigmas, noise, lower_order_final=loop.lower_order_final):
             x = step.x
-        parts.append(x)
-        units += [unit] if noise.drawn == 1 else []
-    samples = torch.cat(parts)
-    bad = int((~torch.isfinite(samples)).flatten(1).any(1).sum())
-    if bad:
-        raise DiffgeoError(f"{bad} of {n} samples are not finite: the denoiser or the sampler diverged; try more steps or another sampler")
-    return Drawn(samples, counted.rows / n, torch.cat(units) if units else None)
+        if bad := int((~torch.isfinite(x)).flatten(1).any(1).sum()):
+            raise DiffgeoError(f"{bad} of {n} samples are not finite: the denoiser or the sampler diverged; "
+                               "try more steps or another sampler")
+        yield Drawn(x, counted.rows / n, unit if noise.drawn == 1 else None)
+
+
+def draw(sampler: Sampler, denoise: Denoiser, sigmas: Tensor, shape: tuple[int, ...], n: int, seed: int = 0,
+         initial: Tensor | None = None, batch: int | None = None, device="cpu", loop: Loop = Loop(), first: int = 0,
+         condition: Condition = Condition()) -> Drawn:
+    """n samples [n,*shape], numbers first .. first+n-1 of the run `seed`, all in memory; `batch` at once (None: `fitting`). See `parts`."""
+    pieces = ranges(range(first, first + n), batch or fitting(shape))
+    drawn = list(parts(sampler, denoise, sigmas, shape, pieces, seed, initial, device, loop, first, condition))
+    return Drawn(torch.cat([part.samples for part in drawn]), sum(part.nfe * len(part.samples) for part in drawn) / n,
+                 None if any(part.noise is None for part in drawn) else torch.cat([part.noise for part in drawn]))

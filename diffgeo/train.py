@@ -1,19 +1,19 @@
 """The training loop: fresh points of a law, one regression, Adam, a moving average.
 
-    x0 ~ law,  sigma ~ p(sigma),  eps ~ N(0, I),     theta <- Adam(grad E w(sigma) |D_theta(x0 + sigma eps; sigma) - x0|^2)
+    x0, label ~ law,  sigma ~ p(sigma),  eps ~ N(0, I),   theta <- Adam(grad E w(sigma) |D_theta(x0 + sigma eps; sigma, label) - x0|^2)
 
-What makes it fast in the plane, where a step is a few small matrix products: batches are drawn and prepared many at a time; all
-parameters are views of one flat buffer, and so are their gradients, so that Adam, clipping and the average are single calls; the loss is
-quadratic in F, 2 L = <F - F*, dL/dF>, so that autograd has one inner product to undo. Chunk c of batches is drawn from a generator keyed by
-(seed, c): a resumed run needs no random state and repeats the undisturbed one to the byte.
+What makes it fast in the plane, where a step is a few small matrix products: batches are drawn and prepared many at a time (a batch of
+images is a chunk of its own); all parameters are views of one flat buffer, and so are their gradients, so that Adam, clipping, the average
+and the sum over processes are single calls; the loss is quadratic in F, 2 L = <F - F*, dL/dF>, so that autograd has one inner product to
+undo. Chunk c of batches is drawn from a generator keyed by (seed, c), and dropout by one keyed by (seed, step, rank): a resumed run needs
+no random state and repeats the undisturbed one to the byte. Nothing waits for the device between two reports.
 """
 from __future__ import annotations
 
 import contextlib
 import math
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -23,11 +23,16 @@ from torch.optim.adamw import adamw
 from diffgeo import loss
 from diffgeo.core import Data, Schedule, Weighting, expand, generator
 from diffgeo.denoiser import Network
+from diffgeo.distributed import ALONE, World
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.optim import Cosine, Muon, takes
+from diffgeo.optim import Muon, takes
+from diffgeo.precision import allow_tf32, autocast, resolved
+from diffgeo.trainer import Trainer
 
-DATA, INIT = 1, 2                       # names of the random streams of a run
-POINTS = 65_536                         # points drawn at once; a multiple of what one batch needs
+__all__ = ["DATA", "INIT", "Flat", "Progress", "Trainer", "Training"]
+
+DATA, INIT, DROPOUT = 1, 2, 3           # names of the random streams of a run
+NUMBERS = 131_072                       # coordinates drawn at once: a chunk of batches
 
 
 class Progress(NamedTuple):
@@ -41,96 +46,74 @@ class Progress(NamedTuple):
 class Flat:
     """A module's parameters as views of one buffer [P], and their gradients as views of another.
 
-    Gradients accumulate into the buffer, so it is zeroed, never set to None.
+    Gradients accumulate into the buffer, so it is zeroed, never set to None. channels_last: the weights of convolutions [O,I,h,w] lie
+    in the buffer as [O,h,w,I].
     """
 
-    def __init__(self, module: nn.Module):
-        self.module = module
+    def __init__(self, module: nn.Module, channels_last: bool = False):
+        self.module, self.channels_last = module, channels_last
         named = [(k, p) for k, p in module.named_parameters() if p.requires_grad]
-        self.names, parameters = [k for k, _ in named], [p for _, p in named]
-        self.values = torch.cat([p.detach().flatten() for p in parameters])
+        self.names, self.parameters = [k for k, _ in named], [p for _, p in named]
+        self.values = torch.cat([self.laid(p.detach()).flatten() for p in self.parameters])
         self.grad = torch.zeros_like(self.values)
-        for p, value, grad in zip(parameters, self.split(self.values, parameters), self.split(self.grad, parameters), strict=True):
+        for p, value, grad in zip(self.parameters, self.split(self.values), self.split(self.grad), strict=True):
             p.data, p.grad = value, grad
-        self.parameters = parameters
 
-    @staticmethod
-    def split(buffer: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
-        return [v.view_as(p) for v, p in zip(buffer.split([p.numel() for p in parameters]), parameters, strict=True)]
+    def laid(self, p: Tensor) -> Tensor:
+        """A parameter with its dimensions in the order of the buffer."""
+        return p.movedim(1, -1) if self.channels_last and p.dim() == 4 else p
+
+    def split(self, buffer: Tensor) -> list[Tensor]:
+        pieces = zip(buffer.split([p.numel() for p in self.parameters]), self.parameters, strict=True)
+        return [v.view(self.laid(p).shape).movedim(-1, 1) if self.laid(p) is not p else v.view_as(p) for v, p in pieces]
 
     def named(self, buffer: Tensor) -> dict[str, Tensor]:
         """The whole state of the module by name, its parameters read from `buffer` [P]."""
-        return self.module.state_dict() | dict(zip(self.names, self.split(buffer, self.parameters), strict=True))
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """How to train. steps: optimizer steps; batch: points a step; pool: points that share a posterior mean as
-    their target, a divisor of batch (1: none, see loss.pool); lr: Adam's peak rate; muon: the peak rate of Muon, which then takes
-    every weight matrix that is not thin (0: Adam takes all); rate: the share of both rates after a fraction of the steps; warmup: steps
-    of linear rise; ema: decay of the moving average of weights (0: none); clip: largest gradient norm (0: none); weight_decay:
-    AdamW's; betas, eps: Adam's; precision: float32, tf32 or bf16 (the last two on a GPU).
-
-    Raises UsageError on a value out of its range.
-    """
-
-    steps: int = 4000
-    batch: int = 512
-    pool: int = 1
-    lr: float = 2e-3
-    muon: float = 0.0
-    rate: Callable[[float], float] = Cosine()
-    warmup: int = 100
-    ema: float = 0.999
-    clip: float = 0.0
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.99)
-    eps: float = 1e-8
-    precision: str = "float32"
-    log_every: int = 100
-    checkpoint_every: int = 1000
-
-    def __post_init__(self):
-        bounds = {"steps": (1, math.inf), "batch": (1, math.inf), "pool": (1, self.batch), "lr": (1e-300, math.inf), "muon": (0, math.inf),
-                  "warmup": (0, math.inf), "ema": (0, 1), "clip": (0, math.inf), "weight_decay": (0, math.inf), "eps": (0, 1),
-                  "log_every": (1, math.inf), "checkpoint_every": (1, math.inf)}
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            whole = name in ("steps", "batch", "pool", "warmup", "log_every", "checkpoint_every")
-            if not isinstance(value, int if whole else int | float):
-                raise UsageError(f"trainer.{name}={value} is not a {'whole ' if whole else ''}number")
-            if not low <= value <= high or value == math.inf:
-                allowed = ("above 0" if low == 1e-300 else f"from {low:g}") + (f" to {high:g}" if high < math.inf else "")
-                raise UsageError(f"trainer.{name}={value:g} is out of range: write a number {allowed}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise UsageError(f"trainer.betas={list(self.betas)} is out of range: write two numbers from 0 to below 1")
-        if self.batch % self.pool:
-            raise UsageError(f"trainer.pool={self.pool} must divide trainer.batch={self.batch}: write a divisor, e.g. 128, or 1 for none")
-        if self.precision not in ("float32", "tf32", "bf16"):
-            raise UsageError(f"trainer.precision={self.precision} is unknown: write float32, tf32 or bf16")
-
-    def share(self, step: int) -> float:
-        """The share of the peak rates that step 0, 1, ... takes: a linear warm-up times `rate`."""
-        return self.rate(step / self.steps) * min(1.0, (step + 1) / (self.warmup + 1))
+        return self.module.state_dict() | dict(zip(self.names, self.split(buffer), strict=True))
 
 
 class Training:
-    """A training in progress: weights, average, moments and step, which `state`/`restore` carry from one process to the next."""
+    """A training in progress: weights, average, moments and step, which `state`/`restore` carry from one process to the next.
 
-    def __init__(self, trainer: Trainer, model: Network, data: Data, schedule: Schedule, weighting: Weighting, seed: int = 0):
+    Raises UsageError where the trainer, the network and the law do not fit each other.
+    """
+
+    def __init__(self, trainer: Trainer, model: Network, data: Data, schedule: Schedule, weighting: Weighting, seed: int = 0,
+                 world: World = ALONE):
         self.trainer, self.model, self.data, self.schedule, self.weighting, self.seed = trainer, model, data, schedule, weighting, seed
-        self.flat = Flat(model)
+        self.world, self.classes, self.decay = world, check_labels(trainer, model, data), trainer.decay
+        if trainer.batch < world.size:
+            raise UsageError(f"trainer.batch={trainer.batch} is less than one row for each of {world.size} processes: write more")
+        self.flat = Flat(model, trainer.channels_last)
+        for values in (self.flat.values, *model.buffers()):
+            world.copy_(values)
         self.device = self.flat.values.device
         self.average = self.flat.values.clone()
         self.exp_avg, self.exp_avg_sq = torch.zeros_like(self.flat.values), torch.zeros_like(self.flat.values)      # Adam's moments
         self.updates, self.step = torch.zeros((), device=self.device), 0                                            # its count, and ours
         matrices = [p for p in self.flat.parameters if takes(p)] if trainer.muon else []
         self.muon = Muon(matrices) if matrices else None
-        self.chunk = max(1, POINTS // trainer.batch)                 # batches prepared at once
+        self.precision = resolved(trainer.precision, self.device, "bf16")
+        self.net = torch.compile(model.net) if trainer.compile else model.net
+        self.random = any(m.p > 0 for m in model.modules() if isinstance(m, nn.modules.dropout._DropoutNd))
+        self.chunk = max(1, NUMBERS // (trainer.batch * math.prod(data.shape)))         # batches prepared at once
+        self.streamed: Iterator | None = None
 
     def weights(self) -> dict[str, Tensor]:
         """What to sample from, by name: the moving average when there is one."""
-        return self.flat.named(self.average if self.trainer.ema else self.flat.values)
+        return self.flat.named(self.average if self.decay else self.flat.values)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[Network]:
+        """The model as it would be sampled now, in evaluation mode; afterwards it is what it was, to the bit."""
+        held = self.flat.values.clone()
+        self.flat.values.copy_(self.average if self.decay else held)
+        self.model.eval()
+        try:
+            yield self.model
+        finally:
+            self.flat.values.copy_(held)
+            self.model.train()
 
     def state(self) -> dict[str, Tensor]:
         state = {"values": self.flat.values, "average": self.average, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
@@ -146,23 +129,47 @@ class Training:
         self.updates.fill_(step)
         self.step = step
 
+    def clean(self, chunk: int, n: int, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """The clean points of a chunk [n,*D] and, for a network with classes, their labels [n]; the same if they are streamed."""
+        if getattr(self.data, "streams", False):
+            ahead = (generator(self.seed, DATA, c, device=self.device) for c in count(chunk))
+            self.streamed = self.streamed or iter(self.data.stream(n, ahead))
+            self.data.pick(n, g)                                    # what the stream drew from its own copy of g
+            x0, label = next(self.streamed)
+            return x0, label if self.classes else None
+        return self.data.sample_labelled(n, g) if self.classes else (self.data.sample(n, g), None)
+
     def batches(self, chunk: int) -> tuple[Tensor, ...]:
-        """The prepared batches of one chunk: inputs, conditioning, targets F*, and what F - F* times gives dL/dF; [chunk, batch, ...]."""
+        """The prepared batches of one chunk: inputs, conditioning, targets F*, what F - F* times gives dL/dF, and labels if the network
+        is told any; [chunk, rows, ...] with this process's rows of each batch.
+
+        Every process draws all of it, so that the draw does not depend on their number.
+        """
+        batch, dtype, rows = self.trainer.batch, self.flat.values.dtype, self.world.rows(self.trainer.batch)
         g = generator(self.seed, DATA, chunk, device=self.device)
-        n, dtype = self.chunk * self.trainer.batch, self.flat.values.dtype
-        x0 = self.data.sample(n, g)
+        n = self.chunk * batch
+        x0, label = self.clean(chunk, n, g)
         sigma = self.schedule.draw(n, g)
         eps = torch.randn(x0.shape, generator=g, device=self.device, dtype=x0.dtype)
         if self.trainer.pool > 1:
             x0, eps = loss.pool(x0, sigma, eps, self.trainer.pool)
-        x, noise, target, weight = loss.batch(self.model.parameterization, self.weighting, x0, sigma, eps)
-        slope = expand(2 * self.chunk / target.numel() * weight, target)                # L is a mean over batch and coordinates
-        return tuple(v.to(dtype).view(self.chunk, self.trainer.batch, *v.shape[1:]) for v in (x, noise, target, slope))
+        if label is not None:
+            hidden = torch.rand(n, generator=g, device=self.device) < self.trainer.unlabelled
+            label = label.masked_fill(hidden, -1)
+        drawn = [v if v is None else v.view(self.chunk, batch, *v.shape[1:])[:, rows].flatten(0, 1) for v in (x0, sigma, eps, label)]
+        x, noise, target, weight = loss.batch(self.model.parameterization, self.weighting, *drawn[:3])
+        slope = expand(2 / (batch * x0[0].numel()) * weight, target)                    # L is a mean over batch and coordinates
+        parts = [v.to(dtype) for v in (x, noise, target, slope)] + drawn[3:] * bool(self.classes)
+        return tuple(v.view(self.chunk, -1, *v.shape[1:]) for v in parts)
 
-    def precision(self):
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.trainer.precision != "float32"
-        bf16 = self.trainer.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+    def gradient(self, x: Tensor, noise: Tensor, target: Tensor, slope: Tensor, *label: Tensor) -> Tensor:
+        """Add the gradient of these rows' share of L to the buffer; returns twice that share."""
+        with autocast(self.device, self.precision):
+            prediction = self.net(x, noise, **({"label": label[0]} if label else {}))
+        error = prediction - target
+        twice = torch.dot(error.flatten(), (slope * error.detach()).flatten())          # 2 L, whose second factor is dL/dF
+        twice.backward()
+        return twice.detach()
 
     def update(self) -> None:
         """One step of Muon and Adam along the gradient in the buffer, and of the moving average."""
@@ -173,43 +180,45 @@ class Training:
             self.muon.step(trainer.muon * share)
         adamw([flat.values], [flat.grad], [self.exp_avg], [self.exp_avg_sq], [], [self.updates], fused=True, amsgrad=False, maximize=False,
               beta1=trainer.betas[0], beta2=trainer.betas[1], lr=trainer.lr * share, weight_decay=trainer.weight_decay, eps=trainer.eps)
-        if trainer.ema:                                              # a short memory early on, so that the start is forgotten
-            self.average.lerp_(flat.values, 1 - min(trainer.ema, (1 + self.step) / (10 + self.step)))
+        if self.decay:
+            self.average.lerp_(flat.values, 1 - self.decay(self.step))
 
     def run(self) -> Iterator[Progress]:
         """Train to the end, reporting every `log_every` steps and at the last. Raises DiffgeoError on a loss that is not finite."""
-        trainer, net = self.trainer, self.model.net
+        trainer, world, pieces = self.trainer, self.world, self.trainer.accumulate
         total, counted = torch.zeros((), device=self.device), 0
         chunk, prepared = -1, []
-        with self.precision():
-            while self.step < trainer.steps:
-                if self.step // self.chunk != chunk:
-                    chunk = self.step // self.chunk
-                    prepared = list(zip(*self.batches(chunk), strict=True))
-                x, noise, target, slope = prepared[self.step % self.chunk]
-                self.flat.grad.zero_()
-                error = net(x, noise) - target
-                twice = torch.dot(error.flatten(), (slope * error.detach()).flatten())      # 2 L, whose second factor is dL/dF
-                twice.backward()
-                total += twice.detach()
-                self.update()
-                counted += 1
-                self.step += 1
-                if self.step % trainer.log_every == 0 or self.step == trainer.steps:
-                    mean = float(total) / (2 * counted)
-                    if not math.isfinite(mean):
-                        raise DiffgeoError(f"the loss became {mean} between steps {self.step - counted} and {self.step}: "
-                                           f"lower trainer.lr (now {trainer.lr:g}), set trainer.clip=1, or check the weighting")
-                    total.zero_()
-                    counted = 0
-                    yield Progress(self.step, mean, trainer.lr * trainer.share(self.step - 1))
+        self.model.train()
+        allow_tf32(self.precision)
+        while self.step < trainer.steps:
+            if self.step // self.chunk != chunk:
+                chunk = self.step // self.chunk
+                prepared = list(zip(*self.batches(chunk), strict=True))
+            if self.random:
+                torch.manual_seed(generator(self.seed, DROPOUT, self.step, world.rank).initial_seed())
+            batch = prepared[self.step % self.chunk]
+            self.flat.grad.zero_()
+            for piece in [batch] if pieces == 1 else zip(*(v.tensor_split(pieces) for v in batch), strict=True):
+                total += self.gradient(*piece)
+            world.sum_(self.flat.grad)
+            self.update()
+            counted += 1
+            self.step += 1
+            if self.step % trainer.log_every == 0 or self.step == trainer.steps:
+                mean = float(world.sum_(total)) / (2 * counted)
+                if not math.isfinite(mean):
+                    raise DiffgeoError(f"the loss became {mean} between steps {self.step - counted} and {self.step}: "
+                                       f"lower trainer.lr (now {trainer.lr:g}), set trainer.clip=1, or check the weighting")
+                total.zero_()
+                counted = 0
+                yield Progress(self.step, mean, trainer.lr * trainer.share(self.step - 1))
 
 
-class Clock:
-    """CPU and wall seconds since the start, on top of what earlier processes of the same run spent."""
-
-    def __init__(self, cpu: float = 0.0, wall: float = 0.0):
-        self.cpu, self.wall = cpu - time.process_time(), wall - time.monotonic()
-
-    def read(self) -> tuple[float, float]:
-        return self.cpu + time.process_time(), self.wall + time.monotonic()
+def check_labels(trainer: Trainer, model: Network, data: Data) -> int:
+    """How many classes the network is told; 0 for none. Raises UsageError where the law has not as many."""
+    classes, known = getattr(model.net, "classes", 0), getattr(data, "classes", 0)
+    if classes and classes != known:
+        raise UsageError(f"net.classes={classes}, but data= has {known or 'no'} classes: write net.classes={known}")
+    if classes and trainer.pool > 1:
+        raise UsageError(f"trainer.pool={trainer.pool} would mix the classes: write trainer.pool=1, or net.classes=0")
+    return classes

@@ -17,6 +17,19 @@ def private_surroundings(tmp_path_factory):
         os.environ.pop(name, None)
 
 
+@pytest.fixture(scope="session")
+def real(tmp_path_factory) -> Path:
+    """The root of the real data sets (MNIST, CIFAR-10, Inception weights, statistics), where they are to be had."""
+    if held := os.environ.get("DIFFGEO_TEST_DATA"):
+        return Path(held)
+    unpack = Path(__file__).resolve().parents[2] / "shared" / "tools" / "unpack_data"
+    if not unpack.exists():
+        pytest.skip("the real data sets are not here: no ../shared, and DIFFGEO_TEST_DATA names no folder of theirs")
+    root = tmp_path_factory.mktemp("real")
+    subprocess.run([sys.executable, str(unpack), str(root)], check=True, capture_output=True)
+    return root
+
+
 class Result(subprocess.CompletedProcess):
     @property
     def line(self) -> str:

@@ -32,7 +32,7 @@ def test_bare_help_imports_neither_hydra_nor_torch():
 
 def test_hydra_flags_work_on_every_command(inside):
     for command in ("train", "sample", "evaluate"):
-        assert "model: cem, edm, epsilon, exact" in inside(command, "--help").stdout
+        assert "model: cem, ddim_checkpoint, diffusers, edm, edm_checkpoint, epsilon, exact" in inside(command, "--help").stdout
         shown = inside(command, "data=line", "sampler.schedule=vp", "--cfg", "job")
         assert shown.returncode == 0 and "diffgeo.schedule.VP" in shown.stdout
     code = "import sys; sys.argv=['diffgeo','train','--cfg','job']\ntry:\n import diffgeo.cli; diffgeo.cli.main()\n" \
@@ -43,15 +43,15 @@ def test_hydra_flags_work_on_every_command(inside):
 def test_completion_drops_the_command(diffgeo):
     assert diffgeo("-sc", "query=bash", COMP_LINE="diffgeo ev").stdout.split() == ["evaluate"]
     offered = diffgeo("-sc", "query=bash", COMP_LINE="diffgeo train model=e").stdout.split()
-    assert set(offered) == {"model=edm", "model=epsilon", "model=exact"}
+    assert set(offered) == {"model=edm", "model=edm_checkpoint", "model=epsilon", "model=exact"}
     assert "-F hydra_bash_completion diffgeo" in diffgeo("-sc", "install=bash").stdout
 
 
 EXACT = ["model=exact", "data=line"]
 MISTAKES = [
-    (["train", "model=foo"], 2, "there is no model=foo; write model= one of cem, edm, epsilon"),
+    (["train", "model=foo"], 2, "there is no model=foo; write model= one of cem, ddim_checkpoint, diffusers, edm"),
     (["train", "data.nosuch=1"], 2, "there is no option data.nosuch"),
-    (["train", "data=mnist"], 2, "there is no data=mnist; write data= one of"),
+    (["train", "data=imagenet"], 2, "there is no data=imagenet; write data= one of"),
     (["train", "sampler.schedule=nosuch"], 2, "there is no schedule nosuch; write one of"),
     (["train", "sampler.steps=0"], 2, "steps"),
     (["train", "sampler.steps=abc"], 2, "steps=abc: write a whole number"),

@@ -9,18 +9,20 @@ ties too). A data set is prepared once (`cloud`); with y = x - c and a_i counted
 
     Streamed   few coordinates, where exp is the work: float64 logits, in blocks that stay in the cache, with a running maximum and sum
     Dense      many coordinates, where two matrix products are the work: these in the data's own dtype, then the largest logits
-               again by differences in float64; a rounding of |x|^2 is no longer small against sigma^2 and would move the weights
+               again by differences in float64; a rounding of |x|^2 is no longer small against sigma^2 and would move the weights.
+               Images are this too, as whole numbers: `analytic.images`
 """
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 ROWS, BLOCK = 64, 4096                  # of `Streamed`: 2 MiB of logits at a time
-LOGITS = 64 << 20                       # of `Dense`: bytes of logits at a time; its softmax takes as much again
+LOGITS = 32 << 20                       # of `Dense`: bytes of logits at a time; weights and entropy take up to five times that
+PRODUCT = 3 << 20                       # of `Dense`: bytes of points in one product
 REFINED = 32                            # logits a row that `Dense` takes again by differences
 
 
@@ -78,25 +80,77 @@ class Streamed:
 class Dense:
     """Products in the points' dtype: float32 points keep |error| below 1e-3 sigma for data of unit size and sigma from 1e-3.
 
-    Centring takes a copy of the data; it is made only where the mean is larger than the spread, and the products would lose by it.
+    Points [N,d] of uint8 stay uint8. Blocks of them become float32 as they are multiplied, counted from the mean rounded to whole numbers,
+    so that points and their differences are exact. Floating points are centred only where the mean is larger than the spread and the
+    products would lose by it; that takes a copy of the data.
+
+    Queries y, counted from `centre`, come as [B,G,d]: the G queries of a row share one normalization (an image and its mirror image).
     """
 
     def __init__(self, points: Tensor):
-        mean, square = points.mean(0, dtype=torch.float64), sum(float(block.double().square().sum()) for block in points.split(BLOCK))
-        centred = 2 * float(mean @ mean) > square / len(points)
-        self.centre = mean if centred else torch.zeros_like(mean)
-        self.points = torch.cat([(block - mean).to(points.dtype) for block in points.split(BLOCK)]) if centred else points
-        self.bias = torch.cat([-block.double().square().sum(1) / 2 for block in self.points.split(BLOCK)]).to(points.dtype)
+        self.points, self.bytes = points, not points.is_floating_point()
+        blocks = points.split(max(1, PRODUCT // (8 * points.shape[1])))
+        self.centre = sum(block.sum(0, dtype=torch.float64) for block in blocks) / len(points)
+        if self.bytes:
+            self.centre = self.centre.round()
+        elif 2 * float(self.centre @ self.centre) * len(points) > sum(float(block.double().square().sum()) for block in blocks):
+            self.points = torch.cat([(block - self.centre).to(points.dtype) for block in blocks])
+        else:
+            self.centre = torch.zeros_like(self.centre)
+        self.offset = self.centre if self.bytes else torch.zeros_like(self.centre)               # what `points` still hold of the centre
+        self.bias = torch.empty(len(points), dtype=torch.float32 if self.bytes else points.dtype, device=points.device)
+        for part, block in self.blocks():
+            self.bias[part] = -torch.linalg.vector_norm(block, dim=1, dtype=torch.float64).square() / 2
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        rows = max(1, LOGITS // (len(self.points) * self.points.element_size()))
-        parts = zip((x - self.centre).split(rows), sigma.split(rows), strict=True)
-        return self.centre + torch.cat([self._mean(y, s) for y, s in parts])
+        rows = self.rows(len(self.points))
+        parts = zip((x - self.centre)[:, None].split(rows), sigma.split(rows), strict=True)
+        return self.centre + torch.cat([self.mean(self.weights(y, s, *self.logits(y)))[:, 0] for y, s in parts])
 
-    def _mean(self, y: Tensor, sigma: Tensor) -> Tensor:
-        logit = torch.addmm(self.bias, y.to(self.points), self.points.mT)       # |y|^2/2 - |y - a|^2/2
-        top = logit.detach().topk(min(REFINED, logit.shape[1]), 1, sorted=False).indices
-        exact = torch.stack([-(row - self.points[i]).square().sum(1) / 2 for row, i in zip(y, top, strict=True)])
-        best = exact.detach().amax(1, keepdim=True)                             # counted from the best, small logits keep small errors
-        logit = logit.sub_((y.square().sum(1, keepdim=True) / 2 + best).to(logit)).scatter_(1, top, (exact - best).to(logit))
-        return (logit.div_(sigma[:, None].to(logit) ** 2).softmax(1) @ self.points).to(y)
+    def rows(self, logits: int) -> int:
+        """How many rows of x, each with that many logits, to take at a time."""
+        return max(1, LOGITS // (logits * self.bias.element_size()))
+
+    def blocks(self, columns: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """All points, or those numbered `columns`, counted from the centre in the dtype of the products: blocks that stay in the cache of
+        a CPU, or keep a GPU busy, each with its place."""
+        size = PRODUCT // (self.points.shape[1] * (4 if self.bytes else self.points.element_size()))
+        size, offset = max(1, size if self.points.device.type == "cpu" else 64 * size), self.offset.float()
+        for first in range(0, len(self.points if columns is None else columns), size):
+            part = slice(first, first + size)
+            block = self.points[part] if columns is None else self.points.index_select(0, columns[part])
+            yield part, block.float().sub_(offset) if self.bytes else block
+
+    def logits(self, y: Tensor, columns: Tensor | None = None, hidden: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """-|y - a|^2/2 + |y|^2/2 of y [B,G,d] and the points `columns` (None: all) [B,G,n]; the places of the largest [B,G,k]; their
+        -|y - a|^2/2 by differences, float64 [B,G,k]. hidden [B]: the place of a point that is left out, -1 for none; its logits are -inf.
+        """
+        query, bias = y.flatten(0, 1).to(self.bias), self.bias if columns is None else self.bias[columns]
+        logit = query.new_empty(len(query), len(bias))      # pieces to be joined would break up the heap
+        for part, block in self.blocks(columns):
+            logit[:, part] = torch.addmm(bias[part], query, block.mT)
+        logit = logit.view(*y.shape[:2], -1)
+        if hidden is not None:
+            rows = (hidden >= 0).nonzero()[:, 0]
+            logit[rows, :, hidden[rows]] = -torch.inf
+        values, top = logit.detach().topk(min(REFINED, logit.shape[2]), 2, sorted=False)
+        numbers = top if columns is None else columns[top]
+        pairs = zip((y + self.offset).flatten(0, 1), numbers.flatten(0, 1), strict=True)
+        exact = [-(row - self.points.index_select(0, i)).square().sum(1) / 2 for row, i in pairs]
+        return logit, top, torch.stack(exact).view(top.shape).masked_fill(values.isneginf(), -torch.inf)
+
+    def weights(self, y: Tensor, sigma: Tensor, logit: Tensor, top: Tensor, exact: Tensor) -> Tensor:
+        """The posterior weights [B,G,n], in the memory of `logit` and as much again; each row sums to 1 over G and n."""
+        best = exact.detach().amax((1, 2), keepdim=True)                        # counted from the best, small logits keep small errors
+        logit = logit.sub_((y.square().sum(2, keepdim=True) / 2 + best).to(logit)).scatter_(2, top, (exact - best).to(logit))
+        return logit.div_(sigma[:, None, None].to(logit) ** 2).flatten(1).softmax(1).view(logit.shape)
+
+    def mean(self, weight: Tensor, columns: Tensor | None = None) -> Tensor:
+        """sum_i weight_i a_i, [B,G,n] -> float64 [B,G,d]. Points that weigh nothing in any row are not read: at small sigma, most."""
+        w, total = weight.flatten(0, 1), weight.new_zeros(weight.shape[0] * weight.shape[1], self.points.shape[1])
+        seen = w.detach().amax(0) > 1e-20
+        if 2 * int(seen.sum()) < len(seen):                                     # otherwise gathering them costs more than it saves
+            w, columns = w[:, seen], seen.nonzero()[:, 0] if columns is None else columns[seen]
+        for part, block in self.blocks(columns):
+            total.addmm_(w[:, part], block)
+        return total.view(*weight.shape[:2], -1).double()

@@ -1,17 +1,20 @@
-"""`diffgeo evaluate`: the metrics of any cloud (samples=FILE data=LAW), or of a run (run=FOLDER) with its denoiser's errors."""
+"""`diffgeo evaluate`: the metrics of any cloud (samples=FILE data=LAW), of any images (samples=FOLDER of .png or .jpg files, or FILE),
+or of a run (run=FOLDER) with its denoiser's errors."""
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 
 from diffgeo.commands.report import measure
 from diffgeo.commands.sample import load_array
 from diffgeo.core import Run
+from diffgeo.data.pixels import read_images
 from diffgeo.denoiser import trainable
 from diffgeo.errors import UsageError
-from diffgeo.run import assemble, begin, fitted, weigh
+from diffgeo.run import Experiment, assemble, begin, fitted, weigh
 
 
 def main(cfg) -> None:
@@ -24,13 +27,25 @@ def evaluate(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
         raise UsageError("write either samples=FILE.npy data=LAW, or run=FOLDER")
     experiment = assemble(cfg)
     option, path = ("samples", cfg.samples) if cfg.run is None else ("run", cfg.run)
-    samples = load_array(path, option, experiment.data.shape)
+    samples = load_samples(path, option, experiment)
     if cfg.run is not None:
         weigh(experiment.model, Path(cfg.run))
         experiment = fitted(experiment, cfg.seed)
+    experiment.metrics.prepare(experiment.data)
     if not begin(folder, cfg, overrides):
-        run = Run(samples.to(experiment.device), cfg.seed)
+        run = Run(samples, cfg.seed)
         if cfg.run is not None:
             run = run._replace(denoise=experiment.model, exact=not trainable(experiment.model), sampler=experiment.sampler,
                                sigmas=experiment.sigmas)
         measure(cfg, "evaluate", experiment, folder, run, n=len(samples))
+
+
+def load_samples(path: str, option: str, experiment: Experiment) -> torch.Tensor:
+    """Points on the device, or images as uint8 [n,C,H,W], memory-mapped where a .npy file holds them. Raises UsageError."""
+    data = experiment.data
+    if not hasattr(data, "quantize"):
+        return load_array(path, option, data.shape).to(experiment.device)
+    try:
+        return data.restore(read_images(path, option))
+    except UsageError as error:
+        raise UsageError(str(error) if str(error).startswith(option) else f"{option}={path}: {error}") from error

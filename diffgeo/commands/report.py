@@ -1,40 +1,115 @@
 """What follows a network or an exact denoiser in every command: sample it, measure it, draw it, and leave a finished run folder."""
 from __future__ import annotations
 
-import json
-import math
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from diffgeo import plot
-from diffgeo.core import Run, generator
+from diffgeo import kinds, memory, precision, shards
+from diffgeo.commands.figures import figures
+from diffgeo.core import Data, Run
 from diffgeo.denoiser import trainable
+from diffgeo.distributed import ALONE, World
+from diffgeo.errors import UsageError
 from diffgeo.files import write_array, write_json
 from diffgeo.logger import Group, Logger
-from diffgeo.metrics import denoiser_error, table
+from diffgeo.metrics import table
 from diffgeo.noise import Streams
-from diffgeo.run import Experiment, fitted, provenance
-from diffgeo.sample import draw, keys
-from diffgeo.schedule import OU
-from diffgeo.trajectory import collect
-
-PATHS, LEVELS = 64, 40                  # trajectories and noise levels in a picture
+from diffgeo.run import Experiment, classes_of, fitted, provenance
+from diffgeo.sample import Condition, Drawn, draw, fitting, keys, parts, ranges
 
 
 def report(cfg, verb: str, experiment: Experiment, folder: Path, logger: Logger | None = None, initial: torch.Tensor | None = None,
-           **measured) -> None:
-    """Sample `experiment.model` into `folder`, measure and draw; `measured` goes to provenance.json."""
-    started = time.process_time()
+           world: World = ALONE, **measured) -> None:
+    """Sample `experiment.model` into `folder`, measure and draw; `measured` goes to provenance.json. Every process samples, rank 0 does
+    the rest."""
+    cpu, wall = time.process_time(), time.monotonic()
     experiment = fitted(experiment, cfg.seed)
-    drawn = draw(experiment.sampler, experiment.model, experiment.sigmas, experiment.data.shape, cfg.n, cfg.seed, initial,
-                 device=experiment.device, loop=experiment.loop, first=cfg.get("first", 0))
-    measured |= {"sampling_cpu_s": time.process_time() - started, "n": len(drawn.samples)}
-    write_array(folder / "samples.npy", drawn.samples.cpu().numpy())
+    drawn = sampled(cfg, experiment, folder, initial, world)
+    if not world.first:
+        return
+    measured |= {"sampling_cpu_s": time.process_time() - cpu, "sampling_wall_s": time.monotonic() - wall, "n": len(drawn.samples)}
     run = Run(drawn.samples, cfg.seed, experiment.model, not trainable(experiment.model), experiment.sampler, experiment.sigmas,
               drawn.noise, drawn.nfe)
     measure(cfg, verb, experiment, folder, run, logger, **measured)
+    shards.remove(folder / "shards")
+
+
+def sampled(cfg, experiment: Experiment, folder: Path, initial: torch.Tensor | None, world: World) -> Drawn:
+    """cfg.n samples in `folder`/samples.npy, and labels.npy where they have classes.
+
+    Points are drawn in memory. Images, and whatever several processes draw, go through shards: those that are there are not drawn again.
+    """
+    data, device, first = experiment.data, experiment.device, cfg.get("first", 0)
+    numbers = range(first, first + cfg.n)
+    guidance, png = kinds.plain("guidance", cfg.get("guidance", 1.0)), kinds.plain("png", cfg.get("png", False), bool)
+    condition = Condition(cfg.get("label"), guidance, classes_of(experiment.model, data))
+    if condition.label == "all" and getattr(experiment.sampler, "adaptive", False):
+        raise UsageError("label=all: an adaptive sampler lets some samples go ahead of others; write one class, or another sampler")
+    images, batch = hasattr(data, "quantize"), cfg.get("batch") or fitting(data.shape)
+    kind = precision.resolved(cfg.get("precision", "float32"), device, "tf32", "precision")
+    model = precision.Cast(experiment.model, device, kind) if kind == "bf16" else experiment.model
+    arguments = experiment.sampler, model, experiment.sigmas, data.shape
+    common = dict(seed=cfg.seed, initial=initial, device=device, loop=experiment.loop, first=first, condition=condition)
+    labels = condition.labels(numbers)
+    if labels is not None and world.first:
+        write_array(folder / "labels.npy", labels.numpy())
+    precision.allow_tf32(kind)
+    with memory.advised(f"write batch={max(1, min(batch, cfg.n) // 2)}, the samples drawn at once"):
+        if not images and world.size == 1:
+            drawn = draw(*arguments, cfg.n, batch=batch, **common)
+            write_array(folder / "samples.npy", data.store(drawn.samples))
+        else:
+            samples, nfe, fresh = streamed(partial(parts, *arguments, **common), numbers, batch, data, folder, world, quiet=not images)
+            noise = None                                            # that of many images would fill the memory
+            if fresh and not images:
+                unit = Streams(keys(cfg.seed, cfg.n, first, device), data.shape)() if initial is None else initial
+                noise = unit.to(device, torch.float64)
+            drawn = Drawn(samples if images else samples.to(device), nfe, noise)
+    precision.allow_tf32("float32")                                 # what is measured is measured in full
+    if images and world.first and png:
+        pictures(drawn.samples, folder / "samples", first)
+    return drawn
+
+
+def streamed(draw_parts: Callable[..., Iterator[Drawn]], numbers: range, batch: int, data: Data, folder: Path, world: World,
+             quiet: bool = False) -> tuple[torch.Tensor, float, bool]:
+    """The samples of `numbers` by way of shards, each process its own; rank 0 assembles samples.npy and returns them, with the evaluations
+    a sample and whether they came from their first draw of noise alone. The others return empty."""
+    from tqdm import tqdm
+
+    place, path = folder / "shards", folder / "samples.npy"
+    missing = [piece for gap in shards.gaps(shards.held(place, numbers), numbers) for piece in ranges(gap, batch)]
+    world.barrier()                                                 # all have looked before one writes
+    mine = missing[world.rank::world.size]
+    with tqdm(total=len(numbers), initial=len(numbers) - sum(map(len, missing)), desc="sample", unit="sample",
+              disable=quiet or None if world.first else True) as bar:
+        for piece, part in zip(mine, draw_parts(pieces=mine), strict=True):
+            shards.write(place, piece, data.store(part.samples), part.nfe, part.noise is not None)
+            bar.update(len(piece) * world.size)
+    world.barrier()
+    if not world.first:
+        return torch.empty(0), 0.0, False
+    nfe, fresh = shards.assemble(place, numbers, path)
+    return data.restore(np.load(path, mmap_mode="c", allow_pickle=False)), nfe, fresh
+
+
+def pictures(samples: torch.Tensor, folder: Path, first: int) -> None:
+    """One PNG a sample [n,C,H,W], folder/000000.png on, by its number; the folder is there when all of them are."""
+    from PIL import Image
+
+    if folder.exists():
+        return
+    temporary = folder.with_name(f".{folder.name}")
+    temporary.mkdir(exist_ok=True)
+    for i, image in enumerate(samples, first):
+        pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+        Image.fromarray(pixels.contiguous().numpy()).save(temporary / f"{i:06d}.png")
+    temporary.rename(folder)
 
 
 def measure(cfg, verb: str, experiment: Experiment, folder: Path, run: Run, logger: Logger | None = None, **measured) -> None:
@@ -42,6 +117,7 @@ def measure(cfg, verb: str, experiment: Experiment, folder: Path, run: Run, logg
     logger = logger or Group()
     started = time.process_time()
     values = experiment.metrics(run, experiment.data)
+    told = experiment.metrics.describe(run, experiment.data) if hasattr(experiment.metrics, "describe") else {}
     if run.nfe is not None:
         values["sampling/nfe"] = run.nfe
     measured["metrics_cpu_s"] = time.process_time() - started
@@ -52,40 +128,8 @@ def measure(cfg, verb: str, experiment: Experiment, folder: Path, run: Run, logg
         measured["figures_cpu_s"] = time.process_time() - started
     logger.finish(values, run.samples)
     provenance(folder, cfg, verb, experiment.device, **measured)
+    if told:
+        write_json(folder / "fid.json", told)
     write_json(folder / "metrics.json", values)
     print(table(values))
     print(f"written: {folder}/metrics.json" + (", figures/" if cfg.figures else ""))
-
-
-def figures(experiment: Experiment, run: Run, folder: Path) -> list[Path]:
-    """Draw what there is to draw, into folder/figures; the paths written."""
-    data, out, flat = experiment.data, folder / "figures", len(experiment.data.shape) == 1
-    if not flat:
-        return []
-    drawn = []
-
-    def draw_to(name: str, figure, *arguments, **options) -> None:
-        drawn.append(out / f"{name}.png")
-        figure(drawn[-1], *arguments, **options)
-
-    draw_to("samples", plot.samples, run.samples, data)
-    if run.denoise is None:
-        return drawn
-    draw_to("fields", plot.fields, None if run.exact else run.denoise, data)
-    noise = Streams(keys(run.seed, PATHS, device=experiment.device), data.shape)
-    start = run.sampler.start(noise(), float(run.sigmas[0]))
-    shown = experiment.loop.around(run.denoise, float(run.sigmas[0]))
-    with torch.no_grad():
-        paths = collect(run.sampler, shown, start, run.sigmas, noise, lower_order_final=experiment.loop.lower_order_final)
-        draw_to("trajectories", plot.trajectories, paths, data, PATHS)
-    if not run.exact:
-        positive = run.sigmas[run.sigmas > 0]
-        levels = torch.logspace(*(math.log10(float(positive[i])) for i in (-1, 0)), LEVELS, dtype=torch.float64)
-        chart = OU()
-        trained = float(chart.t(experiment.schedule.draw(4096, generator(0)).min()))
-        curves = denoiser_error(run.denoise, data, levels, chart, 500, run.seed, experiment.device)
-        draw_to("errors", plot.errors, {"learned": curves}, trained)
-    if (folder / "metrics.jsonl").exists():
-        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        draw_to("loss", plot.loss, [(r["step"], r["loss"]) for r in records])
-    return drawn

@@ -3,6 +3,9 @@
 Each conf/reproduce/NAME.yaml lists cells: a name, the command that makes it, and the published numbers. The engine runs the commands
 (a cell that is finished is not run again), prints the table and writes table.md, table.csv and the figures that the file names.
 `reproduce list` lists the names.
+
+Some tables need a model that is brought: their `models` say which options name one (checkpoint=FILE, run=FOLDER). Without it their cells
+stay empty, and the commands that would fill them are listed.
 """
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import csv
 import io
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -28,15 +31,17 @@ BUDGETS = ("paper", "quick")
 
 @dataclass(frozen=True)
 class Cell:
-    """One row: the command (without `diffgeo`), the published numbers, its run folder, and the measured numbers."""
+    """One row: the command (without `diffgeo`), the published numbers, its run folder, and the measured numbers; none for an `empty`
+    cell, whose model is not at hand."""
 
     name: str
     command: str
     published: dict[str, float]
     folder: Path
+    empty: bool = False
 
     def metrics(self) -> dict[str, float]:
-        return read_json(self.folder / "metrics.json")
+        return {} if self.empty else read_json(self.folder / "metrics.json")
 
 
 def names() -> dict[str, str]:
@@ -45,20 +50,31 @@ def names() -> dict[str, str]:
     return {str(p.relative_to(root).with_suffix("")): p.read_text().splitlines()[0].lstrip("# ") for p in sorted(root.rglob("*.yaml"))}
 
 
-def options(arguments: Sequence[str]) -> tuple[str, str, Path]:
-    """(name, budget, folder). Raises UsageError on anything else."""
-    known = {"budget": "quick", "out": ""}
+def options(arguments: Sequence[str]) -> tuple[str, str, Path, dict[str, str]]:
+    """(name, budget, folder, what was brought). Raises UsageError on anything else."""
     name, *rest = arguments
+    if name not in names():
+        raise UsageError(f"there is no reproduction '{name}'; write one of {', '.join(names())}, or `diffgeo reproduce list`")
+    models = spec_of(name).get("models", {})
+    known = {"budget": "quick", "out": ""} | dict.fromkeys(models, "")
     for argument in rest:
         key, equals, value = argument.partition("=")
-        if key not in known or not equals:
-            raise UsageError(f"reproduce {name}: '{argument}' is not an option; write budget=paper or budget=quick, out=FOLDER")
+        if not equals or not value or key not in known:
+            brought = "".join(f", {model}=PATH" for model in models)
+            raise UsageError(f"reproduce {name}: '{argument}' is not an option; write budget=paper or budget=quick, out=FOLDER{brought}")
         known[key] = value
     if known["budget"] not in BUDGETS:
         raise UsageError(f"budget={known['budget']} is unknown; write budget=paper or budget=quick")
-    if name not in names():
-        raise UsageError(f"there is no reproduction '{name}'; write one of {', '.join(names())}, or `diffgeo reproduce list`")
-    return name, known["budget"], Path(known["out"] or f"outputs/reproduce/{name}-{known['budget']}")
+    brought = {key: value for key, value in known.items() if key in models and value}
+    if len(brought) > 1:
+        raise UsageError(f"{' and '.join(f'{k}={v}' for k, v in brought.items())}: one table takes one model; write one of them")
+    if missing := [f"{k}={v}" for k, v in brought.items() if not Path(v).exists()]:
+        raise UsageError(f"{missing[0]}: there is no such file or folder")
+    return name, known["budget"], Path(known["out"] or f"outputs/reproduce/{name}-{known['budget']}"), brought
+
+
+def spec_of(name: str):
+    return OmegaConf.load(conf_dir() / "reproduce" / f"{name}.yaml")
 
 
 def execute(command: str, folder: Path) -> None:
@@ -80,7 +96,8 @@ def plain(name: str) -> str:
 
 
 def expanded(entries) -> list[dict]:
-    """A spec's entries as plain dicts; one with `for: {name: [values]}` stands for every combination, $name in it for the value."""
+    """A spec's entries as plain dicts; one with `for: {name: [values]}` stands for every combination, $name in it for the value; of a
+    list among its published numbers each combination takes its own, null for none."""
     def fill(node, values):
         if isinstance(node, dict):
             return {k: fill(v, values) for k, v in node.items()}
@@ -91,18 +108,30 @@ def expanded(entries) -> list[dict]:
     out = []
     for entry in OmegaConf.to_container(entries, resolve=False):
         over = entry.pop("for", {})
-        out += [fill(entry, dict(zip(over, values, strict=True))) for values in product(*over.values())] if over else [entry]
+        for i, values in enumerate(product(*over.values())):                # without `for`: once
+            cell = fill(entry, dict(zip(over, values, strict=True)))
+            if over and "published" in cell:
+                own = {k: v[i] if isinstance(v, list) else v for k, v in cell["published"].items()}
+                cell["published"] = {k: v for k, v in own.items() if v is not None}
+            out.append(cell)
     return out
 
 
-def cells_of(spec, budget: str, out: Path) -> list[Cell]:
-    """The cells of a spec with the budget's overrides; {NAME} in a command is the folder of the cell of that name."""
+def cells_of(spec, budget: str, out: Path, brought: Mapping[str, str] = {}) -> list[Cell]:
+    """The cells of a spec with the budget's overrides. In a command {NAME} is the folder of the cell of that name, {common} what the spec
+    says its cells share, and {model} the model that was brought; a cell that asks for one stays empty without it."""
     cells: dict[str, Cell] = {}
+    models = OmegaConf.to_container(spec.get("models", OmegaConf.create({})))
+    model = next(iter(brought), next(iter(models), None))
     for entry in expanded(spec.cells):
         name, command = entry["name"], entry["command"]
-        extra = spec.budget[budget] if command.startswith("train") else []
-        command = command.format(**{plain(k): c.folder for k, c in cells.items()})
-        cells[name] = Cell(name, " ".join([command, *extra, "figures=false"]), entry.get("published", {}), out / plain(name))
+        empty = "{model}" in command and not brought
+        words = {plain(k): c.folder for k, c in cells.items()} | {"common": spec.get("common", "")}
+        if model is not None:
+            words["model"] = models[model].format(**{model: shlex.quote(brought.get(model, "PATH"))})
+        extra = spec.budget[budget] if command.startswith("train") or "{model}" in command else []
+        command = " ".join([command.format(**words), *extra, "figures=false"])
+        cells[name] = Cell(name, command, entry.get("published", {}), out / plain(name), empty)
     return list(cells.values())
 
 
@@ -137,14 +166,14 @@ def table(cells: list[Cell], columns: Sequence[str]) -> tuple[list[str], list[li
     return header, rows
 
 
-def reproduce(name: str, budget: str, out: Path) -> None:
+def reproduce(name: str, budget: str, out: Path, brought: Mapping[str, str] = {}) -> None:
     from diffgeo.commands.compare import markdown
     from diffgeo.run import build
 
-    spec = OmegaConf.load(conf_dir() / "reproduce" / f"{name}.yaml")
-    cells = cells_of(spec, budget, out)
+    spec = spec_of(name)
+    cells = cells_of(spec, budget, out, brought)
     print(f"{name}: {spec.title}\nbudget={budget}: {' '.join(spec.budget[budget]) or 'as published'}\n")
-    for cell in cells:
+    for cell in (c for c in cells if not c.empty):
         print(f"== {cell.name}: diffgeo {cell.command}")
         execute(cell.command, cell.folder)
     text = [f"# {name}: {spec.title}", f"\nbudget={budget}: {' '.join(spec.budget[budget]) or 'as published'}\n"]
@@ -153,12 +182,16 @@ def reproduce(name: str, budget: str, out: Path) -> None:
     for figure in expanded(spec.get("figures", OmegaConf.create([]))):
         made = build(OmegaConf.create(figure), _convert_="all")(out, {c.name: c for c in cells})
         text += [made] if made else []
-    text += ["What to see\n", *(f"- {' '.join(finding.split())}" for finding in spec.get("findings", [])), "\nCommands\n"]
+    text += ["What to see\n", *(f"- {' '.join(finding.split())}" for finding in spec.get("findings", []))]
+    if any(c.empty for c in cells):
+        text += [f"- Cells marked - were not run, for want of a model: `diffgeo reproduce {name} {next(iter(spec.models))}=PATH` does."]
+    text += ["\nCommands\n"]
     text += [f"- {c.name}: `diffgeo {c.command}`" for c in cells]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerows([["cell", "metric", "published", "measured"],
-                      *([c.name, k, c.published.get(k, ""), v] for c in cells for k, v in c.metrics().items())])
+                      *([c.name, k, c.published.get(k, ""), v] for c in cells
+                        for k, v in (dict.fromkeys(c.published, "") | c.metrics()).items())])
     write_text(out / "table.csv", buffer.getvalue())
     write_text(out / "table.md", "\n".join(text) + "\n")
     print("\n" + "\n".join(text))

@@ -1,4 +1,5 @@
-"""`diffgeo sample`: draw samples from a run (run=FOLDER) or from an exact denoiser (model=exact); writes samples.npy and its metrics."""
+"""`diffgeo sample`: draw samples from a run (run=FOLDER), a pretrained model or an exact denoiser (model=exact); writes samples.npy and its
+metrics. A killed run of images goes on from the shards that it has written; under torchrun the processes share the samples."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -9,34 +10,42 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from diffgeo import distributed
 from diffgeo.commands.report import report
 from diffgeo.core import Data, Denoiser
 from diffgeo.denoiser import trainable
+from diffgeo.distributed import ALONE, World
 from diffgeo.errors import UsageError
 from diffgeo.files import read_array
-from diffgeo.run import assemble, begin, make, weigh
+from diffgeo.run import assemble, begin, device_of, make, pretrained, weigh
 
 
 def main(cfg) -> None:
     hydra = HydraConfig.get()
-    sample(cfg, Path(hydra.runtime.output_dir), hydra.overrides.task, shared if hydra.mode == RunMode.MULTIRUN else loaded)
+    multirun = hydra.mode == RunMode.MULTIRUN
+    with distributed.joined(device_of(cfg), multirun) as world:
+        sample(cfg, world.folder(Path(hydra.runtime.output_dir)), hydra.overrides.task, shared if multirun else loaded, world)
 
 
-def sample(cfg, folder: Path, overrides: Sequence[str] = (), model: Callable[..., tuple[Data, Denoiser]] | None = None) -> None:
+def sample(cfg, folder: Path, overrides: Sequence[str] = (), model: Callable[..., tuple[Data, Denoiser]] | None = None,
+           world: World = ALONE) -> None:
     """Draw cfg.n samples into `folder` and measure them; `model` makes the law and its model, as `loaded` does."""
     initial = None
     experiment = assemble(cfg, model or loaded)
     if cfg.noise is not None:
         initial = load_array(cfg.noise, "noise", experiment.data.shape)
         cfg.n = len(initial)
-    if not begin(folder, cfg, overrides):
-        report(cfg, "sample", experiment, folder, initial=initial)
+    experiment.metrics.prepare(experiment.data)
+    if not world.once(lambda: begin(folder, cfg, overrides)):
+        report(cfg, "sample", experiment, folder, initial=initial, world=world)
 
 
 def loaded(cfg, device: torch.device) -> tuple[Data, Denoiser]:
     """The law, and its model with the weights of cfg.run."""
     data, model = make(cfg, device)
     if trainable(model):
+        if cfg.run is None and pretrained(model):
+            return data, model.eval()
         if cfg.run is None:
             raise UsageError("a network needs its weights: write run=FOLDER of a trained run, or model=exact for the law's own denoiser")
         weigh(model, Path(cfg.run))

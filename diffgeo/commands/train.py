@@ -1,54 +1,76 @@
 """`diffgeo train`: train a network on a law, then sample it, measure it and draw it.
 
 A run can be killed at any moment. Started again (resume=FOLDER, or the same sweep line) it goes on from its last checkpoint and ends in
-the same bytes; a finished one says so.
+the same bytes; a finished one says so. max_seconds=S stops it with a checkpoint. Under torchrun the batch is shared by the processes.
 """
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from diffgeo import checkpoint
+from diffgeo import checkpoint, distributed, kinds, memory
 from diffgeo.checkpoint import has_state, load_state, save_state
 from diffgeo.commands.report import report
 from diffgeo.denoiser import trainable
+from diffgeo.distributed import ALONE, World
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.logger import Logger
-from diffgeo.run import Experiment, assemble, begin, build, weigh
-from diffgeo.train import Clock, Progress, Trainer, Training
+from diffgeo.logger import Group, Logger
+from diffgeo.run import Experiment, assemble, begin, build, device_of, weigh
+from diffgeo.speed import Clock, Meter, flops, peak
+from diffgeo.train import Progress, Trainer, Training
 from diffgeo.weighting import check_positive
 
 
 def main(cfg) -> None:
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    train(cfg, folder, [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")])
+    hydra = HydraConfig.get()
+    passing = ("resume=", "max_seconds=")                           # about this process, not about the run
+    with distributed.joined(device_of(cfg), hydra.mode == RunMode.MULTIRUN) as world:
+        folder = world.folder(Path(hydra.runtime.output_dir))
+        train(cfg, folder, [o for o in hydra.overrides.task if not o.startswith(passing)], world)
 
 
-def train(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
+def train(cfg, folder: Path, overrides: Sequence[str] = (), world: World = ALONE) -> None:
     """Train as `cfg` says in `folder`, or go on there, and report."""
-    experiment, trainer = assemble(cfg), build(cfg.trainer)
+    started = time.monotonic()
+    experiment, trainer, preview = assemble(cfg), build(cfg.trainer), build(cfg.preview)
+    limit = kinds.plain("max_seconds", cfg.max_seconds, float | None)
     if not trainable(experiment.model):
         raise UsageError("model=exact has nothing to train: write `diffgeo sample model=exact data=...`, or choose model=cem, epsilon, ...")
     sigma = experiment.schedule.draw(1 << 16, torch.Generator().manual_seed(0))
     check_positive(experiment.weighting, sigma, experiment.schedule.t(sigma))
-    if begin(folder, cfg, overrides):
+    experiment.metrics.prepare(experiment.data)
+    if world.once(lambda: begin(folder, cfg, overrides)):
         return
-    training, clock = start(experiment, trainer, folder, cfg.seed)
-    logger = build(cfg.logger)(folder=folder, config=OmegaConf.to_container(cfg, resolve=True), step=training.step)
-    fit(training, clock, folder, logger)
+    training, clock = start(experiment, trainer, folder, cfg.seed, world)
+    logger = Group()
+    if world.first:
+        logger = build(cfg.logger)(folder=folder, config=OmegaConf.to_container(cfg, resolve=True), step=training.step)
+    meter = metered(training)
+    look = partial(preview, experiment=experiment, folder=folder, logger=logger, seed=cfg.seed, batch=cfg.get("batch"))
+    with memory.advised(f"write trainer.batch={max(1, trainer.batch // 2)}, or trainer.accumulate={2 * trainer.accumulate} "
+                        "for the same result in about half the memory"):
+        if not fit(training, clock, folder, logger, meter, look, math.inf if limit is None else started + limit):
+            print(f"stopped at step {training.step} of {trainer.steps} by max_seconds={limit:g}; go on with: diffgeo train resume={folder}")
+            return
     cpu, wall = clock.read()
+    world.barrier()                                                 # the last checkpoint is there
     weigh(experiment.model, folder)
-    report(cfg, "train", experiment, folder, logger, training_cpu_s=cpu, training_wall_s=wall, training_steps=trainer.steps)
+    rates = {f"training_{name}": value for name, value in meter.total().items()}
+    report(cfg, "train", experiment, folder, logger, world=world, training_cpu_s=cpu, training_wall_s=wall, training_steps=trainer.steps,
+           processes=world.size, **rates)
 
 
-def start(experiment: Experiment, trainer: Trainer, folder: Path, seed: int) -> tuple[Training, Clock]:
+def start(experiment: Experiment, trainer: Trainer, folder: Path, seed: int, world: World = ALONE) -> tuple[Training, Clock]:
     """The training at its last checkpoint, or at step 0 when the folder holds none."""
-    training = Training(trainer, experiment.model, experiment.data, experiment.schedule, experiment.weighting, seed)
+    training = Training(trainer, experiment.model, experiment.data, experiment.schedule, experiment.weighting, seed, world)
     if not has_state(folder / "checkpoint"):
         return training, Clock()
     state, step, seconds = load_state(folder / "checkpoint", experiment.device)
@@ -56,19 +78,52 @@ def start(experiment: Experiment, trainer: Trainer, folder: Path, seed: int) -> 
     return training, Clock(seconds["training_cpu_s"], seconds["training_wall_s"])
 
 
-def fit(training: Training, clock: Clock, folder: Path, logger: Logger) -> None:
-    """Train with a log, a progress bar and checkpoints. Raises DiffgeoError on a NaN, leaving the last good checkpoint."""
+def metered(training: Training) -> Meter:
+    """A meter of images, or of points, whose arithmetic is not worth counting."""
+    shape, world, batch = training.data.shape, training.world, training.trainer.batch
+    if len(shape) < 3:
+        return Meter(batch, training.step, "points")
+    cost = 3.0 * flops(training.model.net, *(torch.zeros(1, *rest, device=training.device) for rest in (shape, ())))
+    return Meter(batch, training.step, "images", cost, world.size * peak(training.device, training.precision))
+
+
+def fit(training: Training, clock: Clock, folder: Path, logger: Logger, meter: Meter, look: Callable[[Training, int], None],
+        deadline: float = math.inf) -> bool:
+    """Train with a log, a progress bar, previews and checkpoints; whether the end was reached before `deadline` (of time.monotonic).
+
+    Raises DiffgeoError on a NaN, leaving the last good checkpoint.
+    """
     from tqdm import tqdm
 
-    trainer, saved = training.trainer, training.step
-    with tqdm(total=trainer.steps, initial=saved, desc="train", unit="step", mininterval=0.5, disable=None) as bar:
+    trainer, world, began = training.trainer, training.world, training.step
+    saved, before, reported = began, began, time.monotonic()
+    with tqdm(total=trainer.steps, initial=began, desc="train", unit="step", mininterval=0.5, disable=None if world.first else True) as bar:
         for progress in training.run():
+            rates = meter.report(progress.step)
             bar.update(progress.step - bar.n)
-            bar.set_postfix(loss=f"{progress.loss:.4g}", refresh=False)
+            bar.set_postfix(loss=f"{progress.loss:.4g}", **shown(rates), refresh=False)
             logger.log(progress.step, {"loss": progress.loss, "lr": progress.lr})
-            if progress.step - saved >= trainer.checkpoint_every or progress.step == trainer.steps:
-                save(training, progress, folder, clock)
+            logger.speed(progress.step, rates)
+            look(training, before)
+            end, now = progress.step == trainer.steps, time.monotonic()
+            interval, reported = now - reported if before > began else 0.0, now               # the first holds what is done once
+            late = deadline < math.inf and not end and world.agree(now + interval > deadline)
+            if end or late or progress.step - saved >= trainer.checkpoint_every:
+                if world.first:
+                    save(training, progress, folder, clock)
                 saved = progress.step
+            if late:
+                return False
+            before = progress.step
+            meter.resume()
+    return True
+
+
+def shown(rates: dict[str, float]) -> dict[str, str]:
+    """Rates as the progress bar shows them."""
+    names = {name: name.replace("_per_s", "/s") for name in rates if name.endswith("_per_s")}
+    share = {"peak": f"{rates['share_of_peak']:.0%}"} if "share_of_peak" in rates else {}
+    return {short: f"{rates[name]:.4g}" for name, short in names.items()} | share
 
 
 def save(training: Training, progress: Progress, folder: Path, clock: Clock) -> None:

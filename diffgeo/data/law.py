@@ -59,6 +59,18 @@ class Law(ABC):
         """|x - project(x)|, [n,d] -> [n]."""
         return torch.linalg.vector_norm(x - self.project(x), dim=1)
 
+    def store(self, x: Tensor):
+        """Samples [n,*D] as samples.npy holds them: a numpy array, float64 here."""
+        return x.detach().double().cpu().numpy()
+
+    def restore(self, array) -> Tensor:
+        """Samples [n,*D] from what `store` made, float64 here. Raises UsageError on an array of another shape."""
+        x = torch.as_tensor(array, dtype=torch.float64)
+        if tuple(x.shape[1:]) != tuple(self.shape) or not len(x):
+            raise UsageError(f"the array has shape {tuple(x.shape)}, the law has points of shape {tuple(self.shape)}: "
+                             f"write an array of shape (n, {', '.join(map(str, self.shape))}) or another data=")
+        return x
+
     def denoiser(self) -> Denoiser:
         """The exact `core.Denoiser` E[x0 | x0 + sigma z = x]."""
         return Exact(self.posterior, self.shape)

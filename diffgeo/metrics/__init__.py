@@ -9,11 +9,17 @@ it needs (a coordinate, atoms, a denoiser). A `Suite` is a metric made of metric
 from diffgeo.metrics.atoms import Atoms
 from diffgeo.metrics.denoiser import DenoiserError, denoiser_error, fixed_point
 from diffgeo.metrics.distance import Distance
+from diffgeo.metrics.fid import FID
 from diffgeo.metrics.floor import reference
 from diffgeo.metrics.flow import FlowError
+from diffgeo.metrics.image_denoiser import ImageDenoiserError
+from diffgeo.metrics.kid import KID, FeatureW2
+from diffgeo.metrics.memorization import Memorization
+from diffgeo.metrics.precision_recall import PrecisionRecall
 from diffgeo.metrics.suite import Suite, check, last_step_noise, suite, table
 from diffgeo.metrics.tangential import Tangential
 from diffgeo.metrics.transport import Transport
 
-__all__ = ["Atoms", "DenoiserError", "Distance", "FlowError", "Suite", "Tangential", "Transport", "check", "denoiser_error", "fixed_point",
-           "last_step_noise", "reference", "suite", "table"]
+__all__ = ["Atoms", "DenoiserError", "Distance", "FID", "FeatureW2", "FlowError", "ImageDenoiserError", "KID", "Memorization",
+           "PrecisionRecall", "Suite", "Tangential", "Transport", "check", "denoiser_error", "fixed_point", "last_step_noise",
+           "reference", "suite", "table"]

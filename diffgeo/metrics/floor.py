@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import torch
 
 from diffgeo.core import Data, Metric, Run, generator
 from diffgeo.errors import DiffgeoError
-from diffgeo.files import write_json
+from diffgeo.files import cache_folder, write_json
 
 
 def draws(metric: Metric, data: Data, n: int, pairs: int, noise: float) -> dict[str, list[float]]:
@@ -29,8 +28,10 @@ def draws(metric: Metric, data: Data, n: int, pairs: int, noise: float) -> dict[
     values: dict[str, list[float]] = {}
     for j in range(1, pairs + 1):
         g = generator(-j, *b"floor")
-        x = data.sample(n, g).double()
-        for key, value in metric(Run(x + noise * torch.randn(x.shape, generator=g, dtype=x.dtype), seed=-j), data).items():
+        x = data.sample(n, g)
+        if noise:
+            x = x.double() + noise * torch.randn(x.shape, generator=g, dtype=torch.float64)
+        for key, value in metric(Run(x, seed=-j), data).items():
             values.setdefault(key, []).append(value)
     return values
 
@@ -39,13 +40,9 @@ def draws(metric: Metric, data: Data, n: int, pairs: int, noise: float) -> dict[
 def _code() -> str:
     """A digest of the code that floors depend on, so that a changed law or metric never meets an old number."""
     root = Path(__file__).parent.parent
-    files = sorted(file for folder in ("data", "analytic", "metrics") for file in (root / folder).rglob("*.py"))
+    files = sorted(file for folder, kind in (("data", "*.py"), ("analytic", "*.py"), ("metrics", "*.py"), ("assets", "*.safetensors"))
+                   for file in (root / folder).rglob(kind))
     return hashlib.sha256(b"".join(file.read_bytes() for file in [root / "core.py", *files])).hexdigest()
-
-
-def folder() -> Path:
-    """Where floors are kept."""
-    return Path(os.environ.get("DIFFGEO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffgeo")
 
 
 def reference(metric: Metric, data: Data, n: int, pairs: int = 8, noise: float = 0.0) -> dict[str, tuple[float, float]]:
@@ -55,7 +52,7 @@ def reference(metric: Metric, data: Data, n: int, pairs: int = 8, noise: float =
     """
     law = getattr(data, "key", None)
     name = {"law": law, "metric": repr(metric), "n": n, "pairs": pairs, "noise": noise, "code": _code()}
-    path = folder() / "floors" / (hashlib.sha256(json.dumps(name).encode()).hexdigest()[:32] + ".json")
+    path = cache_folder() / "floors" / (hashlib.sha256(json.dumps(name).encode()).hexdigest()[:32] + ".json")
     try:
         held = json.loads(path.read_text()) if law else {}
         values = {key: [float(v) for v in held["values"][key]] for key in held["values"]} if held["name"] == name else None

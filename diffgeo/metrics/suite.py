@@ -32,7 +32,8 @@ def last_step_noise(run: Run) -> float:
 @dataclass(frozen=True)
 class Suite:
     """Every metric of `metrics` (name -> metric) on one run, each value of a cloud followed by its `_floor`, `_floor_sd`
-    and, when the sampler ends with noise, `_last_step_noise`. `pairs` of fresh true clouds make a floor; 0 for none.
+    and, when the sampler ends with noise, `_last_step_noise`. `pairs` of fresh true clouds make a floor; 0 for none, and none for a
+    metric whose attribute `floors` is false.
 
     Raises what `check` raises.
     """
@@ -49,8 +50,9 @@ class Suite:
         n, s, report = len(run.samples), last_step_noise(run), {}
         for metric in self.metrics.values():
             values = metric(run, data)
-            floors = reference(metric, data, n, self.pairs) if values and self.pairs else {}
-            noisy = reference(metric, data, n, self.pairs, noise=s) if values and self.pairs and s else {}
+            pairs = self.pairs if values and getattr(metric, "floors", True) else 0
+            floors = reference(metric, data, n, pairs) if pairs else {}
+            noisy = reference(metric, data, n, pairs, noise=s) if pairs and s else {}
             for key, value in values.items():
                 report[key] = value
                 if key in floors:
@@ -58,6 +60,16 @@ class Suite:
                 if key in noisy:
                     report[key + "_last_step_noise"] = noisy[key][0]
         return report
+
+    def prepare(self, data: Data) -> None:
+        """Have every metric load its files now (`prepare`), so that what is missing is said before a run and not after it."""
+        for metric in self.metrics.values():
+            getattr(metric, "prepare", lambda data: None)(data)
+
+    def describe(self, run: Run, data: Data) -> dict[str, dict]:
+        """By the metric's name, what makes its numbers comparable, JSON-able, for the metrics that say (`describe`)."""
+        told = {name: metric.describe(run, data) for name, metric in self.metrics.items() if hasattr(metric, "describe")}
+        return {name: facts for name, facts in told.items() if facts}
 
 
 def suite(pairs: int = 8, **metrics: Metric) -> Suite:

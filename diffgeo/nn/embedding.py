@@ -1,9 +1,14 @@
-"""Random Fourier features: phi(v) = (sin(v B), cos(v B)) with fixed B ~ N(0, bandwidth^2) (Rahimi and Recht 2007; Tancik et al. 2020).
+"""Features of a number, for networks that would otherwise learn low frequencies first and high ones very slowly.
 
-An MLP learns low frequencies first and high ones very slowly; the features hand it the bandwidth that the target needs. Nothing
-about the law enters: B is drawn once from the seed, isotropically.
+    Fourier      phi(v) = (sin(v B), cos(v B)),    B ~ N(0, bandwidth^2), drawn once    (Rahimi and Recht 2007; Tancik et al. 2020)
+    Sinusoidal   phi(t) = (sin(t w), cos(t w)),    w_i = period^(-i/(half-1))           (Vaswani et al. 2017, as DDPM's code has it)
+
+Fourier hands the network the bandwidth that the target needs; nothing about the law enters, for B is isotropic. Sinusoidal is made for an
+index t = 0 .. T-1, or another real time of that size: its frequencies run from 1 down to 1/period.
 """
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -19,3 +24,21 @@ class Fourier(nn.Module):
     def forward(self, v: Tensor) -> Tensor:
         angle = v @ self.frequencies
         return torch.cat((angle.sin(), angle.cos()), -1)
+
+
+class Sinusoidal(nn.Module):
+    """phi(t) = (sin(t w), cos(t w)): [B,1] -> [B,2*count], w_i = period^(-i/(count - shift)), i = 0 .. count-1.
+
+    shift 1: the lowest frequency is 1/period (DDPM, EDM); shift 0: it is one step short of it (ADM). flip: cosines before sines (ADM).
+    """
+
+    def __init__(self, count: int, period: float = 10_000.0, shift: float = 1.0, flip: bool = False):
+        super().__init__()
+        i = torch.arange(count, dtype=torch.float32)                # float32 arithmetic, as the published networks were trained with
+        self.register_buffer("frequencies", torch.exp(-math.log(period) * i / (count - shift)), persistent=False)
+        self.flip = flip
+
+    def forward(self, t: Tensor) -> Tensor:
+        angle = t * self.frequencies
+        sin, cos = angle.sin(), angle.cos()
+        return torch.cat((cos, sin) if self.flip else (sin, cos), -1)

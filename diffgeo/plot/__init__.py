@@ -4,8 +4,9 @@ matplotlib is imported when the first figure is drawn, never by `import diffgeo.
 stay apart for colour-blind readers: grey is the truth's support, black the exact denoiser, colours are what was learned.
 """
 from diffgeo.plot.curves import comparison, errors, fixed_point, loss, work
+from diffgeo.plot.images import denoised, grid, neighbours
 from diffgeo.plot.space import fields, samples, trajectories
 from diffgeo.plot.theory import distance_bounds, distance_estimators, noise_error, noise_norm, relative_error
 
-__all__ = ["comparison", "distance_bounds", "distance_estimators", "errors", "fields", "fixed_point", "loss", "noise_error", "noise_norm",
-           "relative_error", "samples", "trajectories", "work"]
+__all__ = ["comparison", "denoised", "distance_bounds", "distance_estimators", "errors", "fields", "fixed_point", "grid", "loss",
+           "neighbours", "noise_error", "noise_norm", "relative_error", "samples", "trajectories", "work"]

@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.linalg import vector_norm
 
 from diffgeo.core import Denoiser, Manifold, Sampler, Step, generator
 from diffgeo.errors import UsageError
@@ -33,7 +32,13 @@ from diffgeo.sample import Loop, keys
 from diffgeo.sampler import steps
 from diffgeo.theory import certificate
 
+NUMBERS = 1 << 18                                   # of the states held at once
 ROUNDING = 64 * torch.finfo(torch.float64).eps      # of a distance, in units of |x| + |p|
+
+
+def length(x: Tensor) -> Tensor:
+    """|x| of every row, [N,*D] -> [N]."""
+    return torch.linalg.vector_norm(x.flatten(1), dim=1)
 
 
 class Measured(NamedTuple):
@@ -58,21 +63,22 @@ def check(law: Manifold, quantile: float = 1.0) -> None:
     quantile outside (0, 1]."""
     if not 0 < quantile <= 1:
         raise UsageError(f"quantile={quantile}: write a share of the trajectories above 0, at most 1")
-    if not hasattr(law, "project") or len(law.shape) != 1:
+    if not hasattr(law, "project"):
         raise UsageError(f"data={type(law).__name__} has no nearest point: write a law with a support, such as data=curve")
-    if law.dim >= law.shape[0]:
+    if law.dim >= math.prod(law.shape):
         raise UsageError(f"this law fills R^{law.shape[0]}, so every distance to it is 0: write a law of lower dimension, "
                          f"or data.ambient={8 * law.shape[0]}, and blur=0")
 
 
 def measure(sampler: Sampler, denoise: Denoiser, law: Manifold, sigmas: Tensor, n: int, seed: int = 0, legacy_offset: bool = False,
-            batch: int = 2500, device="cpu", loop: Loop = Loop()) -> Measured:
+            batch: int | None = None, device="cpu", loop: Loop = Loop()) -> Measured:
     """Run n samples down `sigmas` [K+1] and measure at every state; memory holds one batch of states and K numbers a run.
 
     The runs are those of `sample.draw` with the same seed; `legacy_offset` leaves a last step into 0 out.
     Raises UsageError for a law without a proper support.
     """
     check(law)
+    batch = batch or min(2500, 1 + NUMBERS // math.prod(law.shape))
     sigmas = sigmas[sigmas > 0] if legacy_offset else sigmas            # the state after a step into 0 has no distance to divide by
     run = partial(steps, sampler, loop.around(denoise, float(sigmas[0])), lower_order_final=loop.lower_order_final)
     parts = [one_batch(run, sampler, law, sigmas, keys(seed, min(batch, n - first), first, device), legacy_offset)
@@ -88,18 +94,18 @@ def one_batch(run: Callable[..., Iterator[Step]], sampler: Sampler, law: Manifol
     noise, root = Streams(seeds, law.shape), math.sqrt(math.prod(law.shape))
     x = sampler.start(noise(), float(sigmas[0]))
     p = law.project(x)
-    distance, rows, violations, ddim = [vector_norm(x - p, dim=1)], [], [], True
+    distance, rows, violations, ddim = [length(x - p)], [], [], True
     for (sigma, sigma_next), step in zip(pairwise(sigmas.tolist()), run(x=x, sigmas=sigmas, noise=noise), strict=True):
-        d, beta, rounding = distance[-1], 1 - sigma_next / sigma, ROUNDING * (vector_norm(x, dim=1) + vector_norm(p, dim=1))
-        error = vector_norm(step.denoised - p, dim=1)
+        d, beta, rounding = distance[-1], 1 - sigma_next / sigma, ROUNDING * (length(x) + length(p))
+        error = length(step.denoised - p)
         after = law.project(step.x)
-        d_next = vector_norm(step.x - after, dim=1)
+        d_next = length(step.x - after)
         kept = (d_next <= d - beta * (d - error) + rounding) & (d_next >= d - beta * (d + error) - rounding)
         violations.append((~kept).sum())
-        ddim &= bool((vector_norm(step.x - torch.lerp(step.denoised, x, 1 - beta), dim=1) <= rounding).all())
-        norm = vector_norm(x - step.denoised, dim=1) / (sigma * root)
+        ddim &= bool((length(step.x - torch.lerp(step.denoised, x, 1 - beta)) <= rounding).all())
+        norm = length(x - step.denoised) / (sigma * root)
         if legacy_offset:
-            d, error = d_next, vector_norm(step.denoised - after, dim=1)
+            d, error = d_next, length(step.denoised - after)
         rows.append(torch.stack([torch.nan_to_num(error / d, nan=0.0), root * sigma / d, norm]))
         distance.append(d_next)
         x, p = step.x, after
@@ -193,5 +199,5 @@ def denoiser_errors(denoise: Denoiser, law: Manifold, sigmas: Tensor, n: int = 1
     for sigma in sigmas.tolist():
         x0 = law.sample(n, g)
         x = x0 + sigma * torch.randn(x0.shape, generator=g, dtype=x0.dtype, device=x0.device)
-        rows.append(vector_norm(denoise(x, sigma) - x0, dim=1) / (sigma * math.sqrt(x0[0].numel())))
+        rows.append(length(denoise(x, sigma) - x0) / (sigma * math.sqrt(x0[0].numel())))
     return torch.stack(rows).cpu()

@@ -21,6 +21,7 @@ from diffgeo.sample import Loop, keys
 from diffgeo.sampler import steps
 
 PRODUCTS = 1 << 20                      # distances held at a time
+STANDING = 1 << 19                      # numbers in the true samples that stand in for a law
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +32,8 @@ class Energy:
     weights: Tensor | None = None
 
     def __call__(self, x: Tensor, sigma: Sigma) -> Tensor:
-        """E_sigma(x), [B,d] -> [B], differentiable."""
-        points, k = self.points.to(x), len(self.points)
+        """E_sigma(x), [B,*D] -> [B], differentiable."""
+        x, points, k = x.flatten(1), self.points.to(x).flatten(1), len(self.points)
         log_w = x.new_full((k,), -math.log(k)) if self.weights is None else self.weights.to(x).log()
         parts = zip(x.split(1 + PRODUCTS // k), column(sigma, x).split(1 + PRODUCTS // k), strict=True)
         return torch.cat([self._energy(row, s[:, None], points, log_w) for row, s in parts])
@@ -48,7 +49,8 @@ class Energy:
 
 
 def energy_of(law: Manifold, count: int = 2048, seed: int = 0) -> Energy:
-    """The energy of a law: its own points where there are finitely many, else those of `count` true samples that stand in for it."""
+    """The energy of a law: its own points where there are few enough to hold, else those of up to `count` true samples that stand in."""
+    count = max(1, min(count, STANDING // math.prod(law.shape)))
     atoms = law.atoms if law.atoms is not None else getattr(law, "points", None)
     return Energy(law.sample(count, generator(seed, *b"energy"))) if atoms is None else Energy(atoms, law.weights)
 
@@ -63,7 +65,7 @@ def estimates(sampler: Sampler, denoise: Denoiser, law: Manifold, sigmas: Tensor
     x, rows = sampler.start(noise(), float(sigmas[0])), []
     run = steps(sampler, loop.around(denoise, float(sigmas[0])), x, sigmas, noise, lower_order_final=loop.lower_order_final)
     for sigma, step in zip(sigmas.tolist(), run, strict=False):
-        level = torch.full((n,), math.sqrt(x.shape[1]) * sigma, dtype=torch.float64)
-        rows.append((law.distance(x), energy.distance(x, sigma), torch.linalg.vector_norm(x - step.denoised, dim=1), level))
+        level = torch.full((n,), math.sqrt(x[0].numel()) * sigma, dtype=torch.float64)
+        rows.append((law.distance(x), energy.distance(x, sigma), torch.linalg.vector_norm((x - step.denoised).flatten(1), dim=1), level))
         x = step.x
     return dict(zip(("exact", "smoothed", "sigma |eps|", "sqrt(n) sigma"), map(torch.stack, zip(*rows, strict=True)), strict=True))

@@ -1,0 +1,22 @@
+"""Running out of memory, on a GPU or on a CPU, said in one line that names what to write."""
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from diffgeo.errors import DiffgeoError
+
+WORDS = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory", "out of memory")
+
+
+@contextlib.contextmanager
+def advised(advice: str) -> Iterator[None]:
+    """Turn a failed allocation inside the block into a DiffgeoError that ends in `advice`."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(word in str(error) for word in WORDS):
+            raise
+        raise DiffgeoError(f"out of memory: {advice}") from error

@@ -1,0 +1,257 @@
+"""FID: protocols, names, references and their cache, what it tells, bad input; real images in order, and torch-fidelity's number."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import diffgeo  # noqa: F401                    # lets torch_fidelity import torchvision
+from diffgeo.core import Run, generator
+from diffgeo.data import Images, Line
+from diffgeo.errors import UsageError
+from diffgeo.metrics import FID, Suite, features, fid
+from diffgeo.metrics.features import Pixels, batches, of_samples
+from diffgeo.metrics.fid import PROTOCOLS, name_of, of_training
+from diffgeo.metrics.frechet import Moments, between, moments
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFGEO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fid, "_computed", {})
+    monkeypatch.setattr(features, "_truth", {})
+    return tmp_path / "cache"
+
+
+def blobs(n, seed=0, shape=(1, 8, 8), name="blobs", **options):
+    """Smooth random images."""
+    low = torch.rand(n, shape[0], 3, 3, generator=generator(seed, *b"blobs"))
+    images = (F.interpolate(low, shape[1:], mode="bilinear") * 255).to(torch.uint8)
+    return Images(images, name=name, **options)
+
+
+class Fake:
+    """Features of the kind that Inception has, without its cost: the channel means of the image."""
+
+    name, batch = "inception", 100
+
+    def __init__(self, key="fake"):
+        self.key, self.seen = key, 0
+
+    def __call__(self, images):
+        self.seen += len(images)
+        return images.float().mean((2, 3))
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    net = Fake()
+    monkeypatch.setitem(features.NETS, "inception", lambda data, **_: net)
+    return net
+
+
+def test_pixels_by_hand():
+    data, other = blobs(300), blobs(200, seed=1)
+    x, y = ((law.images.flatten(1).double() / 127.5 - 1) for law in (other, data))
+    exact = between(moments(x), moments(y))
+    assert FID("pixels")(Run(other.images), data)["frechet/pixels"] == pytest.approx(exact, rel=1e-6)
+    noisy = other.images.float() / 127.5 - 1 + 0.4 / 255                                # floats are quantized first
+    assert FID("pixels")(Run(noisy.double()), data)["frechet/pixels"] == pytest.approx(exact, rel=1e-6)
+
+
+def test_pixels_above_1024_are_averaged():
+    """CIFAR-10's 3072 become 768, CelebA's 12 288 too, MNIST's 784 stay."""
+    x = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=generator(0))
+    blocks = x.double().view(2, 3, 16, 2, 16, 2).mean((3, 5)) / 127.5 - 1
+    assert torch.allclose(Pixels()(x).double(), blocks.flatten(1), atol=1e-6)
+    shapes = {(3, 64, 64): 768, (1, 28, 28): 784, (1, 32, 32): 1024, (3, 28, 28): 588, (3, 256, 256): 972}
+    assert {s: Pixels()(torch.zeros(1, *s, dtype=torch.uint8)).shape[1] for s in shapes} == shapes
+
+
+def test_names_tell_the_count():
+    assert [name_of(n, 50_000) for n in (50_000, 10_000, 5000, 1234, 64)] == ["fid", "fid_10k", "fid_5k", "fid_1234", "fid_64"]
+    assert name_of(49_920, PROTOCOLS["pytorch_fid_pndm"].count) == "fid" and name_of(50_000, 49_920) == "fid_50k"
+
+
+def test_only_the_protocols_count_is_used(fake, monkeypatch):
+    """50 000 images under a protocol of 49 920 = 390 x 128: the last 80 are not looked at. Here: 96 of 100."""
+    monkeypatch.setitem(PROTOCOLS, "pytorch_fid_pndm", replace(PROTOCOLS["pytorch_fid_pndm"], count=96))
+    data, run = blobs(200, shape=(3, 8, 8)), Run(blobs(100, 1, (3, 8, 8)).images)
+    report = FID(protocol="pytorch_fid_pndm")(run, data)
+    exact = between(moments(fake(run.samples[:96])), moments(fake(data.images)))
+    assert report == {"fid": pytest.approx(exact, rel=1e-6)}
+    assert list(FID()(run, data)) == ["fid_100"]
+
+
+def test_describe_tells_what_a_reviewer_asks(fake, tmp_path):
+    data, run = blobs(200, shape=(3, 8, 8)), Run(blobs(100, 1, (3, 8, 8)).images, seed=7)
+    facts = Suite({"fid": FID(protocol="edm"), "pixels": FID("pixels")}).describe(run, data)
+    inception = facts["fid"]
+    assert inception["n"] == 100 and inception["seed"] == 7 and inception["features_hash"] == "fake" and inception["key"] == "fid_100"
+    assert inception["protocol"]["count"] == 50_000 and "0-49999" in inception["protocol"]["seeds"]
+    assert inception["protocol"]["reference"] == "cifar10-32x32.npz" and "127.5" in inception["quantization"]
+    assert inception["reference"]["n"] == 200 and "200 train images of blobs" in inception["reference"]["origin"]
+    again = FID().describe(run, blobs(200, 2, (3, 8, 8)))["reference"]["hash"]
+    assert again != inception["reference"]["hash"] == FID().describe(run, data)["reference"]["hash"]
+    assert "protocol" not in facts["pixels"] and facts["pixels"]["features"] == "pixels"
+    import json
+    json.dumps(facts)
+
+
+def test_reference_is_the_training_set_whichever_split_is_measured():
+    train = blobs(300)
+    test = blobs(50, 1, split="test", twin=lambda: train)
+    samples = Run(blobs(100, 2).images)
+    assert FID("pixels")(samples, test) == FID("pixels")(samples, train)
+
+
+def test_reference_is_computed_once_for_the_same_pixels(fake, cache, monkeypatch):
+    law = blobs(200, shape=(3, 8, 8))
+    first = of_training(fake, law)
+    (file,) = (cache / "statistics").iterdir()
+    monkeypatch.setattr(fid, "_computed", {})
+    assert fake.seen == 200 and all(torch.equal(a, b) for a, b in zip(first[:2], of_training(fake, law)[:2], strict=True))
+    of_training(fake, Images(law.images.clone(), name="other", flip=True, low=0.0))         # the same bytes under another law
+    assert fake.seen == 200
+    of_training(Fake("another net"), law)
+    monkeypatch.setattr(fid, "_computed", {})
+    file.write_bytes(b"damaged")
+    assert torch.equal(of_training(fake, law).covariance, first.covariance) and fake.seen == 400
+    one_bit = law.images.clone()
+    one_bit[-1, -1, -1, -1] ^= 1
+    of_training(fake, Images(one_bit, name="blobs"))
+    assert fake.seen == 600 and len(list((cache / "statistics").iterdir())) == 3
+
+
+def test_reference_of_a_file(fake, tmp_path):
+    data, run = blobs(200, shape=(3, 8, 8)), Run(blobs(100, 1, (3, 8, 8)).images)
+    m = Moments(torch.tensor([100.0, 120.0, 140.0]).double(), torch.diag(torch.tensor([4.0, 5.0, 6.0])).double())
+    np.savez(tmp_path / "ref.npz", mu=m.mean, sigma=m.covariance)
+    metric = FID(reference=str(tmp_path / "ref.npz"))
+    assert metric(run, data)["fid_100"] == pytest.approx(between(moments(fake(run.samples)), m), rel=1e-9)
+    facts = metric.describe(run, data)["reference"]
+    assert facts["origin"] == "ref.npz" and facts["n"] is None
+    assert fake.seen == 200                                                                   # the samples, twice; no training image
+    np.savez(tmp_path / "wide.npz", mu=np.zeros(4), sigma=np.eye(4))
+    np.savez(tmp_path / "odd.npz", mu=np.zeros(3), sigma=np.eye(4))
+    np.savez(tmp_path / "names.npz", mean=np.zeros(3))
+    np.savez(tmp_path / "objects.npz", mu=np.array([{}]), sigma=np.eye(1))
+    (tmp_path / "text.npz").write_text("mu")
+    for name, words in {"wide": "is of 4 features, inception has 3", "odd": "sigma .4, 4.", "names": "mu", "objects": "allow_pickle",
+                        "text": "no .npz", "none": "none.npz"}.items():
+        with pytest.raises(UsageError, match=words) as error:
+            FID(reference=str(tmp_path / f"{name}.npz"))(run, data)
+        assert "\n" not in str(error.value)
+    Suite({"fid": metric, "line": object()}).prepare(data)
+    for bad in (FID(reference=str(tmp_path / "text.npz")), FID("inception", reference="none.npz")):
+        with pytest.raises(UsageError, match="no .npz with arrays"):                            # before a run, not after it
+            Suite({"fid": bad}).prepare(data)
+    Suite({"fid": bad}).prepare(Line())
+
+
+def test_features_are_computed_once_and_go_with_the_samples(fake):
+    data, run = blobs(50, shape=(3, 8, 8)), Run(blobs(400, 1, (3, 8, 8)).images.clone())
+    some = of_samples(fake, run, data, 250)
+    assert fake.seen == 250 and torch.equal(of_samples(fake, run, data, 400)[:250], some)
+    assert fake.seen == 400 and len(of_samples(fake, run, data, 10**6)) == 400 and fake.seen == 400
+    run.samples[0] = 255 - run.samples[0]                                                     # changed in place: other samples
+    assert not torch.equal(of_samples(fake, run, data, 400)[0], some[0]) and fake.seen == 800
+    held = len(features._held)
+    del run, some
+    assert len(features._held) == held - 1
+    features_, states = [], []
+    for part in batches(fake, data.images):
+        features_.append(part)
+        states.append(torch.is_inference_mode_enabled())
+    assert torch.equal(torch.cat(features_), fake(data.images)) and not any(states)
+
+
+def test_images_that_it_does_not_suit(capsys):
+    grey, line = blobs(50), Line()
+    colour = blobs(50, shape=(3, 8, 8))
+    assert FID("pixels")(Run(line.sample(100, generator(0))), line) == {} == FID("auto")(Run(colour.images), colour)
+    assert FID("auto").describe(Run(colour.images), colour) == {}
+    with pytest.raises(UsageError, match="LeNet.*grey.*blobs.*features=pixels"):
+        FID("lenet")(Run(colour.images), colour)
+    with pytest.raises(UsageError, match="FID of 3 images means nothing: give at least 10"):
+        FID("pixels")(Run(grey.images[:3]), grey)
+    few = Run(grey.images[:3])
+    assert FID("pixels", optional=True)(few, grey) == {} == FID("pixels", optional=True).describe(few, grey)
+    assert capsys.readouterr().err.count("left out: a FID of 3 images means nothing") == 1
+    assert FID("pixels", optional=True)(Run(grey.images[:10]), grey)
+    for options, words in {"features": "inception, lenet, pixels", "protocol": "torch_fidelity, pytorch_fid_pndm, edm"}.items():
+        with pytest.raises(UsageError, match=f"metrics.fid.{options}=clip: write {words}"):
+            FID(**{options: "clip"})
+
+
+def test_floors_and_what_has_none(fake):
+    """Fresh images of the set are within the floor of its Frechet distance, blurred ones are not; Inception has no floors."""
+    data = blobs(500)
+    measure = Suite({"pixels": FID("pixels")}, pairs=4)
+    report = measure(Run(data.images[torch.randperm(500, generator=generator(3))[:300]]), data)
+    key = "frechet/pixels"
+    assert 0 < report[key] < report[key + "_floor"] + 4 * report[key + "_floor_sd"]           # without replacement: a little below
+    blurred = measure(Run(F.avg_pool2d(data.images[:300].float(), 3, 1, 1).to(torch.uint8)), data)
+    assert blurred[key] > 5 * blurred[key + "_floor"] and blurred[key + "_floor"] == report[key + "_floor"]
+    assert list(Suite({"fid": FID()}, pairs=4)(Run(data.images), data)) == ["fid_500"]
+
+
+@pytest.mark.parametrize("name, nodes", [("images", {"fid", "pixels"}), ("images_quick", {"fid", "pixels"}),
+                                         ("fid", {"fid", "kid", "precision"})])
+def test_suites_build_from_their_files(name, nodes):
+    from pathlib import Path
+
+    from omegaconf import OmegaConf
+
+    from diffgeo.run import build
+    cfg = OmegaConf.create({"metrics": OmegaConf.load(Path(__file__).parent.parent / f"conf/metrics/{name}.yaml")})
+    if name == "fid":
+        cfg.metrics.fid.update(features="pixels", weights="some.pth")
+    built = build(cfg.metrics)
+    assert nodes <= set(built.metrics)
+    if name == "fid":
+        assert all(m.features == "pixels" and m.weights == "some.pth" for m in built.metrics.values()) and built.pairs == 0
+
+
+@pytest.fixture
+def mnist(real):
+    train, test = (torch.from_numpy(np.load(real / f"mnist/{split}_images.npy"))[:, None] for split in ("train", "test"))
+    return Images(train[:6000], name="mnist"), test
+
+
+def test_mnist_in_order(mnist):
+    """2 000 other digits < lightly blurred < noisy, in LeNet features; the digits themselves within reach of the floor."""
+    data, test = mnist
+    real_, metric = test[:2000], FID("lenet")
+    blurred = (0.5 * real_ + 0.5 * F.avg_pool2d(real_.float(), 3, 1, 1)).to(torch.uint8)
+    noisy = (real_ + 40 * torch.randn(real_.shape, generator=generator(0))).clamp(0, 255).to(torch.uint8)
+    values = [metric(Run(x), data)["frechet/lenet"] for x in (data.images[:2000], real_, blurred, noisy)]
+    assert values == sorted(values) and values[1] < 5 and values[2] > 2 * values[1] and values[3] > 5 * values[2]
+
+
+@pytest.mark.slow
+def test_fid_of_cifar10_is_torch_fidelitys(real, tmp_path):
+    """200 test images against the statistics of the training set, and two sets of 200 against one another, to 1e-3."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    from diffgeo.metrics.inception import load, read
+    path = real / "inception/fid_inception_v3_2015_12_05.safetensors"
+    torch.save({**read(path), "fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}, tmp_path / "torch_fidelity.pth")
+    theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(tmp_path / "torch_fidelity.pth"))
+    images = torch.from_numpy(np.load(real / "cifar10/test_images.npy")[:400]).permute(0, 3, 1, 2).contiguous()
+    with torch.inference_mode():
+        a, b = (torch.cat([theirs(part)[0] for part in half.split(50)]) for half in images.split(200))
+    statistics = [fid_features_to_statistics(x) for x in (a, b)]
+    law = Images(torch.zeros(50_000, 1, 1, 1, dtype=torch.uint8).expand(-1, 3, 32, 32), name="cifar10", root=real)
+    run = Run(images[:200])
+    metric = FID()
+    with np.load(real / "fid_stats/cifar10_train_49927.npz") as archive:
+        reference = {"mu": archive["mu"], "sigma": archive["sigma"]}
+    known = fid_statistics_to_metric({"mu": statistics[0]["mu"].astype(float), "sigma": statistics[0]["sigma"]}, reference, False)
+    assert metric(run, law)["fid_200"] == pytest.approx(known[KEY_METRIC_FID], abs=1e-3)
+    assert metric.describe(run, law)["reference"]["origin"] == "cifar10_train_49927.npz"
+    ours = load(None, str(path), True, False, "cpu")
+    halves = [moments(of_samples(ours, r, law, 200)) for r in (run, Run(images[200:]))]             # the first held already
+    assert between(*halves) == pytest.approx(fid_statistics_to_metric(*statistics, False)[KEY_METRIC_FID], abs=1e-3)

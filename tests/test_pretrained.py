@@ -1,0 +1,263 @@
+"""DDPM's published checkpoint formats, made small and read back: diffusers' own network is the oracle of ours, to 1e-5."""
+import json
+import re
+
+import pytest
+import torch
+
+import diffgeo  # noqa: F401  torchvision's guard, before diffusers
+from diffgeo.core import generator
+from diffgeo.discrete import CosineBetas, Discrete, LinearBetas, OnTrainedLevels, ScaledLinearBetas
+from diffgeo.errors import UsageError
+from diffgeo.pretrained import ddim_checkpoint, diffusers
+from diffgeo.pretrained.ddpm import Index
+
+# google/ddpm-cifar10-32
+GOOGLE = dict(attention_head_dim=None, flip_sin_to_cos=False, freq_shift=1, downsample_padding=0, norm_eps=1e-6)
+
+
+class Images:
+    """What a builder looks at."""
+
+    def __init__(self, shape=(3, 16, 16), low=-1.0, high=1.0):
+        self.shape, self.low, self.high = shape, low, high
+
+
+def network(seed=0, **options):
+    """A small UNet2DModel whose weights are nowhere zero, and whose output is of size one."""
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(seed)
+    net = UNet2DModel(**(dict(sample_size=16, in_channels=3, out_channels=3, block_out_channels=(32, 64, 64), layers_per_block=1,
+                              down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+                              up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D")) | GOOGLE | options)).eval()
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    return net
+
+
+def batch(n=4, channels=3):
+    g = generator(5)
+    return torch.randn(n, channels, 16, 16, generator=g), torch.tensor([0.0, 3.0, 500.0, 999.0])[:n]
+
+
+def assert_same(denoise, net, tolerance=1e-5):
+    x, t = batch()
+    with torch.no_grad():
+        expected = net(x, t).sample
+        assert expected.std() > 0.1
+        torch.testing.assert_close(denoise.net(x, t), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("options", [
+    {}, dict(layers_per_block=2, block_out_channels=(32, 32, 64)),
+    dict(attention_head_dim=8, flip_sin_to_cos=True, freq_shift=0, downsample_padding=1, norm_eps=1e-5, norm_num_groups=16),
+    dict(down_block_types=("AttnDownBlock2D",) * 3, up_block_types=("AttnUpBlock2D",) * 3)])
+def test_a_diffusers_folder_gives_what_diffusers_gives(tmp_path, options):
+    net = network(**options)
+    net.save_pretrained(tmp_path)
+    assert (tmp_path / "diffusion_pytorch_model.safetensors").exists()
+    denoise = diffusers(Images(), folder=str(tmp_path))
+    assert denoise.pretrained and not denoise.training and not any(p.requires_grad for p in denoise.parameters())
+    assert_same(denoise, net)
+
+
+def test_the_other_layouts_of_a_folder(tmp_path):
+    """torch's .bin, a pipeline's unet/ beside scheduler/, and the attention names of the files on the hub (query, key, ...)."""
+    net = network()
+    net.save_pretrained(tmp_path / "unet", safe_serialization=False)
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps({"beta_schedule": "scaled_linear", "beta_start": 1e-3}))
+    denoise = diffusers(Images(), folder=str(tmp_path))
+    assert_same(denoise, net)
+    assert denoise.parameterization.noise.trained.betas == ScaledLinearBetas(T=1000, first=1e-3, last=0.02)
+    file = tmp_path / "unet" / "diffusion_pytorch_model.bin"
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    torch.save({re.sub(r"to_(q|k|v|out\.0)", lambda m: older[m[0]], k): v for k, v in torch.load(file, weights_only=True).items()}, file)
+    assert any("query" in name for name in torch.load(file, weights_only=True))
+    assert_same(diffusers(Images(), folder=str(tmp_path)), net)
+
+
+def test_through_the_library_itself(tmp_path):
+    network().save_pretrained(tmp_path)
+    ours, theirs = (diffusers(Images(), folder=str(tmp_path), implementation=word) for word in ("diffgeo", "diffusers"))
+    x, sigma = 3 * batch()[0].double(), torch.tensor([0.02, 0.5, 3.0, 80.0], dtype=torch.float64)
+    a, b = ours(x, sigma), theirs(x, sigma)
+    assert type(ours.net) is not type(theirs.net) and b.std() > 0.1
+    torch.testing.assert_close((a - b) / sigma.view(-1, 1, 1, 1), torch.zeros_like(a), rtol=0, atol=1e-5)      # of the noise
+
+
+@pytest.mark.parametrize("config, betas, of_prediction", [
+    ({}, LinearBetas(), lambda z, s, f: (z * (1 + s * s).sqrt()) - s * f),
+    ({"prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"}, CosineBetas(),
+     lambda z, s, f: (z - s * f) / (1 + s * s).sqrt()),
+    ({"prediction_type": "sample", "num_train_timesteps": 100, "beta_end": 0.2}, LinearBetas(T=100, last=0.2), lambda z, s, f: f)])
+def test_the_denoiser_is_what_the_scheduler_says(tmp_path, config, betas, of_prediction):
+    """At a trained level: x_t = z = x/sqrt(1+sigma^2), alpha = 1/sqrt(1+sigma^2), and x0 from the noise, v or x0 at the whole index t."""
+    net = network()
+    net.save_pretrained(tmp_path)
+    (tmp_path / "scheduler_config.json").write_text(json.dumps(config))
+    abar = torch.cumprod(1 - betas(), 0)
+    t = torch.tensor([0, 7, 50, len(abar) - 1])
+    sigma = ((1 - abar[t]) / abar[t]).sqrt()
+    z = batch()[0].double()
+    s = sigma.view(-1, 1, 1, 1)
+    with torch.no_grad():
+        prediction = net(z.float(), t).sample.double()
+    denoised = diffusers(Images(), folder=str(tmp_path))(z * (1 + s * s).sqrt(), sigma)
+    error = (denoised - of_prediction(z, s, prediction)) / (1 + s)
+    torch.testing.assert_close(error, torch.zeros_like(error), rtol=0, atol=2e-5)
+
+
+def test_betas_from_the_file(tmp_path):
+    network().save_pretrained(tmp_path)
+    betas = torch.linspace(1e-3, 0.1, 50, dtype=torch.float64).tolist()
+    (tmp_path / "scheduler_config.json").write_text(json.dumps({"trained_betas": betas}))
+    denoise = diffusers(Images(), folder=str(tmp_path))
+    expected = Discrete(betas=LinearBetas(T=50, first=1e-3, last=0.1)).levels
+    torch.testing.assert_close(denoise.parameterization.noise.trained.levels, expected)
+
+
+def test_the_index_between_levels_and_beyond():
+    """Whole at the levels even from float32; halfway in log sigma is t + 1/2; outside the trained range the ends."""
+    trained = Discrete()
+    levels, index = trained.levels, Index(trained)
+    for dtype in (torch.float32, torch.float64):
+        t = index(levels.to(dtype))
+        assert torch.equal(t, torch.arange(1000, dtype=dtype))
+    between = (levels[[10, 400]] * levels[[11, 401]]).sqrt()
+    torch.testing.assert_close(index(between), torch.tensor([10.5, 400.5], dtype=torch.float64))
+    assert index(torch.tensor([1e-3, 500.0])).tolist() == [0, 999]
+
+
+def test_the_published_protocol_asks_at_whole_times_rounded_up(tmp_path):
+    """Permenter and Yuan's look-up: 157 -> 999, 120 -> 972, 100 -> 954, 80 -> 930, 40 -> 853 (distance.md A5)."""
+    network().save_pretrained(tmp_path)
+    denoise, asked = diffusers(Images(), folder=str(tmp_path)), []
+    denoise.net.register_forward_hook(lambda module, args, out: asked.append(args[1].tolist()))
+    protocol, x = OnTrainedLevels(denoise, Discrete(), "up"), torch.zeros(1, 3, 16, 16, dtype=torch.float64)
+    for sigma in (157.0, 120.0, 100.0, 80.0, 40.0, 0.002):
+        protocol(x, sigma)
+    assert asked == [[999], [972], [954], [930], [853], [0]]
+    asked.clear()
+    OnTrainedLevels(denoise, Discrete(), "nearest")(torch.cat([x, x]), torch.tensor([80.0, 40.0], dtype=torch.float64))
+    denoise(x, 80.0)
+    assert asked[0] == [930, 853] and asked[1][0] == pytest.approx(929.8, abs=0.2) and asked[1][0] % 1
+
+
+# DDIM's names, spelt out one by one from its code: what follows `down.1.`, and the parts of a block.
+BLOCK = {"norm1": "norm1", "conv1": "conv1", "time_emb_proj": "temb_proj", "norm2": "norm2", "conv2": "conv2",
+         "conv_shortcut": "nin_shortcut"}
+ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+WHOLE = {"time_embedding.linear_1": "temb.dense.0", "time_embedding.linear_2": "temb.dense.1", "conv_in": "conv_in",
+         "conv_norm_out": "norm_out", "conv_out": "conv_out"}
+
+
+def ddim_name(name, levels=3):
+    stem, kind = name.rsplit(".", 1)
+    if stem in WHOLE:
+        return f"{WHOLE[stem]}.{kind}"
+    part = stem.split(".")
+    if part[0] == "mid_block":
+        return f"mid.block_{int(part[2]) + 1}.{BLOCK[part[3]]}.{kind}" if part[1] == "resnets" else \
+            f"mid.attn_1.{ATTENTION['.'.join(part[3:])]}.{kind}"
+    way = part[0].split("_")[0]
+    level = int(part[1]) if way == "down" else levels - 1 - int(part[1])
+    if "samplers" in part[2]:
+        return f"{way}.{level}.{way}sample.conv.{kind}"
+    kept = f"block.{part[3]}.{BLOCK[part[4]]}" if part[2] == "resnets" else f"attn.{part[3]}.{ATTENTION['.'.join(part[4:])]}"
+    return f"{way}.{level}.{kept}.{kind}"
+
+
+def ddim_tensors(net):
+    """The state dict as DDIM's code would have it: its names, and 1 x 1 convolutions in attention."""
+    state = {ddim_name(k): v for k, v in net.state_dict().items()}
+    return {k: v[:, :, None, None] if ".attn" in k.replace("attn_1", "attn.") and v.dim() == 2 else v for k, v in state.items()}
+
+
+@pytest.mark.parametrize("layout", ["state dict", "list with an average", "list", "data-parallel"])
+def test_a_ddim_checkpoint(tmp_path, layout):
+    net = network(layers_per_block=2)
+    named, other = ddim_tensors(net), {"conv_in.weight": torch.zeros(1)}
+    assert {"down.1.attn.0.q.weight", "up.0.block.2.conv1.weight", "mid.attn_1.proj_out.bias", "up.2.upsample.conv.weight"} <= set(named)
+    content = {"state dict": named, "list with an average": [other, {"state": {}}, 3, 100, named], "list": [named, {"state": {}}, 3, 100],
+               "data-parallel": {f"module.{k}": v for k, v in named.items()}}[layout]
+    torch.save(content, tmp_path / "ddim.ckpt")
+    denoise = ddim_checkpoint(Images(), path=str(tmp_path / "ddim.ckpt"))
+    assert denoise.pretrained
+    assert_same(denoise, net)
+
+
+def test_another_architecture_names_the_first_tensors(tmp_path):
+    network().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"block_out_channels": [32, 32, 64]}))
+    with pytest.raises(UsageError) as error:
+        diffusers(Images(), folder=str(tmp_path))
+    said = str(error.value)
+    assert "\n" not in said
+    assert re.search(r"down_blocks\.1\.resnets\.0\.conv1\.weight is \(64, 32, 3, 3\) in the file, \(32, 32, 3, 3\) in the network", said)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"layers_per_block": 2}))
+    absent = r"down_blocks\.0\.resnets\.1\.norm1\.weight is absent in the file, \(32,\) in the network.* and \d+ more"
+    with pytest.raises(UsageError, match=absent):
+        diffusers(Images(), folder=str(tmp_path))
+
+
+class Code:
+    """Stands for a pickled model."""
+
+
+@pytest.mark.parametrize("content, said", [
+    (Code(), "holds Python objects, not tensors alone, and is not unpickled"), ({"a": 1}, "holds no state dict of tensors"),
+    ({"a.weight": torch.zeros(1)}, "is no checkpoint of DDIM's network: it holds a.weight"), (b"garbage", "cannot be read as weights"),
+    (None, "there is no such file")])
+def test_files_that_are_no_checkpoint(tmp_path, content, said):
+    path = tmp_path / "x.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(UsageError, match=said) as error:
+        ddim_checkpoint(Images(), path=str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_images_that_a_checkpoint_is_not_for(tmp_path):
+    net = network()
+    net.save_pretrained(tmp_path)
+    torch.save(ddim_tensors(net), tmp_path / "x.ckpt")
+    for shape in ((1, 16, 16), (2,)):
+        with pytest.raises(UsageError, match=rf"for images of shape \(3, 16, 16\), and data= has shape \({shape[0]},"):
+            diffusers(Images(shape), folder=str(tmp_path))
+    with pytest.raises(UsageError, match=r"for images of shape \(3, H, W\), and data= has shape \(1, 16, 16\)"):
+        ddim_checkpoint(Images((1, 16, 16)), path=str(tmp_path / "x.ckpt"))
+    with pytest.raises(UsageError, match=r"for images in \[-1, 1\], and data= has them in \[0, 1\]"):
+        diffusers(Images(low=0.0), folder=str(tmp_path))
+
+
+@pytest.mark.parametrize("changed, said", [
+    ({"act_fn": "gelu"}, "act_fn=gelu is not what diffgeo's U-Net does; write model.implementation=diffusers"),
+    ({"down_block_types": ["DownBlock2D", "SkipDownBlock2D", "DownBlock2D"]}, "no blocks SkipDownBlock2D"),
+    ({"up_block_types": ["AttnUpBlock2D", "UpBlock2D", "UpBlock2D"]}, "no blocks AttnUpBlock2D, UpBlock2D"),
+    ({"out_channels": 6}, "predicts 6 channels of 3"), ({"sample_size": 32}, r"shape \(3, 32, 32\)")])
+def test_networks_that_ours_is_not(tmp_path, changed, said):
+    config = dict(network().config) | changed
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=said):
+        diffusers(Images(), folder=str(tmp_path))
+    with pytest.raises(UsageError, match="no diffusers folder"):
+        diffusers(Images(), folder=str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("name", ["diffusers", "ddim_checkpoint", "edm_checkpoint"])
+def test_configs_ask_for_what_they_need(name):
+    from pathlib import Path
+
+    from hydra import compose, initialize_config_dir
+
+    from diffgeo.run import build
+
+    with initialize_config_dir(str(Path(__file__).resolve().parent.parent / "conf"), version_base="1.3"):
+        node = compose("train", overrides=[f"model={name}", "sigma_data=1"]).model
+    with pytest.raises(UsageError, match=f"model={name} needs model.(folder|path)="):
+        build(node)(data=Images(), net=None)
