@@ -118,8 +118,9 @@ def expanded(entries) -> list[dict]:
 
 
 def cells_of(spec, budget: str, out: Path, brought: Mapping[str, str] = {}) -> list[Cell]:
-    """The cells of a spec with the budget's overrides. In a command {NAME} is the folder of the cell of that name, {common} what the spec
-    says its cells share, and {model} the model that was brought; a cell that asks for one stays empty without it."""
+    """The cells of a spec with the budget's overrides, their own or the spec's. In a command {NAME} is the folder of the cell of that
+    name, {common} what the spec says its cells share, and {model} the model that was brought; a cell that asks for one stays empty
+    without it."""
     cells: dict[str, Cell] = {}
     models = OmegaConf.to_container(spec.get("models", OmegaConf.create({})))
     model = next(iter(brought), next(iter(models), None))
@@ -129,7 +130,7 @@ def cells_of(spec, budget: str, out: Path, brought: Mapping[str, str] = {}) -> l
         words = {plain(k): c.folder for k, c in cells.items()} | {"common": spec.get("common", "")}
         if model is not None:
             words["model"] = models[model].format(**{model: shlex.quote(brought.get(model, "PATH"))})
-        extra = spec.budget[budget] if command.startswith("train") or "{model}" in command else []
+        extra = entry.get("budget", spec.budget)[budget] if command.startswith("train") or "{model}" in command else []
         command = " ".join([command.format(**words), *extra, "figures=false"])
         cells[name] = Cell(name, command, entry.get("published", {}), out / plain(name), empty)
     return list(cells.values())
@@ -184,7 +185,7 @@ def reproduce(name: str, budget: str, out: Path, brought: Mapping[str, str] = {}
         text += [made] if made else []
     text += ["What to see\n", *(f"- {' '.join(finding.split())}" for finding in spec.get("findings", []))]
     if any(c.empty for c in cells):
-        text += [f"- Cells marked - were not run, for want of a model: `diffgeo reproduce {name} {next(iter(spec.models))}=PATH` does."]
+        text += [f"- Cells marked - have no model here: `diffgeo reproduce {name} {next(iter(spec.models))}=PATH` fills them."]
     text += ["\nCommands\n"]
     text += [f"- {c.name}: `diffgeo {c.command}`" for c in cells]
     buffer = io.StringIO()
