@@ -2,13 +2,14 @@
 
     checkpoint/model.safetensors    the weights to sample from (the moving average where there is one), by parameter name
     checkpoint/state.safetensors    all that training needs to go on: weights, average, Adam's moments, and the step
-    checkpoint/clock.json           seconds spent so far (apart, because the two files above are reproducible to the byte)
+    checkpoint/clock.json           seconds spent so far (apart: on a CPU the two files above are reproducible to the byte)
 
 Each file is replaced in one rename, so a run killed at any moment finds a whole one. The random numbers need no state: batch k is
 drawn from a generator keyed by (seed, k).
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -39,20 +40,22 @@ def load_tensors(path: Path, device="cpu") -> tuple[dict[str, Tensor], dict[str,
         raise DiffgeoError(f"{path} is damaged ({error}); restore it, or delete {path.parent} to train again from the start") from error
 
 
-def load_weights(path: Path, module: nn.Module) -> None:
-    """Copy the weights of `path` into `module`, strictly. Raises DiffgeoError that names the first tensors that are missing, extra or of
-    another shape."""
-    tensors, _ = load_tensors(path)
-    own = module.state_dict()
-    wrong = [name for name in own if name not in tensors or own[name].shape != tensors[name].shape]
-    wrong += [name for name in tensors if name not in own]
-    if wrong:
-        def shape(held: dict[str, Tensor], name: str) -> str:
-            return "x".join(map(str, held[name].shape)) or "a number" if name in held else "absent"
+def mismatches(own: dict[str, Tensor], held: dict[str, Tensor], names: Callable[[str], str] = str) -> str:
+    """The first three of a network's own tensors and a file's that are absent on one side or of different shapes, in words; "" where all
+    fit. `names`: what the file calls one of the network's."""
+    def shape(tensors: dict[str, Tensor], name: str) -> str:
+        return str(tuple(tensors[name].shape)) if name in tensors else "absent"
 
-        first = ", ".join(f"{name} is {shape(own, name)} in the model and {shape(tensors, name)} in the file" for name in wrong[:3])
-        raise DiffgeoError(f"{path} belongs to another network: {first}" + (f", and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-                           + "; write the net= and model= of its run")
+    wrong = [f"{names(name) if name in own else name} is {shape(held, name)} in the file, {shape(own, name)} in the network"
+             for name in dict.fromkeys([*own, *held]) if shape(own, name) != shape(held, name)]
+    return "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Copy the weights of `path` into `module`, strictly. Raises DiffgeoError that names the first tensors that do not fit."""
+    tensors, _ = load_tensors(path)
+    if wrong := mismatches(module.state_dict(), tensors):
+        raise DiffgeoError(f"{path} belongs to another network: {wrong}; write the net= and model= of its run")
     module.load_state_dict(tensors)
 
 

@@ -36,6 +36,8 @@ COMMANDS = {
 PLAIN = ("reproduce", "compare", "data list", "data prepare", "data check", "theory orders", "theory winners", "theory gamma")
 FAMILIES = {name.split()[0] for name in COMMANDS if " " in name}            # first words of commands of two
 HELP_FLAGS = ("-h", "--help", "help")
+GO_ON = {"train": "; `train resume=FOLDER` goes on from the last checkpoint",          # after Ctrl-C
+         "sample": "; the same line with hydra.run.dir=FOLDER goes on from the images that are drawn"}
 
 
 def split(words: list[str]) -> tuple[str, list[str]]:
@@ -145,7 +147,13 @@ def message(error: BaseException) -> tuple[str, int]:
     return f"{type(error).__name__}: {text}", 1
 
 
-def guarded(action: Callable[[], None]) -> int:
+def speaks(error: BaseException) -> bool:
+    """Whether this process tells an error: under torchrun the one that failed first (`distributed.joined` says so), or, of mistakes that
+    every process finds before they join, rank 0."""
+    return getattr(error, "first", os.environ.get("RANK", "0") == "0")
+
+
+def guarded(action: Callable[[], None], command: str = "") -> int:
     """Run; turn every failure into one line on stderr, unless the user asked for the traceback (HYDRA_FULL_ERROR=1)."""
     wanted = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"            # so that Hydra raises instead of printing and exiting by itself
@@ -156,8 +164,9 @@ def guarded(action: Callable[[], None]) -> int:
     except BrokenPipeError:                         # `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print("diffgeo: interrupted; train resume=FOLDER goes on from the last checkpoint", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        if speaks(stop):
+            print("diffgeo: interrupted" + GO_ON.get(command, ""), file=sys.stderr)
         return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
@@ -165,7 +174,7 @@ def guarded(action: Callable[[], None]) -> int:
         if wanted == "1":
             raise
         text, status = message(error)
-        if os.environ.get("RANK", "0") == "0":      # under torchrun one process speaks
+        if speaks(error):
             print(f"diffgeo: {text}", file=sys.stderr)
         return status
     finally:
@@ -187,4 +196,4 @@ def main() -> None:
         sys.exit(2)
     if command in PLAIN:
         sys.exit(guarded(lambda: module(command).main(line)))
-    sys.exit(guarded(lambda: hydra_command(command, line)))
+    sys.exit(guarded(lambda: hydra_command(command, line), command))

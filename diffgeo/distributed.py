@@ -3,8 +3,9 @@
     torchrun --nproc-per-node 2 -m diffgeo train experiment=digits
 
 Training: every rank draws the same global batch (the draw is keyed by seed and chunk), works on its own rows of it, and one all_reduce of
-the flat gradient sums them: the step is the single process's, to the rounding of a sum. Sampling: sample i depends on (seed, i) alone, so
-the ranks take disjoint ranges of numbers. Rank 0 alone writes, logs and prints; the run folder is rank 0's.
+the flat gradient sums them: the step is the single process's, to the rounding of a sum (dropout apart, whose masks each rank draws for
+its own rows). Sampling: sample i depends on (seed, i) alone, so the ranks take disjoint ranges of numbers. Rank 0 alone writes, logs and
+prints; the run folder is rank 0's.
 
 On SLURM: `diffgeo train -m hydra/launcher=submitit_slurm hydra.launcher.partition=gpu hydra.launcher.gpus_per_node=1 seed=0,1,2` runs a
 sweep, one job a GPU (pip install 'diffgeo[sweep]'). One run over several GPUs is torchrun inside an allocation, its folder on a file
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,6 +30,7 @@ from torch import Tensor
 from diffgeo.errors import UsageError
 
 PATIENCE = timedelta(hours=6)           # rank 0 measures, draws and writes alone while the others wait
+LINGER = 2.0                            # seconds that a process leaves the one that failed before it, for its line on stderr
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,15 @@ def size() -> int:
 def own(device: torch.device) -> torch.device:
     """This process's own GPU, where there are several processes."""
     local = int(os.environ.get("LOCAL_RANK", 0))
-    return torch.device("cuda", local % torch.cuda.device_count()) if size() > 1 and device.type == "cuda" else device
+    return torch.device("cuda", local % max(1, torch.cuda.device_count())) if size() > 1 and device.type == "cuda" else device
 
 
 @contextlib.contextmanager
 def joined(device: torch.device, multirun: bool = False) -> Iterator[World]:
     """The world of this process, from torchrun's environment variables; `ALONE` without them.
 
-    Of several ranks that fail, the first alone raises its error: the others leave without a word, with its kind of exit status.
+    An error that leaves the block says in its attribute `first` whether this process was the first to fail, the one that tells it
+    (`cli.speaks`): what the others then meet is a broken connection. They linger, for torchrun ends all processes when one of them leaves.
     """
     if size() == 1:
         yield ALONE
@@ -123,8 +127,9 @@ def joined(device: torch.device, multirun: bool = False) -> Iterator[World]:
             yield World(rank, ranks, device)
         dist.barrier()
     except Exception as error:
-        if not _first_to_fail(store):
-            raise SystemExit(getattr(error, "status", 1)) from None
+        error.first = _first_to_fail(store)
+        if not error.first:
+            time.sleep(LINGER)
         raise
     dist.destroy_process_group()
 

@@ -20,6 +20,7 @@ from diffgeo.errors import DiffgeoError, UsageError
 
 PATHS = ("run", "resume", "noise", "samples", "data.file", "data.path", "data.root", "model.path", "model.folder", "schedule.file",
          "sampler.schedule.file", "metrics.fid.weights", "metrics.fid.reference")
+NOT_SHARED = ("trainer", "logger", "seed", "preview", "figures", "png", "device", "threads", "batch")      # of the runs of one sweep
 TAKES_RUN = ("sample", "evaluate", "theory admissibility", "theory gits")
 VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn")         # flags whose value is the next word
 
@@ -79,10 +80,10 @@ def recorded(folder: str, line: list[str], option: str) -> list[str]:
 
 
 def of_runs(folders: str, line: list[str]) -> list[str]:
-    """What `recorded` gives for the runs A,B,... of a sweep: what they share, without what only their training was about. Raises UsageError
-    when they differ in anything else, since one line cannot say what each of them needs."""
+    """What `recorded` gives for the runs A,B,... of a sweep: what they share, without what only their training or their surroundings were
+    about. Raises UsageError when they differ in anything else, since one line cannot say what each of them needs."""
     def needed(folder: str) -> list[str]:
-        return [o for o in recorded(folder, line, "run") if key_of(o).split(".")[0] not in ("trainer", "logger", "seed")]
+        return [o for o in recorded(folder, line, "run") if key_of(o).split(".")[0] not in NOT_SHARED]
 
     lists = [needed(folder) for folder in folders.split(",")]
     for other in lists[1:]:

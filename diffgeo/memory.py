@@ -16,6 +16,8 @@ def advised(advice: str) -> Iterator[None]:
     """Turn a failed allocation inside the block into a DiffgeoError that ends in `advice`."""
     try:
         yield
+    except DiffgeoError:                                            # said already, inside
+        raise
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(word in str(error) for word in WORDS):
             raise

@@ -4,6 +4,10 @@
     tf32       products of float32 rounded to 10 bits of mantissa, on a GPU that has them
     bf16       autocast: matrix products and convolutions in bfloat16
     auto       for training bf16 on a GPU; for sampling tf32 there; float32 on a CPU
+
+What is promised: on a CPU the same config, seed and number of threads give the same bytes. On a GPU every process draws the
+same random bits, but products and sums agree to their rounding only, which training amplifies: cuDNN times its algorithms where shapes
+recur and may choose others in the next process, and some gradients are summed in the order in which threads arrive.
 """
 from __future__ import annotations
 
@@ -40,6 +44,20 @@ def autocast(device: torch.device, name: str):
 def allow_tf32(name: str) -> None:
     """Let float32 products on a GPU be TF32, or not."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name != "float32"
+
+
+@contextlib.contextmanager
+def running(name: str, recurring: bool = False) -> Iterator[None]:
+    """Inside, float32 products on a GPU are what the precision `name` says; afterwards what they were. recurring: the same shapes come
+    again and again, so that cuDNN may time its algorithms once for each."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    held = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    allow_tf32(name)
+    cudnn.benchmark = recurring
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = held
 
 
 @contextlib.contextmanager

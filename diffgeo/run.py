@@ -30,6 +30,7 @@ from diffgeo.denoiser import trainable
 from diffgeo.distributed import own
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.files import write_json, write_text
+from diffgeo.precision import allow_tf32
 from diffgeo.sample import Loop
 
 ALLOWED = ("diffgeo.",)                 # a config may build nothing else: `_target_` can name any callable of the interpreter
@@ -82,8 +83,9 @@ def device_of(cfg) -> torch.device:
     not have."""
     name = cfg.device if cfg.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
-        return own(torch.device(name))
+        device = own(torch.device(name))                            # before it is touched: a context on GPU 0 takes half a gigabyte
+        torch.empty(0, device=device)
+        return device
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device={name} is not available here ({str(error).splitlines()[0]}); write device=cpu or device=auto") from error
 
@@ -99,6 +101,7 @@ def assemble(cfg, model: Callable[..., tuple[Data, Denoiser]] | None = None) -> 
             raise UsageError(f"{key}={cfg[key]}: write a whole number from {least} to 2147483647")
     device = device_of(cfg)
     keep_freed_memory()
+    allow_tf32("float32")                                           # but where a network is trained or sampled (precision.running)
     data, model = (model or make)(cfg, device)
     torch.set_num_threads(cfg.threads or (threads() if hasattr(data, "quantize") else 1))
     chart = build(cfg.sampler.schedule)
@@ -127,7 +130,7 @@ def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
 
 
 FREE = ("n", "figures", "metrics", "logger", "device", "threads", "resume",      # what a run may be taken up again with otherwise set
-        "batch", "png", "preview", "max_seconds")
+        "batch", "png", "preview", "max_seconds", "trainer.accumulate", "trainer.compile")
 
 
 def begin(folder: Path, cfg, overrides: Sequence[str] = ()) -> bool:
@@ -138,7 +141,7 @@ def begin(folder: Path, cfg, overrides: Sequence[str] = ()) -> bool:
     new = OmegaConf.to_container(cfg, resolve=True)
     if (folder / "config.yaml").exists():
         old = OmegaConf.to_container(read_config(folder))
-        different = [k for k in sorted(flat(old).items() ^ flat(new).items(), key=str) if k[0].split(".")[0] not in FREE]
+        different = [k for k in sorted(flat(old).items() ^ flat(new).items(), key=str) if not {k[0], k[0].split(".")[0]} & set(FREE)]
         if different:
             raise UsageError(f"{folder} holds another run (it differs in {different[0][0]}): write another folder, or take it up as it was")
     if (folder / "metrics.json").exists():

@@ -8,13 +8,17 @@ a GPU that is not in the table, is what a short matrix product reaches here.
 """
 from __future__ import annotations
 
+import re
 import time
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
-# TFLOP/s without sparsity: bf16, tf32, float32. From NVIDIA's data sheets; the first name found in the device's counts.
+from diffgeo.precision import running
+
+# TFLOP/s without sparsity: bf16, tf32, float32. From NVIDIA's data sheets; the first name found in the device's, as whole
+# words, counts: an RTX A4000 is no A40.
 PEAKS = {"B200": (2250, 1125, 75), "H200": (989.4, 494.7, 66.9), "H100 PCIe": (756, 378, 51.2), "H100 NVL": (835.5, 417.8, 60),
          "H100": (989.4, 494.7, 66.9), "A100": (312, 156, 19.5), "A40": (149.7, 74.8, 37.4), "A10": (125, 62.5, 31.2),
          "L40S": (362, 183, 91.6), "L4": (121, 60.5, 30.3), "RTX A6000": (154.8, 77.4, 38.7), "RTX 4090": (165.2, 82.6, 82.6),
@@ -51,9 +55,10 @@ def peak(device: torch.device, precision: str) -> float:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for known, figures in PEAKS.items():
-            if known in name:
+            if re.search(rf"\b{known}\b(?! (Ti|D|Laptop)\b)", name):
                 return figures[COLUMN[precision]] * 1e12
-    return product_rate(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    with running(precision):
+        return product_rate(device, torch.bfloat16 if precision == "bf16" else torch.float32)
 
 
 def product_rate(device: torch.device, dtype: torch.dtype, n: int | None = None, repeats: int = 3) -> float:

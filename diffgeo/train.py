@@ -6,7 +6,8 @@ What makes it fast in the plane, where a step is a few small matrix products: ba
 images is a chunk of its own); all parameters are views of one flat buffer, and so are their gradients, so that Adam, clipping, the average
 and the sum over processes are single calls; the loss is quadratic in F, 2 L = <F - F*, dL/dF>, so that autograd has one inner product to
 undo. Chunk c of batches is drawn from a generator keyed by (seed, c), and dropout by one keyed by (seed, step, rank): a resumed run needs
-no random state and repeats the undisturbed one to the byte. Nothing waits for the device between two reports.
+no random state and repeats the undisturbed one, on a CPU to the byte (`precision` says what a GPU promises). Nothing waits for the device
+between two reports, where the law lies on the device; one in memory or on disk (data.hold) is sent there batch by batch.
 """
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from diffgeo.denoiser import Network
 from diffgeo.distributed import ALONE, World
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.optim import Muon, takes
-from diffgeo.precision import allow_tf32, autocast, resolved
+from diffgeo.precision import autocast, resolved, running
 from diffgeo.trainer import Trainer
 
 __all__ = ["DATA", "INIT", "Flat", "Progress", "Trainer", "Training"]
@@ -81,9 +82,7 @@ class Training:
     def __init__(self, trainer: Trainer, model: Network, data: Data, schedule: Schedule, weighting: Weighting, seed: int = 0,
                  world: World = ALONE):
         self.trainer, self.model, self.data, self.schedule, self.weighting, self.seed = trainer, model, data, schedule, weighting, seed
-        self.world, self.classes, self.decay = world, check_labels(trainer, model, data), trainer.decay
-        if trainer.batch < world.size:
-            raise UsageError(f"trainer.batch={trainer.batch} is less than one row for each of {world.size} processes: write more")
+        self.world, self.classes, self.decay = world, check(trainer, model, data, world), trainer.decay
         self.flat = Flat(model, trainer.channels_last)
         for values in (self.flat.values, *model.buffers()):
             world.copy_(values)
@@ -185,11 +184,14 @@ class Training:
 
     def run(self) -> Iterator[Progress]:
         """Train to the end, reporting every `log_every` steps and at the last. Raises DiffgeoError on a loss that is not finite."""
+        with running(self.precision, recurring=True):
+            yield from self._run()
+
+    def _run(self) -> Iterator[Progress]:
         trainer, world, pieces = self.trainer, self.world, self.trainer.accumulate
         total, counted = torch.zeros((), device=self.device), 0
         chunk, prepared = -1, []
         self.model.train()
-        allow_tf32(self.precision)
         while self.step < trainer.steps:
             if self.step // self.chunk != chunk:
                 chunk = self.step // self.chunk
@@ -214,8 +216,10 @@ class Training:
                 yield Progress(self.step, mean, trainer.lr * trainer.share(self.step - 1))
 
 
-def check_labels(trainer: Trainer, model: Network, data: Data) -> int:
-    """How many classes the network is told; 0 for none. Raises UsageError where the law has not as many."""
+def check(trainer: Trainer, model: Network, data: Data, world: World = ALONE) -> int:
+    """How many classes the network is told; 0 for none. Raises UsageError where the law has not as many, or the processes are too many."""
+    if trainer.batch < world.size:
+        raise UsageError(f"trainer.batch={trainer.batch} is less than one row for each of {world.size} processes: write more")
     classes, known = getattr(model.net, "classes", 0), getattr(data, "classes", 0)
     if classes and classes != known:
         raise UsageError(f"net.classes={classes}, but data= has {known or 'no'} classes: write net.classes={known}")

@@ -1,5 +1,7 @@
 """The exact denoiser of images against the whole softmax in float64, which knows nothing of blocks, queries or bytes."""
+import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import scipy.stats
@@ -108,6 +110,28 @@ def test_blocks_and_parts_change_nothing(monkeypatch):
     parts = ask()
     assert rms(parts.mean - whole.mean, sigma) < 1e-5 and torch.equal(parts.nearest, whole.nearest)
     assert torch.allclose(parts.entropy, whole.entropy, atol=1e-5)
+
+
+def allocated(call):
+    """Most bytes that `call` held at any time beyond what there was, by torch's own allocator."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        call()
+    steps = [event.nbytes() for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(itertools.accumulate(steps))
+
+
+@pytest.mark.parametrize("n, shape, rows", [(40, (3, 64, 64), 600), (20_000, (1, 8, 8), 400)])
+def test_memory_is_bounded(n, shape, rows):
+    """A few large images, where the float64 queries are what is large, and many small ones, where the logits are: 256 MiB beside the
+    answer, whatever the rows. A batch of 64 against CIFAR-10 is one pass all the same."""
+    denoise, x = ImageDenoiser(blobs(n, shape), flip=True), noise(rows, *shape).float()
+    denoise(x[:1], 1.0)                                                 # prepares the set
+    for ask in (denoise, denoise.posterior, lambda x, sigma: denoise.nearest(x, 2)):
+        assert allocated(lambda ask=ask: ask(x, 0.5)) < x.nbytes + 2**28
+    cifar10 = SimpleNamespace(bias=torch.empty(0), points=torch.empty(50_000, 3072, dtype=torch.uint8, device="meta"))
+    assert all(point_sets.Dense.rows(cifar10, 50_000, turns) >= 64 for turns in (1, 2))
 
 
 def test_flip_is_the_doubled_set():

@@ -1,7 +1,6 @@
-"""The command line as a user types it: every command, every promise about mistakes, killed and resumed runs."""
+"""The command line as a user types it: every command, killed and resumed runs. Mistakes are in test_cli_mistakes."""
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from diffgeo.errors import UsageError
@@ -45,114 +43,6 @@ def test_completion_drops_the_command(diffgeo):
     offered = diffgeo("-sc", "query=bash", COMP_LINE="diffgeo train model=e").stdout.split()
     assert set(offered) == {"model=edm", "model=edm_checkpoint", "model=epsilon", "model=exact"}
     assert "-F hydra_bash_completion diffgeo" in diffgeo("-sc", "install=bash").stdout
-
-
-EXACT = ["model=exact", "data=line"]
-MISTAKES = [
-    (["train", "model=foo"], 2, "there is no model=foo; write model= one of cem, ddim_checkpoint, diffusers, edm"),
-    (["train", "data.nosuch=1"], 2, "there is no option data.nosuch"),
-    (["train", "data=imagenet"], 2, "there is no data=imagenet; write data= one of"),
-    (["train", "sampler.schedule=nosuch"], 2, "there is no schedule nosuch; write one of"),
-    (["train", "sampler.steps=0"], 2, "steps"),
-    (["train", "sampler.steps=abc"], 2, "steps=abc: write a whole number"),
-    (["train", "sampler.steps=2.5"], 2, "steps=2.5: write a whole number"),
-    (["train", "metrics.transport.n=0"], 2, "metrics.transport.n=0"),
-    (["train", "trainer.lr=-1"], 2, "trainer.lr=-1"),
-    (["train", "trainer.steps=many"], 2, "trainer.steps=many is not a whole number"),
-    (["train", "trainer.steps=10.5"], 2, "trainer.steps=10.5 is not a whole number"),
-    (["train", "trainer.betas=[1,2]"], 2, "trainer.betas=[1, 2]"),
-    (["train", "seed=abc"], 2, "seed=abc"),
-    (["train", "seed=5000000000"], 2, "seed=5000000000"),
-    (["train", "threads=0"], 2, "threads=0"),
-    (["train", "resume="], 2, "resume= is empty"),
-    (["train", "model=exact"], 2, "nothing to train"),
-    (["train", "resume=nowhere"], 2, "resume=nowhere is not a run folder"),
-    (["train", "device=cuda:9"], 2, "device=cuda:9 is not available"),
-    (["train", "net._target_=os.system"], 2, "not part of diffgeo"),
-    (["train", "n=0", "trainer.steps=1"], 2, "n=0"),
-    (["train", "weighting=expression", "weighting.expression='1/(t-t)'"], 2, "training time"),
-    (["train", "weighting=expression", "weighting.expression='__import__(1)'"], 2, "write arithmetic"),
-    (["train", "weighting=expression", "weighting.of=nothing"], 2, "weighting.of=nothing"),
-    (["train", "logger=wandb", "logger.mode=online"], 2, "needs a key"),
-    (["sample", "model=cem"], 2, "run=FOLDER"),
-    (["sample", "run=nowhere"], 2, "run=nowhere is not a run folder"),
-    (["sample", "model=exact", "noise=nowhere.npy"], 2, "noise=nowhere.npy"),
-    (["evaluate"], 2, "samples=FILE"),
-    (["evaluate", "samples=nowhere.npy"], 2, "there is no such file"),
-    (["reproduce", "nosuch"], 2, "there is no reproduction 'nosuch'"),
-    (["reproduce", "cem/line", "budget=all"], 2, "budget=all"),
-    (["compare", "nowhere"], 2, "no such folder"),
-    (["nosuch"], 2, "there is no command 'nosuch'"),
-    (["sample", *EXACT, "sampler=gradient_estimation", "sampler.gamma=abc"], 2, "sampler.gamma=abc is not a number; write one for Grad"),
-    (["sample", *EXACT, "sampler=gradient_estimation", "sampler.gamma=null"], 2, "sampler.gamma=null is not a number"),
-    (["sample", *EXACT, "sampler=unipc", "sampler.points=2.0"], 2, "sampler.points=2.0 is not a whole number; write one for UniPC"),
-    (["sample", *EXACT, "sampler=deis", "sampler.points=true"], 2, "sampler.points=true is not a whole number"),
-    (["sample", *EXACT, "sampler=deis", "sampler.chart=abc"], 2, "sampler.chart=abc is not a node with a _target_; write one for DEIS"),
-    (["sample", *EXACT, "sampler=langevin", "sampler.corrector.steps=1.5"], 2, "sampler.corrector.steps=1.5 is not a whole number"),
-    (["sample", *EXACT, "sampler=edm_churn", "sampler.steps=null"], 2, "sampler.n=null is not a whole number"),
-    (["sample", *EXACT, "sampler.schedule=ddim", "sampler.schedule.timesteps.start=abc"], 2,
-     "sampler.schedule.timesteps.start=abc is not a number or null; write one for EvenTimesteps"),
-    (["sample", *EXACT, "sampler=dpmpp_2m_sde", "sampler.eta=1000", "sampler.steps=5"], 2, "write less noise, or more steps"),
-    (["sample", *EXACT, "loop.lower_order_final=maybe"], 2, "loop.lower_order_final=maybe is not true or false"),
-    (["sample", *EXACT, "+loop.foo=1"], 2, "there is no option loop.foo; Loop takes afs, lower_order_final"),
-    (["sample", *EXACT, "+sampler.foo=1"], 2, "there is no option sampler.foo; Heun takes none"),
-    (["theory", "certify", "eta=abc"], 2, "eta=abc is not a number"),
-    (["theory", "certify", "eta=[]"], 2, "eta=[] is empty; write a number"),
-    (["theory", "certify", "nu=null"], 2, "nu=null is not a number"),
-    (["theory", "admissibility", "data=circle", "quantile=abc"], 2, "quantile=abc is not a number"),
-    (["theory", "admissibility", "data=circle", "nu=abc"], 2, "nu=abc is not a number"),
-    (["theory", "gits", "data=line", "coeff=abc"], 2, "coeff=abc is not a number"),
-    (["theory", "gits", "data=line", "most=2.5"], 2, "most=2.5 is not a whole number"),
-]
-
-
-@pytest.mark.parametrize("line, status, says", MISTAKES, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
-def test_a_mistake_is_one_clear_line(inside, line, status, says):
-    done = inside(*line, *(["data=line"] if line[0] == "train" and "data" not in line[1] else []))
-    assert done.returncode == status, done.stderr
-    assert says in done.line
-
-
-def test_a_mistake_in_a_new_process_too(diffgeo):
-    done = diffgeo("train", "model=foo")
-    assert done.returncode == 2 and "there is no model=foo" in done.line
-
-
-def test_the_traceback_is_there_for_those_who_ask(diffgeo):
-    done = diffgeo("train", "model=exact", HYDRA_FULL_ERROR="1")
-    assert done.returncode == 1 and "Traceback" in done.stderr
-
-
-def test_unwritable_outputs_and_wrong_clouds(inside, tmp_path):
-    (tmp_path / "outputs").write_text("a file where a folder should be")
-    done = inside("train", *QUICK)
-    assert done.returncode == 1 and "outputs" in done.line
-    np.save(tmp_path / "wide.npy", np.zeros((5, 3)))
-    np.save(tmp_path / "nan.npy", np.full((5, 2), np.nan))
-    (tmp_path / "text.npy").write_text("not an array")
-    for name, says in (("wide", "has shape (5, 3)"), ("nan", "not finite"), ("text", "cannot be read")):
-        done = inside("evaluate", f"samples={name}.npy", "data=line", "hydra.run.dir=e")
-        assert done.returncode == 2 and says in done.line
-
-
-def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path):
-    """Files may not pass 50 kB here: every writer says so, keeps what was there and removes what it began."""
-    from diffgeo.checkpoint import save_tensors
-    from diffgeo.errors import DiffgeoError
-    from diffgeo.files import write_array, write_text
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for name, write in (("a.txt", lambda p: write_text(p, "x" * 100_000)), ("a.npy", lambda p: write_array(p, np.zeros(100_000))),
-                        ("a.safetensors", lambda p: save_tensors(p, {"a": torch.zeros(100_000)}))):
-        path = tmp_path / name
-        path.write_text("what was there")
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
-        try:
-            with pytest.raises(DiffgeoError, match=f"cannot write .*{name}: "):
-                write(path)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert path.read_text() == "what was there" and [f.name for f in tmp_path.iterdir() if f.name.startswith(".")] == []
 
 
 def test_train_leaves_a_whole_run_folder_and_a_finished_run_says_so(inside, tmp_path):

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from test_prepare import damage, idx_files, photographs
+from test_data_errors import damage
+from test_prepare import idx_files, photographs
 
 from diffgeo.commands import data_check, data_list, data_prepare
 from diffgeo.data.sets import SOURCES

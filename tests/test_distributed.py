@@ -17,6 +17,7 @@ SCRIPT = """
 import sys
 import torch
 from diffgeo.checkpoint import save_tensors
+from diffgeo.cli import guarded
 from diffgeo.core import generator
 from diffgeo.denoiser import Network
 from diffgeo.distributed import joined
@@ -42,15 +43,13 @@ def main():
         for progress in t.run():
             losses.append(progress.loss)
             print(progress.step)
-            if what == "fail" and world.rank == 1:
-                raise DiffgeoError("rank 1 has had enough")
+            if what in ("0", "1") and world.rank == int(what):
+                raise DiffgeoError(f"rank {what} has had enough")
+            if what == "both":
+                raise DiffgeoError("all have had enough")
         if world.first:
             save_tensors(out, {"average": t.average, "losses": torch.tensor(losses)})
-try:
-    main()
-except DiffgeoError as error:
-    print(f"diffgeo: {error}", file=sys.stderr)
-    sys.exit(1)
+sys.exit(guarded(main))
 """
 
 
@@ -73,15 +72,19 @@ def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch):
     assert [d.returncode for d in done] == [0, 0], done[0].stderr + done[1].stderr
     assert done[0].stdout.split() == ["10", "20", "30"] and not done[1].stdout
     monkeypatch.setattr(sys, "argv", ["script", "train", str(one)])
-    exec(compile(SCRIPT, "script", "exec"), {"__name__": "script"})
+    with pytest.raises(SystemExit, match="0"):
+        exec(compile(SCRIPT, "script", "exec"), {"__name__": "script"})
     for name, value in load_tensors(one)[0].items():
         torch.testing.assert_close(load_tensors(two)[0][name], value, rtol=1e-5, atol=1e-5)
 
 
-def test_a_rank_that_fails_ends_the_others_with_one_line(tmp_path):
-    done = together(2, "fail", str(tmp_path / "none"))
+@pytest.mark.parametrize("who", ["0", "1", "both"])
+def test_a_rank_that_fails_ends_the_others_with_one_line(tmp_path, who):
+    """Whoever fails, and if all do: the first to fail tells it, the others, whose connection breaks, are silent."""
+    done = together(2, who, str(tmp_path / "none"))
     assert [d.returncode for d in done] == [1, 1]
-    assert [line for d in done for line in d.stderr.splitlines() if line.startswith("diffgeo:")] == ["diffgeo: rank 1 has had enough"]
+    told = "diffgeo: all have had enough" if who == "both" else f"diffgeo: rank {who} has had enough"
+    assert [line for d in done for line in d.stderr.splitlines() if line.startswith("diffgeo:")] == [told]
     assert "Traceback" not in done[0].stderr + done[1].stderr and not (tmp_path / "none").exists()
 
 
@@ -95,6 +98,21 @@ def test_alone_nothing_is_sent(tmp_path):
     x = torch.ones(2)
     assert ALONE.sum_(x) is x and ALONE.copy_(x) is x and ALONE.text("a") == "a" and ALONE.once(lambda: True) and not ALONE.agree(False)
     assert ALONE.folder(tmp_path) == tmp_path and tmp_path.exists()
+
+
+def test_a_process_looks_at_its_own_gpu_alone(monkeypatch):
+    """device=auto under torchrun: not one empty tensor on GPU 0, which would open a context there."""
+    from types import SimpleNamespace
+
+    from diffgeo import run
+
+    touched = []
+    for name, value in (("is_available", lambda: True), ("device_count", lambda: 4)):
+        monkeypatch.setattr(f"torch.cuda.{name}", value)
+    for name, value in (("WORLD_SIZE", "4"), ("LOCAL_RANK", "3")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(run.torch, "empty", lambda n, device: touched.append(device))
+    assert run.device_of(SimpleNamespace(device="auto")) == torch.device("cuda", 3) and touched == [torch.device("cuda", 3)]
 
 
 TINY = ["data=digits", "net=unet_8", "net.channels=8", "model=edm", "trainer=images", "schedule=images", "trainer.steps=5",
@@ -137,5 +155,7 @@ def test_torchrun_on_points_and_on_a_bad_line(tmp_path):
     assert launched(tmp_path, 1, *line, "hydra.run.dir=one").returncode == 0
     for name in ("samples.npy", "metrics.json"):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
-    done = launched(tmp_path, 2, "train", *TINY, "trainer.batch=1", "hydra.run.dir=bad")
-    assert done.returncode != 0 and done.stderr.count("diffgeo: ") == 1 and "less than one row" in done.stderr
+    for mistake, says in (("trainer.batch=1", "less than one row"), ("net.nosuch=1", "there is no option net.nosuch"),     # joined; not yet
+                          ("trainer.lr=1e30", "the loss became")):
+        done = launched(tmp_path, 2, "train", *TINY, mistake, f"hydra.run.dir={mistake[:10]}")
+        assert done.returncode != 0 and done.stderr.count("diffgeo: ") == 1 and says in done.stderr

@@ -1,4 +1,4 @@
-"""FID: protocols, names, references and their cache, what it tells, bad input; real images in order, and torch-fidelity's number."""
+"""FID: protocols, names, features held, bad input, floors; real images in order."""
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +12,8 @@ from diffgeo.data import Images, Line
 from diffgeo.errors import UsageError
 from diffgeo.metrics import FID, Suite, features, fid
 from diffgeo.metrics.features import Pixels, batches, of_samples
-from diffgeo.metrics.fid import PROTOCOLS, name_of, of_training
-from diffgeo.metrics.frechet import Moments, between, moments
+from diffgeo.metrics.fid import PROTOCOLS, name_of
+from diffgeo.metrics.frechet import between, moments
 
 
 @pytest.fixture(autouse=True)
@@ -84,72 +84,6 @@ def test_only_the_protocols_count_is_used(fake, monkeypatch):
     assert list(FID()(run, data)) == ["fid_100"]
 
 
-def test_describe_tells_what_a_reviewer_asks(fake, tmp_path):
-    data, run = blobs(200, shape=(3, 8, 8)), Run(blobs(100, 1, (3, 8, 8)).images, seed=7)
-    facts = Suite({"fid": FID(protocol="edm"), "pixels": FID("pixels")}).describe(run, data)
-    inception = facts["fid"]
-    assert inception["n"] == 100 and inception["seed"] == 7 and inception["features_hash"] == "fake" and inception["key"] == "fid_100"
-    assert inception["protocol"]["count"] == 50_000 and "0-49999" in inception["protocol"]["seeds"]
-    assert inception["protocol"]["reference"] == "cifar10-32x32.npz" and "127.5" in inception["quantization"]
-    assert inception["reference"]["n"] == 200 and "200 train images of blobs" in inception["reference"]["origin"]
-    again = FID().describe(run, blobs(200, 2, (3, 8, 8)))["reference"]["hash"]
-    assert again != inception["reference"]["hash"] == FID().describe(run, data)["reference"]["hash"]
-    assert "protocol" not in facts["pixels"] and facts["pixels"]["features"] == "pixels"
-    import json
-    json.dumps(facts)
-
-
-def test_reference_is_the_training_set_whichever_split_is_measured():
-    train = blobs(300)
-    test = blobs(50, 1, split="test", twin=lambda: train)
-    samples = Run(blobs(100, 2).images)
-    assert FID("pixels")(samples, test) == FID("pixels")(samples, train)
-
-
-def test_reference_is_computed_once_for_the_same_pixels(fake, cache, monkeypatch):
-    law = blobs(200, shape=(3, 8, 8))
-    first = of_training(fake, law)
-    (file,) = (cache / "statistics").iterdir()
-    monkeypatch.setattr(fid, "_computed", {})
-    assert fake.seen == 200 and all(torch.equal(a, b) for a, b in zip(first[:2], of_training(fake, law)[:2], strict=True))
-    of_training(fake, Images(law.images.clone(), name="other", flip=True, low=0.0))         # the same bytes under another law
-    assert fake.seen == 200
-    of_training(Fake("another net"), law)
-    monkeypatch.setattr(fid, "_computed", {})
-    file.write_bytes(b"damaged")
-    assert torch.equal(of_training(fake, law).covariance, first.covariance) and fake.seen == 400
-    one_bit = law.images.clone()
-    one_bit[-1, -1, -1, -1] ^= 1
-    of_training(fake, Images(one_bit, name="blobs"))
-    assert fake.seen == 600 and len(list((cache / "statistics").iterdir())) == 3
-
-
-def test_reference_of_a_file(fake, tmp_path):
-    data, run = blobs(200, shape=(3, 8, 8)), Run(blobs(100, 1, (3, 8, 8)).images)
-    m = Moments(torch.tensor([100.0, 120.0, 140.0]).double(), torch.diag(torch.tensor([4.0, 5.0, 6.0])).double())
-    np.savez(tmp_path / "ref.npz", mu=m.mean, sigma=m.covariance)
-    metric = FID(reference=str(tmp_path / "ref.npz"))
-    assert metric(run, data)["fid_100"] == pytest.approx(between(moments(fake(run.samples)), m), rel=1e-9)
-    facts = metric.describe(run, data)["reference"]
-    assert facts["origin"] == "ref.npz" and facts["n"] is None
-    assert fake.seen == 200                                                                   # the samples, twice; no training image
-    np.savez(tmp_path / "wide.npz", mu=np.zeros(4), sigma=np.eye(4))
-    np.savez(tmp_path / "odd.npz", mu=np.zeros(3), sigma=np.eye(4))
-    np.savez(tmp_path / "names.npz", mean=np.zeros(3))
-    np.savez(tmp_path / "objects.npz", mu=np.array([{}]), sigma=np.eye(1))
-    (tmp_path / "text.npz").write_text("mu")
-    for name, words in {"wide": "is of 4 features, inception has 3", "odd": "sigma .4, 4.", "names": "mu", "objects": "allow_pickle",
-                        "text": "no .npz", "none": "none.npz"}.items():
-        with pytest.raises(UsageError, match=words) as error:
-            FID(reference=str(tmp_path / f"{name}.npz"))(run, data)
-        assert "\n" not in str(error.value)
-    Suite({"fid": metric, "line": object()}).prepare(data)
-    for bad in (FID(reference=str(tmp_path / "text.npz")), FID("inception", reference="none.npz")):
-        with pytest.raises(UsageError, match="no .npz with arrays"):                            # before a run, not after it
-            Suite({"fid": bad}).prepare(data)
-    Suite({"fid": bad}).prepare(Line())
-
-
 def test_features_are_computed_once_and_go_with_the_samples(fake):
     data, run = blobs(50, shape=(3, 8, 8)), Run(blobs(400, 1, (3, 8, 8)).images.clone())
     some = of_samples(fake, run, data, 250)
@@ -198,7 +132,7 @@ def test_floors_and_what_has_none(fake):
 
 
 @pytest.mark.parametrize("name, nodes", [("images", {"fid", "pixels"}), ("images_quick", {"fid", "pixels"}),
-                                         ("fid", {"fid", "kid", "precision"})])
+                                         ("fid", {"fid", "kid", "precision", "w2", "memorization"})])
 def test_suites_build_from_their_files(name, nodes):
     from pathlib import Path
 
@@ -211,7 +145,8 @@ def test_suites_build_from_their_files(name, nodes):
     built = build(cfg.metrics)
     assert nodes <= set(built.metrics)
     if name == "fid":
-        assert all(m.features == "pixels" and m.weights == "some.pth" for m in built.metrics.values()) and built.pairs == 0
+        of_features = [m for name, m in built.metrics.items() if name != "memorization"]
+        assert all(m.features == "pixels" and m.weights == "some.pth" for m in of_features) and built.pairs == 0
 
 
 @pytest.fixture
@@ -228,30 +163,3 @@ def test_mnist_in_order(mnist):
     noisy = (real_ + 40 * torch.randn(real_.shape, generator=generator(0))).clamp(0, 255).to(torch.uint8)
     values = [metric(Run(x), data)["frechet/lenet"] for x in (data.images[:2000], real_, blurred, noisy)]
     assert values == sorted(values) and values[1] < 5 and values[2] > 2 * values[1] and values[3] > 5 * values[2]
-
-
-@pytest.mark.slow
-def test_fid_of_cifar10_is_torch_fidelitys(real, tmp_path):
-    """200 test images against the statistics of the training set, and two sets of 200 against one another, to 1e-3."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
-
-    from diffgeo.metrics.inception import load, read
-    path = real / "inception/fid_inception_v3_2015_12_05.safetensors"
-    torch.save({**read(path), "fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}, tmp_path / "torch_fidelity.pth")
-    theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(tmp_path / "torch_fidelity.pth"))
-    images = torch.from_numpy(np.load(real / "cifar10/test_images.npy")[:400]).permute(0, 3, 1, 2).contiguous()
-    with torch.inference_mode():
-        a, b = (torch.cat([theirs(part)[0] for part in half.split(50)]) for half in images.split(200))
-    statistics = [fid_features_to_statistics(x) for x in (a, b)]
-    law = Images(torch.zeros(50_000, 1, 1, 1, dtype=torch.uint8).expand(-1, 3, 32, 32), name="cifar10", root=real)
-    run = Run(images[:200])
-    metric = FID()
-    with np.load(real / "fid_stats/cifar10_train_49927.npz") as archive:
-        reference = {"mu": archive["mu"], "sigma": archive["sigma"]}
-    known = fid_statistics_to_metric({"mu": statistics[0]["mu"].astype(float), "sigma": statistics[0]["sigma"]}, reference, False)
-    assert metric(run, law)["fid_200"] == pytest.approx(known[KEY_METRIC_FID], abs=1e-3)
-    assert metric.describe(run, law)["reference"]["origin"] == "cifar10_train_49927.npz"
-    ours = load(None, str(path), True, False, "cpu")
-    halves = [moments(of_samples(ours, r, law, 200)) for r in (run, Run(images[200:]))]             # the first held already
-    assert between(*halves) == pytest.approx(fid_statistics_to_metric(*statistics, False)[KEY_METRIC_FID], abs=1e-3)

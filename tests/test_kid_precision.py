@@ -79,7 +79,25 @@ def test_metrics_in_a_suite():
     moved = FeatureW2("pixels", n=60)(Run((data.images // 2 + 64).clone()), data)["w2/pixels"]
     halved = (data.images // 2 + 64).double() / 127.5 - data.images.double() / 127.5
     assert moved == pytest.approx(float(halved.flatten(1).square().sum(1).mean().sqrt()), rel=0.01)     # a contraction: its own best plan
-    assert KID("pixels").describe(run, data)["subsets"] == 100 and PrecisionRecall("pixels").describe(run, data)["n"] == 60
+    facts = KID("pixels").describe(run, data)
+    assert (facts["subsets"], facts["size"]) == (1, 60) and facts["published"] == {"subsets": 100, "size": 1000}
+    facts = KID("pixels", size=50).describe(Run(data.images[:20]), data)
+    assert [facts[key] for key in ("n", "true", "subsets", "size")] == [20, 50, 100, 20]
+
+
+def test_both_sides_are_equal_and_another_seed_costs_nothing(monkeypatch):
+    """20 samples against 20 of 60 images: with all 60, smaller balls would be less precise. The true side is the same in every run."""
+    data, seen = Images(images(60, 0), name="noise"), []
+    run = Run(images(20, 1), seed=1)
+    x, y = features.Pixels()(run.samples), of_truth(features.Pixels(), data, 20)
+    for metric in (PrecisionRecall("pixels"), FeatureW2("pixels")):
+        facts = metric.describe(run, data)
+        assert facts["n"] == facts["true"] == 20
+    values = PrecisionRecall("pixels")(run, data)
+    assert tuple(values.values()) == precision_recall.precision_recall(x, y)
+    monkeypatch.setattr(features.Pixels, "__call__", lambda self, pixels: seen.append(len(pixels)) or pixels.float().flatten(1))
+    again = PrecisionRecall("pixels")(run._replace(seed=2), data)
+    assert again == values and not seen
 
 
 def test_true_features_are_drawn_once():
@@ -94,12 +112,11 @@ def test_true_features_are_drawn_once():
             return pixels.float().flatten(1)
 
     net = Net()
-    some = of_truth(net, data, 40, seed=1)
-    assert torch.equal(of_truth(net, data, 20, seed=1), some[:20]) and seen == [40]
+    some = of_truth(net, data, 40)
+    assert torch.equal(of_truth(net, data, 20), some[:20]) and seen == [40]
     features._truth.clear()
-    assert torch.equal(of_truth(net, data, 40, seed=1), some) and seen == [40]                   # from the disk
-    assert len({tuple(row.tolist()) for row in of_truth(net, data, 100, seed=1)}) == 60 and seen == [40, 60]
-    assert not torch.equal(of_truth(net, data, 40, seed=2), some)
+    assert torch.equal(of_truth(net, data, 30), some[:30]) and seen == [40]                      # from the disk, fewer too
+    assert len({tuple(row.tolist()) for row in of_truth(net, data, 100)}) == 60 and seen == [40, 60]
 
 
 def test_bad_input():
@@ -111,3 +128,6 @@ def test_bad_input():
         PrecisionRecall(k=10)
     with pytest.raises(UsageError, match="size=1"):
         KID(size=1)
+    for make, name in ((KID, "kid"), (FeatureW2, "w2")):
+        with pytest.raises(UsageError, match=f"metrics.{name}.n=9.*n from 10"):
+            make(n=9)

@@ -144,8 +144,9 @@ def test_where_there_is_nothing_to_measure():
     points = Run(Line().sample(5, generator(0)), denoise=Line().denoiser())
     assert Memorization()(points, Line()) == {} == ImageDenoiserError()(points, Line())
     assert Memorization().describe(points, Line()) == {}
-    for make in (lambda: Memorization(n=0), lambda: ImageDenoiserError(n=0), lambda: ImageDenoiserError(sigmas=(0.0,))):
-        with pytest.raises(UsageError, match="metrics"):
+    for make, node in ((lambda: Memorization(n=0), "memorization"), (lambda: ImageDenoiserError(n=0), "denoiser"),
+                       (lambda: ImageDenoiserError(sigmas=(0.0,)), "denoiser")):
+        with pytest.raises(UsageError, match=f"^metrics.{node}.n="):
             make()
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffgeo.errors import UsageError
-from diffgeo.nn import MLP, Fourier, MLPTanh
+from diffgeo.nn import MLP, Fourier, MLPTanh, Sinusoidal
 
 
 def plain(h, weight, bias):
@@ -78,3 +78,18 @@ def test_mlp_learns_a_function_finer_than_a_plain_network_does():
             adam.step()
         error[kind] = loss.item()
     assert error[MLP] < 1e-3 < 0.05 < error[MLPTanh]
+
+
+@pytest.mark.parametrize("features", [Fourier(1, 32, 4.0), Sinusoidal(32)])
+def test_autocast_keeps_noise_levels_apart(features):
+    """2000 levels of log(sigma)/4 stay 2000: bf16 angles merge neighbours, 975 are left of Fourier's. In full as without autocast."""
+    levels = torch.linspace(-1.6, 1.1, 2000)[:, None]
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = features(levels)
+    assert seen.dtype == torch.float32 and len(seen.unique(dim=0)) == 2000
+    assert torch.equal(seen, features(levels))
+    points = Fourier(3, 8, 1.0)
+    x = torch.randn(50, 3)
+    angle = x @ points.frequencies
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(points(x), torch.cat([angle.sin(), angle.cos()], -1))

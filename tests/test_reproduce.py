@@ -19,7 +19,7 @@ def test_every_cell_composes_and_the_budgets_exist(name, tmp_path):
     spec = OmegaConf.load(conf_dir() / "reproduce" / f"{name}.yaml")
     cells = cells_of(spec, "paper", tmp_path)
     assert len({c.folder for c in cells}) == len(cells)
-    for cell in cells:
+    for cell in (c for c in cells if c.command):
         command, line = split(shlex.split(cell.command))
         line = prepare(command, line)
         cell.folder.mkdir()                                         # what a later cell's run= reads

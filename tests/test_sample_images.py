@@ -15,9 +15,11 @@ from diffgeo.denoiser import Network
 from diffgeo.distributed import ALONE
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.parameterization import EDM
+from diffgeo.run import load
 from diffgeo.sample import Condition, draw, fitting, parts, ranges
 from diffgeo.sampler import Euler, Heun
 from diffgeo.schedule import VE
+from diffgeo.speed import flops
 
 SIGMAS = VE(sigma_min=0.02, sigma_max=20.0).grid(6)
 SHAPE = (3, 8, 8)
@@ -198,8 +200,9 @@ def test_images_of_another_kind_are_one_line(inside, tmp_path):
         assert done.returncode == 2 and words in done.line and name in done.line
 
 
-def test_a_short_image_run_can_be_stopped_looked_at_and_sampled(inside, tmp_path):
+def test_a_short_image_run_can_be_stopped_looked_at_and_sampled(inside, tmp_path, monkeypatch):
     """max_seconds=0 stops at the first report; resumed, with a look on the way, it ends as the undisturbed run to the byte."""
+    monkeypatch.setattr("diffgeo.commands.train.peak", lambda device, precision: 1e12)
     train = ["train", *DIGITS, "model=edm", "net=unet_8", "net.channels=8", "net.classes=10", "net.dropout=0.2", "trainer=images",
              "schedule=images", "trainer.steps=6", "trainer.batch=16", "trainer.log_every=2", "n=12", "label=all", "guidance=2"]
     assert inside(*train, "hydra.run.dir=whole", "figures=false").returncode == 0
@@ -214,7 +217,8 @@ def test_a_short_image_run_can_be_stopped_looked_at_and_sampled(inside, tmp_path
     figures = {p.name for p in (tmp_path / "stopped/figures").iterdir()}
     assert figures == {"preview_0000004.png", "samples.png", "neighbours.png", "denoised.png", "loss.png"}
     facts = json.loads((tmp_path / "whole/provenance.json").read_text())
-    assert facts["training_images_per_s"] > 0 and 0 < facts["training_share_of_peak"] < 2
+    operations = facts["training_share_of_peak"] * 1e12 / facts["training_images_per_s"]
+    assert operations == pytest.approx(3 * flops(load(tmp_path / "whole").model.net, torch.zeros(1, 1, 8, 8), torch.zeros(1)), rel=1e-9)
     assert [json.loads(line)["step"] for line in (tmp_path / "whole/speed.jsonl").read_text().splitlines()] == [2, 4, 6]
     done = inside("sample", "run=stopped", "n=7", "figures=false", "hydra.run.dir=more")
     assert done.returncode == 0, done.stderr

@@ -42,6 +42,7 @@ CONFIGS = {
     "cosine": Cosine(),
     "flow": Flow(),
     "edm": VE(training=LogNormal(-1.2, 1.2)),
+    "images": VE(training=LogNormal(-0.3, 1.7)),
     "logsnr": VE(spacing=Geometric(), training=Continuous(), to_zero=False),
     "exponential": VE(spacing=Exponential(), training=Continuous()),
     "polyexponential": VE(spacing=Polyexponential(1), training=Continuous()),

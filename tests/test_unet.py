@@ -115,6 +115,20 @@ def test_group_norm_keeps_the_precision_of_its_input():
     assert (out.float() - expected).norm() < 0.05 * expected.norm()
 
 
+def test_a_channels_last_state_stays_so_whatever_group_norm_answers(monkeypatch):
+    """torch's CUDA kernel answers in NCHW; here the CPU's is made to. The values and the other layout are left alone."""
+    plain = F.group_norm
+    block = randomized(Residual(4, 6, Style(width=5, groups=2)))
+    h, emb = torch.randn(2, 4, 4, 6).double(), torch.randn(2, 5).double()
+    expected = block(h, emb)
+    monkeypatch.setattr(F, "group_norm", lambda *a: plain(*a).contiguous())
+    for layout in (torch.channels_last, torch.contiguous_format):
+        norm = block.norm1(h.contiguous(memory_format=layout))
+        assert norm.is_contiguous(memory_format=layout)
+        torch.testing.assert_close(norm, plain(h, 2, block.norm1.weight, block.norm1.bias, 1e-6))
+        torch.testing.assert_close(block(h.contiguous(memory_format=layout), emb), expected)
+
+
 def test_sinusoidal_embedding_values():
     """DDPM's: at t the angles t, t 10000^(-1/(half-1)), ..., t/10000; sines first. ADM's stops one short of that, cosines first."""
     t = torch.tensor([[0.0], [1.0], [999.0]])

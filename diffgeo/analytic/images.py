@@ -42,7 +42,7 @@ class ImageDenoiser:
 
     low, high: the values of x0 that 0 and 255 stand for. flip: the law is the set and its mirror images, half each. labels: int64 [N].
     The answer has the dtype and device of x; |error| stays below 1e-3 sigma for sigma from 1e-3 to 100. A copy of the bytes is kept on
-    each device that asks; a call takes less than 256 MiB beside it.
+    each device that asks; a call takes less than 256 MiB beside it, x and the answer.
     Raises UsageError for images or labels of another kind, and later for an x of another shape, a sigma that is not positive, a label
     that the set does not have, and where nothing is left when one image is excluded.
     """
@@ -107,7 +107,7 @@ class ImageDenoiser:
         """
         self._check(x)
         dense, distance, number = self.dense(x.device), [], []
-        for rows in torch.arange(len(x), device=x.device).split(dense.rows(len(self.turns) * len(dense.points))):
+        for rows in torch.arange(len(x), device=x.device).split(dense.rows(len(dense.points), len(self.turns))):
             _, top, exact = dense.logits(self._queries(x[rows]), columns)
             value, order = (-2 * exact.flatten(1)).sort(1)
             places = top.flatten(1).gather(1, order)
@@ -127,15 +127,19 @@ class ImageDenoiser:
         """By class, and as many rows at a time as `points.LOGITS` allows: the rows, the numbers of the images of the class (None: all), the
         weights [rows,G,n] of these images in each orientation, and the place of the heaviest."""
         self._check(x)
-        levels = column(sigma, x.double()) * self.scale
+        levels = column(sigma, x.new_empty(len(x), dtype=torch.float64)) * self.scale
         if not bool((levels > 0).all()):
             raise UsageError("sigma must be positive; sigma = 0 is only a target of a step: write a level above 0")
         dense = self.dense(x.device)
         for rows, columns, hidden in self._laws(x, label, exclude):
-            y = self._queries(x[rows])
-            logit, top, exact = dense.logits(y, columns, hidden)
-            place = top.flatten(1).gather(1, exact.flatten(1).argmax(1, keepdim=True))[:, 0]
-            yield rows, columns, dense.weights(y, levels[rows], logit, top, exact), place
+            yield rows, columns, *self._softmax(dense, x[rows], levels[rows], columns, hidden)
+
+    def _softmax(self, dense: Dense, x: Tensor, level: Tensor, columns: Tensor | None, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The weights and the place of the heaviest; a call of its own, after which queries and logits are gone."""
+        y = self._queries(x)
+        logit, top, exact = dense.logits(y, columns, hidden)
+        place = top.flatten(1).gather(1, exact.flatten(1).argmax(1, keepdim=True))[:, 0]
+        return dense.weights(y, level, logit, top, exact), place
 
     def _mean(self, weight: Tensor, columns: Tensor | None, x: Tensor) -> Tensor:
         """The images' mean under weights [B,G,n], in the units and the dtype of x."""
@@ -170,5 +174,5 @@ class ImageDenoiser:
                 hidden = torch.where(columns[place] == exclude, place, -1)
             if count == 1 and bool((hidden[rows] >= 0).any()):
                 raise UsageError("exclude leaves no image: it needs two or more in the set, and in each class asked for")
-            for part in rows.split(self.dense(x.device).rows(count * len(self.turns))):
+            for part in rows.split(self.dense(x.device).rows(count, len(self.turns))):
                 yield part, columns, hidden[part] if bool((hidden[part] >= 0).any()) else None

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 ROWS, BLOCK = 64, 4096                  # of `Streamed`: 2 MiB of logits at a time
-LOGITS = 32 << 20                       # of `Dense`: bytes of logits at a time; weights and entropy take up to five times that
+LOGITS = 32 << 20                       # of `Dense`: bytes of logits and of float64 queries at a time; all that is made of them: six times
 PRODUCT = 3 << 20                       # of `Dense`: bytes of points in one product
 REFINED = 32                            # logits a row that `Dense` takes again by differences
 
@@ -104,12 +104,12 @@ class Dense:
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         rows = self.rows(len(self.points))
-        parts = zip((x - self.centre)[:, None].split(rows), sigma.split(rows), strict=True)
+        parts = (((x_ - self.centre)[:, None], s) for x_, s in zip(x.split(rows), sigma.split(rows), strict=True))
         return self.centre + torch.cat([self.mean(self.weights(y, s, *self.logits(y)))[:, 0] for y, s in parts])
 
-    def rows(self, logits: int) -> int:
-        """How many rows of x, each with that many logits, to take at a time."""
-        return max(1, LOGITS // (logits * self.bias.element_size()))
+    def rows(self, points: int, queries: int = 1) -> int:
+        """How many rows of x, each so many queries against so many points, to take at a time: few points leave the queries to bound."""
+        return max(1, LOGITS // (queries * (points * self.bias.element_size() + 8 * self.points.shape[1])))
 
     def blocks(self, columns: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
         """All points, or those numbered `columns`, counted from the centre in the dtype of the products: blocks that stay in the cache of
@@ -135,9 +135,12 @@ class Dense:
             logit[rows, :, hidden[rows]] = -torch.inf
         values, top = logit.detach().topk(min(REFINED, logit.shape[2]), 2, sorted=False)
         numbers = top if columns is None else columns[top]
-        pairs = zip((y + self.offset).flatten(0, 1), numbers.flatten(0, 1), strict=True)
-        exact = [-(row - self.points.index_select(0, i)).square().sum(1) / 2 for row, i in pairs]
-        return logit, top, torch.stack(exact).view(top.shape).masked_fill(values.isneginf(), -torch.inf)
+        exact, few = y.new_empty(values.flatten(0, 1).shape), max(1, LOGITS // (16 * self.points.shape[1]))     # points at a time
+        for k, (row, i) in enumerate(zip(y.flatten(0, 1), numbers.flatten(0, 1), strict=True)):
+            for first in range(0, len(i), few):
+                step = row + self.offset - self.points.index_select(0, i[first:first + few])
+                exact[k, first:first + few] = step.square_().sum(1) / -2        # in place, and not joined: as for the logits
+        return logit, top, exact.view(top.shape).masked_fill(values.isneginf(), -torch.inf)
 
     def weights(self, y: Tensor, sigma: Tensor, logit: Tensor, top: Tensor, exact: Tensor) -> Tensor:
         """The posterior weights [B,G,n], in the memory of `logit` and as much again; each row sums to 1 over G and n."""

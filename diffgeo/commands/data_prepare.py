@@ -5,6 +5,7 @@ through torchvision. A set that is prepared is checked, and made again where it 
 """
 from __future__ import annotations
 
+import re
 import sys
 
 from diffgeo.commands.data_list import named, size_of
@@ -29,13 +30,13 @@ def main(line: list[str]) -> None:
         opened = source.open(root, download)
         entries = dict(prepared.check(folder, opened.manifest))
     except DiffgeoError as error:
-        if not prepared.unpacked(folder) or error.status == 2:
+        if error.status == 2:
             raise
         print(f"data: {error}", file=sys.stderr)
         try:
             entries = source.prepare(root, download)["arrays"]
-        except DiffgeoError:
-            raise error from None                                   # what is wrong, rather than that nothing mends it
+        except DiffgeoError as absent:                              # what is wrong, and what would mend it
+            raise DiffgeoError(f"{re.split('[:;] prepare the set again', str(error))[0]}, and it cannot be made again: {absent}") from None
     for name, entry in entries.items():
         print(f"  {name:<13} {entry['dtype']} {'x'.join(map(str, entry['shape']))}  sha256 {entry['sha256'][:16]}...")
     held = sum(file.stat().st_size for file in folder.glob("*.npy"))

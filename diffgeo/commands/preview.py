@@ -4,19 +4,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffgeo import plot
+import torch
+
+from diffgeo import memory, plot, precision
+from diffgeo.commands.report import Sampling
 from diffgeo.core import Run
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.logger import Logger
 from diffgeo.run import Experiment, fitted
-from diffgeo.sample import draw
+from diffgeo.sample import parts, ranges
 from diffgeo.train import Training
 
 
 @dataclass(frozen=True)
 class Preview:
-    """Every so many steps (0: never) figures/preview_STEP.png of the run's first n samples, and the metrics of a cloud of `metrics` samples
-    (0: none), logged as preview/KEY. Steps are taken as they are reported, every trainer.log_every. Raises UsageError."""
+    """Every so many steps (0: never) figures/preview_STEP.png of n samples, and the metrics of a cloud of `metrics` samples (0: none),
+    logged as preview/KEY: samples 0, 1, ... of the run as they would be if it ended now, classes, guidance and precision included. Steps
+    are taken as they are reported, every trainer.log_every. Raises UsageError."""
 
     every: int = 0
     n: int = 64
@@ -31,24 +35,29 @@ class Preview:
         return self.every > 0 and step // self.every > before // self.every
 
     def __call__(self, training: Training, before: int, experiment: Experiment, folder: Path, logger: Logger, seed: int,
-                 batch: int | None = None) -> None:
+                 plan: Sampling) -> None:
         """Where a preview is due since the step `before`, draw and measure the average of now; rank 0 alone does. A sampler that diverges
-        on it is told, and training goes on."""
-        data, step = experiment.data, training.step
-        if not training.world.first or not self.due(step, before):
+        on it, or a lack of memory, is told, and training goes on."""
+        if not training.world.first or not self.due(training.step, before):
             return
-        with training.averaged() as model:
-            try:
-                now = fitted(experiment, seed)
-                drawn = draw(now.sampler, model, now.sigmas, data.shape, max(self.n, self.metrics), seed, batch=batch, device=now.device,
-                             loop=now.loop).samples
-            except DiffgeoError as error:
-                print(f"no preview at step {step}: {error}")
-                return
-        samples = data.restore(data.store(drawn))
+        try:
+            with memory.advised(f"write batch={max(1, plan.batch // 2)}, the samples drawn at once, or a smaller preview.metrics"):
+                self.look(training, experiment, folder, logger, seed, plan)
+        except DiffgeoError as error:
+            print(f"no preview at step {training.step}: {error}")
+
+    def look(self, training: Training, experiment: Experiment, folder: Path, logger: Logger, seed: int, plan: Sampling) -> None:
+        data, step = experiment.data, training.step
+        pieces = ranges(range(max(self.n, self.metrics)), plan.batch)
+        with training.averaged() as model, plan.running(model) as shown:
+            now = fitted(experiment, seed)
+            drawn = parts(now.sampler, shown, now.sigmas, data.shape, pieces, seed, device=now.device, loop=now.loop,
+                          condition=plan.condition)
+            samples = torch.cat([data.restore(data.store(part.samples)) for part in drawn])          # of images, bytes
         path = folder / "figures" / f"preview_{step:07d}.png"
         plot.grid(path, samples[:self.n]) if samples.ndim == 4 else plot.samples(path, samples[:self.n], data)
         if self.metrics:
-            run = Run(samples[:self.metrics], seed)
-            logger.log(step, {f"preview/{key}": value for key, value in experiment.metrics(run, data).items()})
+            with precision.running("float32"):
+                values = experiment.metrics(Run(samples[:self.metrics], seed), data)
+            logger.log(step, {f"preview/{key}": value for key, value in values.items()})
         logger.figure(path.stem, path)                              # last: Weights & Biases takes no more values for this step

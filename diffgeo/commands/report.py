@@ -1,8 +1,10 @@
 """What follows a network or an exact denoiser in every command: sample it, measure it, draw it, and leave a finished run folder."""
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 
 from diffgeo import kinds, memory, precision, shards
 from diffgeo.commands.figures import figures
-from diffgeo.core import Data, Run
+from diffgeo.core import Data, Denoiser, Run
 from diffgeo.denoiser import trainable
 from diffgeo.distributed import ALONE, World
 from diffgeo.errors import UsageError
@@ -23,13 +25,43 @@ from diffgeo.run import Experiment, classes_of, fitted, provenance
 from diffgeo.sample import Condition, Drawn, draw, fitting, keys, parts, ranges
 
 
-def report(cfg, verb: str, experiment: Experiment, folder: Path, logger: Logger | None = None, initial: torch.Tensor | None = None,
-           world: World = ALONE, **measured) -> None:
-    """Sample `experiment.model` into `folder`, measure and draw; `measured` goes to provenance.json. Every process samples, rank 0 does
-    the rest."""
+@dataclass(frozen=True)
+class Sampling:
+    """How a config asks for its samples: what `planned` has found to fit the law, the model and the sampler."""
+
+    condition: Condition
+    precision: str              # float32, tf32 or bf16
+    batch: int                  # samples at once
+    png: bool
+    device: torch.device
+    recurring: bool             # batches of one shape, throughout
+
+    @contextlib.contextmanager
+    def running(self, model: Denoiser) -> Iterator[Denoiser]:
+        """The model as it is sampled, in the precision asked for."""
+        with precision.running(self.precision, self.recurring):
+            yield precision.Cast(model, self.device, self.precision) if self.precision == "bf16" else model
+
+
+def planned(cfg, experiment: Experiment) -> Sampling:
+    """The sampling options of a config, checked: to be called before anything is trained, drawn or written. Raises UsageError."""
+    guidance, png = kinds.plain("guidance", cfg.get("guidance", 1.0)), kinds.plain("png", cfg.get("png", False), bool)
+    kinds.plain("figures", cfg.figures, bool)
+    condition = Condition(cfg.get("label"), guidance, classes_of(experiment.model, experiment.data))
+    adaptive = getattr(experiment.sampler, "adaptive", False)
+    if condition.label == "all" and adaptive:
+        raise UsageError("label=all: an adaptive sampler lets some samples go ahead of others; write one class, or another sampler")
+    kind = precision.resolved(cfg.get("precision", "float32"), experiment.device, "tf32", "precision")
+    return Sampling(condition, kind, cfg.get("batch") or fitting(experiment.data.shape), png, experiment.device, not adaptive)
+
+
+def report(cfg, verb: str, experiment: Experiment, folder: Path, plan: Sampling, logger: Logger | None = None,
+           initial: torch.Tensor | None = None, world: World = ALONE, **measured) -> None:
+    """Sample `experiment.model` into `folder` as planned, measure and draw; `measured` goes to provenance.json. Every process samples,
+    rank 0 does the rest."""
     cpu, wall = time.process_time(), time.monotonic()
     experiment = fitted(experiment, cfg.seed)
-    drawn = sampled(cfg, experiment, folder, initial, world)
+    drawn = sampled(cfg, experiment, folder, plan, initial, world)
     if not world.first:
         return
     measured |= {"sampling_cpu_s": time.process_time() - cpu, "sampling_wall_s": time.monotonic() - wall, "n": len(drawn.samples)}
@@ -39,27 +71,21 @@ def report(cfg, verb: str, experiment: Experiment, folder: Path, logger: Logger 
     shards.remove(folder / "shards")
 
 
-def sampled(cfg, experiment: Experiment, folder: Path, initial: torch.Tensor | None, world: World) -> Drawn:
+def sampled(cfg, experiment: Experiment, folder: Path, plan: Sampling, initial: torch.Tensor | None, world: World) -> Drawn:
     """cfg.n samples in `folder`/samples.npy, and labels.npy where they have classes.
 
     Points are drawn in memory. Images, and whatever several processes draw, go through shards: those that are there are not drawn again.
     """
     data, device, first = experiment.data, experiment.device, cfg.get("first", 0)
     numbers = range(first, first + cfg.n)
-    guidance, png = kinds.plain("guidance", cfg.get("guidance", 1.0)), kinds.plain("png", cfg.get("png", False), bool)
-    condition = Condition(cfg.get("label"), guidance, classes_of(experiment.model, data))
-    if condition.label == "all" and getattr(experiment.sampler, "adaptive", False):
-        raise UsageError("label=all: an adaptive sampler lets some samples go ahead of others; write one class, or another sampler")
-    images, batch = hasattr(data, "quantize"), cfg.get("batch") or fitting(data.shape)
-    kind = precision.resolved(cfg.get("precision", "float32"), device, "tf32", "precision")
-    model = precision.Cast(experiment.model, device, kind) if kind == "bf16" else experiment.model
-    arguments = experiment.sampler, model, experiment.sigmas, data.shape
-    common = dict(seed=cfg.seed, initial=initial, device=device, loop=experiment.loop, first=first, condition=condition)
-    labels = condition.labels(numbers)
+    images, batch = hasattr(data, "quantize"), plan.batch
+    common = dict(seed=cfg.seed, initial=initial, device=device, loop=experiment.loop, first=first, condition=plan.condition)
+    labels = plan.condition.labels(numbers)
     if labels is not None and world.first:
         write_array(folder / "labels.npy", labels.numpy())
-    precision.allow_tf32(kind)
-    with memory.advised(f"write batch={max(1, min(batch, cfg.n) // 2)}, the samples drawn at once"):
+    advice = f"write batch={max(1, min(batch, cfg.n) // 2)}, the samples drawn at once"
+    with memory.advised(advice), plan.running(experiment.model) as model:
+        arguments = experiment.sampler, model, experiment.sigmas, data.shape
         if not images and world.size == 1:
             drawn = draw(*arguments, cfg.n, batch=batch, **common)
             write_array(folder / "samples.npy", data.store(drawn.samples))
@@ -70,8 +96,7 @@ def sampled(cfg, experiment: Experiment, folder: Path, initial: torch.Tensor | N
                 unit = Streams(keys(cfg.seed, cfg.n, first, device), data.shape)() if initial is None else initial
                 noise = unit.to(device, torch.float64)
             drawn = Drawn(samples if images else samples.to(device), nfe, noise)
-    precision.allow_tf32("float32")                                 # what is measured is measured in full
-    if images and world.first and png:
+    if images and world.first and plan.png:
         pictures(drawn.samples, folder / "samples", first)
     return drawn
 

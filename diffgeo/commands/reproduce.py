@@ -31,8 +31,8 @@ BUDGETS = ("paper", "quick")
 
 @dataclass(frozen=True)
 class Cell:
-    """One row: the command (without `diffgeo`), the published numbers, its run folder, and the measured numbers; none for an `empty`
-    cell, whose model is not at hand."""
+    """One row: the command (without `diffgeo`; "" where there is none), the published numbers, its run folder, and the measured numbers;
+    none for an `empty` cell, whose model is not at hand."""
 
     name: str
     command: str
@@ -125,12 +125,15 @@ def cells_of(spec, budget: str, out: Path, brought: Mapping[str, str] = {}) -> l
     models = OmegaConf.to_container(spec.get("models", OmegaConf.create({})))
     model = next(iter(brought), next(iter(models), None))
     for entry in expanded(spec.cells):
-        name, command = entry["name"], entry["command"]
+        name, command = entry["name"], entry.get("command")
+        if command is None:                                         # published, and nothing here can make it
+            cells[name] = Cell(name, "", entry["published"], out / plain(name), empty=True)
+            continue
         empty = "{model}" in command and not brought
         words = {plain(k): c.folder for k, c in cells.items()} | {"common": spec.get("common", "")}
         if model is not None:
             words["model"] = models[model].format(**{model: shlex.quote(brought.get(model, "PATH"))})
-        extra = entry.get("budget", spec.budget)[budget] if command.startswith("train") or "{model}" in command else []
+        extra = entry.get("budget", spec.budget)[budget] if command.startswith(("train", "theory")) or "{model}" in command else []
         command = " ".join([command.format(**words), *extra, "figures=false"])
         cells[name] = Cell(name, command, entry.get("published", {}), out / plain(name), empty)
     return list(cells.values())
@@ -184,10 +187,10 @@ def reproduce(name: str, budget: str, out: Path, brought: Mapping[str, str] = {}
         made = build(OmegaConf.create(figure), _convert_="all")(out, {c.name: c for c in cells})
         text += [made] if made else []
     text += ["What to see\n", *(f"- {' '.join(finding.split())}" for finding in spec.get("findings", []))]
-    if any(c.empty for c in cells):
+    if any(c.empty and c.command for c in cells):
         text += [f"- Cells marked - have no model here: `diffgeo reproduce {name} {next(iter(spec.models))}=PATH` fills them."]
     text += ["\nCommands\n"]
-    text += [f"- {c.name}: `diffgeo {c.command}`" for c in cells]
+    text += [f"- {c.name}: `diffgeo {c.command}`" for c in cells if c.command]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerows([["cell", "metric", "published", "measured"],

@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from diffgeo import distributed
-from diffgeo.commands.report import report
+from diffgeo.commands.report import planned, report
 from diffgeo.core import Data, Denoiser
 from diffgeo.denoiser import trainable
 from diffgeo.distributed import ALONE, World
@@ -35,9 +35,10 @@ def sample(cfg, folder: Path, overrides: Sequence[str] = (), model: Callable[...
     if cfg.noise is not None:
         initial = load_array(cfg.noise, "noise", experiment.data.shape)
         cfg.n = len(initial)
+    plan = planned(cfg, experiment)
     experiment.metrics.prepare(experiment.data)
     if not world.once(lambda: begin(folder, cfg, overrides)):
-        report(cfg, "sample", experiment, folder, initial=initial, world=world)
+        report(cfg, "sample", experiment, folder, plan, initial=initial, world=world)
 
 
 def loaded(cfg, device: torch.device) -> tuple[Data, Denoiser]:

@@ -1,7 +1,8 @@
 """`diffgeo train`: train a network on a law, then sample it, measure it and draw it.
 
-A run can be killed at any moment. Started again (resume=FOLDER, or the same sweep line) it goes on from its last checkpoint and ends in
-the same bytes; a finished one says so. max_seconds=S stops it with a checkpoint. Under torchrun the batch is shared by the processes.
+A run can be killed at any moment. Started again (resume=FOLDER, or the same sweep line) it goes on from its last checkpoint and, on a CPU,
+ends in the same bytes (`precision` says what a GPU promises); a finished one says so. max_seconds=S stops the training with a checkpoint,
+or the run before it samples. Under torchrun the batch is shared by the processes.
 """
 from __future__ import annotations
 
@@ -18,14 +19,14 @@ from omegaconf import OmegaConf
 
 from diffgeo import checkpoint, distributed, kinds, memory
 from diffgeo.checkpoint import has_state, load_state, save_state
-from diffgeo.commands.report import report
+from diffgeo.commands.report import planned, report
 from diffgeo.denoiser import trainable
 from diffgeo.distributed import ALONE, World
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.logger import Group, Logger
-from diffgeo.run import Experiment, assemble, begin, build, device_of, weigh
+from diffgeo.run import Experiment, assemble, begin, build, device_of, pretrained, weigh
 from diffgeo.speed import Clock, Meter, flops, peak
-from diffgeo.train import Progress, Trainer, Training
+from diffgeo.train import Progress, Trainer, Training, check
 from diffgeo.weighting import check_positive
 
 
@@ -42,8 +43,13 @@ def train(cfg, folder: Path, overrides: Sequence[str] = (), world: World = ALONE
     started = time.monotonic()
     experiment, trainer, preview = assemble(cfg), build(cfg.trainer), build(cfg.preview)
     limit = kinds.plain("max_seconds", cfg.max_seconds, float | None)
-    if not trainable(experiment.model):
-        raise UsageError("model=exact has nothing to train: write `diffgeo sample model=exact data=...`, or choose model=cem, epsilon, ...")
+    deadline = math.inf if limit is None else started + limit
+    if not trainable(experiment.model) or pretrained(experiment.model):
+        model = "a pretrained model" if trainable(experiment.model) else "model=exact"
+        raise UsageError(f"{model} has nothing to train: write `diffgeo sample` with the same model= and data=, or choose model=cem, "
+                         "epsilon, ...")
+    check(trainer, experiment.model, experiment.data, world)
+    plan = planned(cfg, experiment)
     sigma = experiment.schedule.draw(1 << 16, torch.Generator().manual_seed(0))
     check_positive(experiment.weighting, sigma, experiment.schedule.t(sigma))
     experiment.metrics.prepare(experiment.data)
@@ -54,18 +60,20 @@ def train(cfg, folder: Path, overrides: Sequence[str] = (), world: World = ALONE
     if world.first:
         logger = build(cfg.logger)(folder=folder, config=OmegaConf.to_container(cfg, resolve=True), step=training.step)
     meter = metered(training)
-    look = partial(preview, experiment=experiment, folder=folder, logger=logger, seed=cfg.seed, batch=cfg.get("batch"))
-    with memory.advised(f"write trainer.batch={max(1, trainer.batch // 2)}, or trainer.accumulate={2 * trainer.accumulate} "
-                        "for the same result in about half the memory"):
-        if not fit(training, clock, folder, logger, meter, look, math.inf if limit is None else started + limit):
-            print(f"stopped at step {training.step} of {trainer.steps} by max_seconds={limit:g}; go on with: diffgeo train resume={folder}")
-            return
+    look = partial(preview, experiment=experiment, folder=folder, logger=logger, seed=cfg.seed, plan=plan)
+    passes = min(2 * trainer.accumulate, trainer.batch)
+    with memory.advised(f"`diffgeo train resume={folder} trainer.accumulate={passes}` goes on with the same batch in about half the "
+                        f"memory; or begin a new run with trainer.batch={max(1, trainer.batch // 2)}"):
+        done = fit(training, clock, folder, logger, meter, look, deadline)
+    if not done or (limit is not None and world.agree(time.monotonic() > deadline)):
+        print(f"stopped at step {training.step} of {trainer.steps} by max_seconds={limit:g}; go on with: diffgeo train resume={folder}")
+        return
     cpu, wall = clock.read()
     world.barrier()                                                 # the last checkpoint is there
     weigh(experiment.model, folder)
     rates = {f"training_{name}": value for name, value in meter.total().items()}
-    report(cfg, "train", experiment, folder, logger, world=world, training_cpu_s=cpu, training_wall_s=wall, training_steps=trainer.steps,
-           processes=world.size, **rates)
+    report(cfg, "train", experiment, folder, plan, logger, world=world, training_cpu_s=cpu, training_wall_s=wall,
+           training_steps=trainer.steps, processes=world.size, **rates)
 
 
 def start(experiment: Experiment, trainer: Trainer, folder: Path, seed: int, world: World = ALONE) -> tuple[Training, Clock]:

@@ -68,6 +68,8 @@ class Images(Law):
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
             kind = str(images.dtype).removeprefix("torch.")
             raise UsageError(f"images are uint8 [N,C,H,W] with C = 1 or 3, not {kind} {list(images.shape)}")
+        if labels is not None and self.classes < 1:
+            raise UsageError(f"{self.name} has labels and classes={self.classes}: give the number of classes, or no labels")
         if labels is not None and (labels.shape != (len(images),) or int(labels.min()) < 0 or int(labels.max()) >= self.classes):
             raise UsageError(f"the labels of {self.name} must be {len(images)} numbers in 0..{self.classes - 1}, one an image, not "
                              f"{len(labels)}" + (f" in {int(labels.min())}..{int(labels.max())}" if len(labels) else ""))

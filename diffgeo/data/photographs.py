@@ -18,6 +18,12 @@ CROPS = {"ddim": (89 - 64, 121 - 64, 89 + 64, 121 + 64)}    # left, top, right, 
 TRAIN, VALIDATION = 162_770, 182_637                        # code cut it; and the last photographs of these splits
 
 
+def check_side(option: str, side) -> None:
+    """Raise UsageError unless `side` is a number of pixels."""
+    if type(side) is not int or not 1 <= side < 1 << 16:
+        raise UsageError(f"data.{option}={side}: write a whole number of pixels from 1, such as 64")
+
+
 @dataclass(frozen=True)
 class CelebA(Prepared):
     """CelebA's aligned photographs, 178 wide and 218 high: a crop, then size x size. crop: `ddim`, or the side of a centred square (140 in
@@ -36,6 +42,7 @@ class CelebA(Prepared):
     about: str = "64 x 64 (or data.size=32) colour, 162 770 + 19 962"
 
     def __post_init__(self):
+        check_side("size", self.size)
         if self.crop not in CROPS and not (isinstance(self.crop, int) and 1 <= self.crop <= WIDTH):
             raise UsageError(f"data.crop={self.crop}: write ddim, or the side of a centred square, e.g. 140")
 
@@ -44,7 +51,7 @@ class CelebA(Prepared):
         return root / f"celeba_{self.size}{'' if self.crop == 'ddim' else f'_centre{self.crop}'}{place}"
 
     def facts(self):
-        return super().facts() | {"size": self.size, "crop": self.crop}
+        return super().facts() | {"path": self.path, "size": self.size, "crop": self.crop}
 
     def arrays(self, root, download):
         own = root / "celeba"
@@ -94,6 +101,11 @@ class Folder(Prepared):
     about: str = "data.path=FOLDER data.size=SIDE"
     source: str = "files of the user"
 
+    def __post_init__(self):
+        for option in ("size", "crop"):
+            if getattr(self, option) is not None:
+                check_side(option, getattr(self, option))
+
     @cached_property
     def tops(self) -> dict[str, Path]:
         if self.path is None:
@@ -129,6 +141,10 @@ class Folder(Prepared):
         side = self.size or self.crop or alike
         if side is None:
             raise UsageError(f"data.path={self.path} holds images of several sizes, or none square: write data.size=64, or another side")
+        small = min(kinds, key=lambda p: min(kinds[p][:2]))
+        if self.crop is not None and self.crop > min(kinds[small][:2]):
+            raise UsageError(f"data.crop={self.crop} is larger than {small}, {kinds[small][0]} x {kinds[small][1]}: write "
+                             f"data.crop={min(kinds[small][:2])} or less, or null for the largest square of each")
         for split, paths in self.files.items():
             boxes = [pixels.square(*kinds[p][:2], self.crop) for p in paths]
             shape = (len(paths), side, side) + (() if channels == 1 else (3,))

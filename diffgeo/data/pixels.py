@@ -44,6 +44,10 @@ def decode(path: Path, channels: int, box: tuple[int, int, int, int] | None = No
 
     try:
         with Image.open(path) as image:
+            if image.mode == "F":
+                raise ValueError("its pixels are floating-point numbers: save it with 8 or 16 bits")
+            if image.mode.startswith("I"):                                  # 16 bits, which Pillow's own conversion would saturate
+                image = Image.fromarray(((np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8))
             image = image.convert("L" if channels == 1 else "RGB")
             image = image.crop(box) if box else image
             return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR) if size and image.size != (size, size) else image)
@@ -128,7 +132,12 @@ def read_images(path: str | os.PathLike, option: str) -> np.ndarray:
         if (other := next((i for i, kind in enumerate(kinds) if kind[:2] != (height, width)), last)) < last:
             raise UsageError(f"{option}={path}: {files[other].name} is {kinds[other][0]} x {kinds[other][1]}, {files[0].name} is {height} "
                              f"x {width}; the images must be of one size")
-        return np.concatenate(list(decoded(files, max(kind[2] for kind in kinds), what=path.name)))
+        channels, done = max(kind[2] for kind in kinds), 0
+        images = np.empty((len(files), height, width) + (() if channels == 1 else (3,)), np.uint8)
+        for block in decoded(files, channels, what=path.name):
+            images[done:done + len(block)] = block
+            done += len(block)
+        return images
     array = read_bytes(path, option)
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)) or not len(array):
         raise UsageError(f"{option}={path} has shape {list(array.shape)}; images are [n,H,W], or [n,H,W,3] in colour")

@@ -70,7 +70,10 @@ def manifest_of(folder: Path) -> dict | None:
     if not path.is_file():
         return None
     manifest = read_json(path)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("arrays"), dict) or "train_images" not in manifest["arrays"]:
+    arrays = manifest.get("arrays") if isinstance(manifest, dict) else None
+    whole = isinstance(arrays, dict) and "train_images" in arrays and all(
+        isinstance(entry, dict) and {"shape", "dtype", "sha256"} <= set(entry) for entry in arrays.values())
+    if not whole or type(manifest.get("name")) is not str or type(manifest.get("classes")) is not int:
         raise DiffgeoError(f"{path} is not a manifest of images: remove it, and prepare the set again")
     return manifest
 
@@ -113,13 +116,19 @@ def seal(folder: Path, **facts) -> dict:
     return manifest
 
 
-def opened(path: Path) -> np.ndarray:
+def again(folder: Path, manifest: dict) -> str:
+    """The command that prepares a set anew."""
+    own = "".join(f" data.{k}={manifest[k]}" for k in ("path", "size", "crop") if manifest.get(k) is not None)
+    return f"diffgeo data prepare {manifest['name']} data.root={folder.parent}{own}"
+
+
+def opened(path: Path, manifest: dict | None = None) -> np.ndarray:
     """A .npy file as a memory-map whose pages are private to us. Raises DiffgeoError on a missing, short or foreign file."""
     try:
         return np.load(path, mmap_mode="c", allow_pickle=False)
     except FileNotFoundError:
-        raise DiffgeoError(f"{path} is missing: prepare the set again with `diffgeo data prepare {path.parent.name} "
-                           f"data.root={path.parent.parent}`") from None
+        raise DiffgeoError(f"{path} is missing: prepare the set again" + (f" with `{again(path.parent, manifest)}`" if manifest else "")) \
+            from None
     except (OSError, ValueError, EOFError) as error:
         short = "it is shorter than its header says" if "mmap length" in str(error) else str(error).splitlines()[0]
         raise DiffgeoError(f"{path} cannot be read: {short}; remove it and prepare the set again") from error
@@ -148,7 +157,7 @@ def read(folder: Path, manifest: dict, split: str) -> Split | None:
 def verified(folder: Path, manifest: dict, name: str, always: bool = False) -> np.ndarray:
     """One array, compared with its manifest: shape and dtype, and the hash where that is cheap, or not known, or `always`."""
     path, wanted = folder / f"{name}.npy", manifest["arrays"][name]
-    array = opened(path)
+    array = opened(path, manifest)
     if list(array.shape) != wanted["shape"] or str(array.dtype) != wanted["dtype"]:
         raise DiffgeoError(f"{path} holds {array.dtype} {list(array.shape)}, its manifest says {wanted['dtype']} {wanted['shape']}: "
                            "prepare the set again, or remove manifest.json if you changed the file")

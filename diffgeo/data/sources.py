@@ -8,6 +8,7 @@ import gzip
 import io
 import socket
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,9 @@ class Prepared:
         return prepared.write(folder, arrays, **self.facts())
 
     def missing(self, root: Path, put: str) -> UsageError:
-        return UsageError(f"data={self.name}: there is no {self.folder(root)}; put {put}, then write `diffgeo data prepare {self.name} "
+        folder = self.folder(root)
+        what = "its files are not here" if (folder / "manifest.json").is_file() else f"there is no {folder}"
+        return UsageError(f"data={self.name}: {what}; put {put}, then write `diffgeo data prepare {self.name} "
                           f"data.root={root}`, or data.root=ROOT where the set is; data=digits needs no files")
 
 
@@ -103,11 +106,12 @@ class Npz:
     def open(self, root: Path, download: bool = True) -> Opened:
         if self.file is None:
             raise UsageError("data=npz: write data.file=PATH.npz with an array images, uint8 [n,H,W] or [n,H,W,3], and perhaps labels")
-        images, labels, path = pixels.read_images(self.file, "data.file"), None, Path(self.file)
+        path, labels = Path(self.file).expanduser(), None
+        images = pixels.read_images(path, "data.file")
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 name = next((name for name in ("labels", "arr_1") if name in archive), None)
-                labels = archive[name] if name else None
+            labels = pixels.read_bytes(path, "data.file", [name], dtype="") if name else None
         if labels is not None and (labels.shape != (len(images),) or labels.dtype.kind not in "iu" or labels.min() < 0):
             raise UsageError(f"data.file={path}: the labels are {labels.dtype} {list(labels.shape)} for {len(images)} images; they must be "
                              "as many whole numbers from 0")
@@ -195,7 +199,7 @@ def idx(path: Path) -> np.ndarray:
         if zero or kind != 8:
             raise ValueError("it is not an IDX file of bytes")
         return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error) as error:
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise DiffgeoError(f"{path} is corrupt ({error}): remove it and prepare the set again") from error
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -127,15 +128,23 @@ class OfFeatures:
             print(f"left out: {few} (features {self.features})", file=sys.stderr)
         return False
 
-    def facts(self, net: Features, run: Run, data: Data) -> dict:
-        """What every metric of features tells: the set, the seed, the feature net and the hash of its weights."""
-        return {"seed": run.seed, "set": getattr(data, "key", None), "features": net.name, "features_hash": net.key}
+    def count(self, run: Run, data: Data) -> int:
+        """How many images on either side, for a metric with an n: as many true ones as samples, since its value depends on n."""
+        return min(self.n, len(run.samples), len(training(data).images))
+
+    def facts(self, net: Features, run: Run, data: Data, n: int) -> dict:
+        """What every metric of features tells: the set, how many samples, from which noise and how they became bytes as far as that is
+        known here, the feature net and the hash of its weights."""
+        made = run.denoise is not None                                          # otherwise they came as they are, from anywhere
+        seeds = {"run": run.seed, "rule": "noise of sample i: Philox of the key (run, i)"} if made else None
+        rule = f"floor(255 (x - low)/(high - low) + 1/2) in 0..255, low={data.low:g} high={data.high:g}"
+        return {"n": n, "seeds": seeds, "quantization": rule if made or run.samples.is_floating_point() else None,
+                "set": getattr(data, "key", None), "features": net.name, "features_hash": net.key}
 
     def net(self, data: Data) -> Features:
         word = "lenet" if self.features == "auto" else self.features
         device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         return NETS[word](data, weights=self.weights, tensorflow=self.tensorflow, half=self.half, device=device)
-
 
 
 
@@ -151,6 +160,16 @@ def batches(net: Features, images: Tensor, what: str = "") -> Iterator[Tensor]:
             bar.update(len(part))
 
 
+def joined(parts: Iterator[Tensor], n: int, first: Tensor | None = None) -> Tensor:
+    """Batches of features as one tensor [n,d], `first` in front; each batch is let go as it is copied."""
+    done, out = 0, None
+    for part in itertools.chain(() if first is None else (first,), parts):
+        out = torch.empty(n, part.shape[1]) if out is None else out
+        out[done:done + len(part)] = part
+        done += len(part)
+    return out
+
+
 _held: WeakIdKeyDictionary = WeakIdKeyDictionary()         # samples -> {(key of the net, version, n): features}; gone with the samples
 
 
@@ -163,7 +182,7 @@ def of_samples(net: Features, run: Run, data: Data, n: int) -> Tensor:
     n, most = min(n, len(run.samples)), max((m for key, _, m in held if key == net.key), default=0)
     if most < n:
         rest = batches(net, data.quantize(run.samples[most:n]).cpu(), f"{net.name} features of {n - most} samples")
-        held[net.key, version, n] = torch.cat([*([held.pop((net.key, version, most))] if most else []), *rest]).clone()
+        held[net.key, version, n] = joined(rest, n, held.pop((net.key, version, most), None))
     return held[net.key, version, max(most, n)][:n]
 
 
@@ -185,23 +204,23 @@ def content(images: Tensor) -> str:
     return _contents[images]
 
 
-_truth: dict[tuple[str, str, int], Tensor] = {}             # (set, net, seed) -> features of its first images in that seed's order
+_truth: dict[tuple[str, str], Tensor] = {}                  # (set, net) -> features of its first images in one random order
 
 
-def of_truth(net: Features, data: Data, n: int, seed: int) -> Tensor:
-    """Features [n,d] of n training images without replacement, drawn by `seed`; all of them when they are fewer. Computed once: held
-    for the metrics of a run, and Inception's kept as .npy in the cache's `features`, under the hashes of set and features."""
+def of_truth(net: Features, data: Data, n: int) -> Tensor:
+    """Features [n,d] of the first n training images in one fixed random order; all of them when they are fewer. Computed once, whatever
+    the run: held in memory, and Inception's kept as .npy in the cache's `features`, under the hashes of set and features."""
     law = training(data)
-    keys, n = (content(law.images), net.key, seed), min(n, len(law.images))
-    path = cache_folder() / "features" / (hashlib.sha256("\n".join(map(str, (*keys, n))).encode()).hexdigest()[:32] + ".npy")
+    keys, n = (content(law.images), net.key), min(n, len(law.images))
+    path = cache_folder() / "features" / (hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32] + ".npy")
     if net.name == "inception" and len(_truth.get(keys, ())) < n:
         with contextlib.suppress(OSError, ValueError):                          # absent or damaged: computed again
             _truth[keys] = torch.from_numpy(np.load(path, allow_pickle=False))
     if len(_truth.get(keys, ())) < n:
         while len(_truth) > 1:
             _truth.pop(next(iter(_truth)))
-        pick = torch.randperm(len(law.images), generator=generator(seed, *b"features"))[:n]
-        _truth[keys] = torch.cat(list(batches(net, law.images[pick].cpu(), f"{net.name} features of {n} training images"))).clone()
+        pick = torch.randperm(len(law.images), generator=generator(0, *b"features"))[:n]
+        _truth[keys] = joined(batches(net, law.images[pick].cpu(), f"{net.name} features of {n} training images"), n)
         if net.name == "inception":
             with contextlib.suppress(DiffgeoError):                             # a cache that cannot be written is no cache
                 write_array(path, _truth[keys].numpy())

@@ -48,10 +48,12 @@ def _code() -> str:
 def reference(metric: Metric, data: Data, n: int, pairs: int = 8, noise: float = 0.0) -> dict[str, tuple[float, float]]:
     """(mean, sd with ddof = 1) over `pairs` clouds of n fresh true samples, by key; from the cache when it has them.
 
-    A law without `key` is not cached. noise: standard deviation of normal noise added to the clouds, data units.
+    A law without `key` is not cached. A metric that reads a file tells its digest as `identity`. noise: standard deviation of normal noise
+    added to the clouds, data units.
     """
     law = getattr(data, "key", None)
-    name = {"law": law, "metric": repr(metric), "n": n, "pairs": pairs, "noise": noise, "code": _code()}
+    metric_ = [repr(metric), getattr(metric, "identity", None)]
+    name = {"law": law, "metric": metric_, "n": n, "pairs": pairs, "noise": noise, "code": _code()}
     path = cache_folder() / "floors" / (hashlib.sha256(json.dumps(name).encode()).hexdigest()[:32] + ".json")
     try:
         held = json.loads(path.read_text()) if law else {}

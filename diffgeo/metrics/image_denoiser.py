@@ -38,7 +38,7 @@ class ImageDenoiserError:
 
     def __post_init__(self):
         if self.n < 1 or self.batch < 1 or not all(s > 0 for s in self.sigmas):
-            raise UsageError(f"metrics.image_denoiser.n={self.n} batch={self.batch} sigmas={list(self.sigmas)}: "
+            raise UsageError(f"metrics.denoiser.n={self.n} batch={self.batch} sigmas={list(self.sigmas)}: "
                              "give n and batch of 1 or more, and levels above 0")
 
     @torch.no_grad()

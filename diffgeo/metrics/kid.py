@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffgeo.core import Data, Run
 from diffgeo.errors import UsageError
-from diffgeo.metrics.features import OfFeatures, of_samples, of_truth, suffixed
+from diffgeo.metrics.features import OfFeatures, of_samples, of_truth, suffixed, training
 from diffgeo.metrics.transport import w2
 
 SEED = 2020                                     # of the subsets: torch-fidelity's
@@ -34,11 +34,15 @@ def mmd2(x: Tensor, y: Tensor) -> float:
     return float(within - 2 * polynomial(x, y).mean())
 
 
+def possible(n: int, m: int, subsets: int, size: int) -> tuple[int, int]:
+    """The number and size of the subsets that n and m images have: a size above them is brought down, and a whole set is one subset."""
+    size = min(size, n, m)
+    return 1 if size == n == m else subsets, size
+
+
 def kid(x: Tensor, y: Tensor, subsets: int = 100, size: int = 1000) -> tuple[float, float]:
-    """Mean and deviation (ddof = 0) of MMD^2 over random subsets of x [n,d] and y [m,d]; a size above n or m is brought down to them."""
-    size, random = min(size, len(x), len(y)), np.random.RandomState(SEED)
-    if size == len(x) == len(y):
-        subsets = 1                                                     # the one subset there is
+    """Mean and deviation (ddof = 0) of MMD^2 over random subsets of x [n,d] and y [m,d], as many and as large as is `possible`."""
+    (subsets, size), random = possible(len(x), len(y), subsets, size), np.random.RandomState(SEED)
     draw = lambda z: z[torch.from_numpy(random.choice(len(z), size, replace=False))]
     values = np.array([mmd2(draw(x), draw(y)) for _ in range(subsets)])
     return float(values.mean()), float(values.std())
@@ -46,7 +50,8 @@ def kid(x: Tensor, y: Tensor, subsets: int = 100, size: int = 1000) -> tuple[flo
 
 @dataclass(frozen=True)
 class KID(OfFeatures):
-    """`kid` and `kid_sd`, over the subsets; `kid/lenet` and so on in other features. n: the most images on either side."""
+    """`kid` and `kid_sd`, over the subsets; `kid/lenet` and so on in other features. n: the most images on either side. As many true
+    images as samples are drawn, or `size` where that is more."""
 
     features: str = "inception"
     n: int = 10_000
@@ -55,20 +60,30 @@ class KID(OfFeatures):
 
     def __post_init__(self):
         super().__post_init__()
-        if min(self.n, self.subsets) < 1 or self.size < 2:
-            raise UsageError(f"metrics.kid.n={self.n} subsets={self.subsets} size={self.size}: give positive numbers, size=2 or more")
+        if self.n < self.LEAST or self.subsets < 1 or self.size < 2:
+            raise UsageError(f"metrics.kid.n={self.n} subsets={self.subsets} size={self.size}: give n from {self.LEAST}, subsets from 1, "
+                             "size from 2")
+
+    def counts(self, run: Run, data: Data) -> tuple[int, int]:
+        """How many samples and how many training images."""
+        n = min(self.n, len(run.samples))
+        return n, min(max(n, self.size), len(training(data).images))
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         if not self.applies(run, data, say=True):
             return {}
         net = self.net(data)
-        value, sd = kid(of_samples(net, run, data, self.n), of_truth(net, data, self.n, run.seed), self.subsets, self.size)
+        n, true = self.counts(run, data)
+        value, sd = kid(of_samples(net, run, data, n), of_truth(net, data, true), self.subsets, self.size)
         return {suffixed("kid", net): value, suffixed("kid", net) + "_sd": sd}
 
     def describe(self, run: Run, data: Data) -> dict:
         if not self.applies(run, data):
             return {}
-        return self.facts(self.net(data), run, data) | {"n": min(self.n, len(run.samples)), "subsets": self.subsets, "size": self.size}
+        n, true = self.counts(run, data)
+        subsets, size = possible(n, true, self.subsets, self.size)
+        return self.facts(self.net(data), run, data, n) | {"true": true, "subsets": subsets, "size": size,
+                                                           "published": {"subsets": 100, "size": 1000}}
 
 
 @dataclass(frozen=True)
@@ -78,13 +93,21 @@ class FeatureW2(OfFeatures):
     features: str = "inception"
     n: int = 1000
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.n < self.LEAST:
+            raise UsageError(f"metrics.w2.n={self.n}: give n from {self.LEAST}")
+
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         if not self.applies(run, data, say=True):
             return {}
         net = self.net(data)
-        y = of_truth(net, data, min(self.n, len(run.samples)), run.seed)
-        x = of_samples(net, run, data, len(y))
+        n = self.count(run, data)
+        x, y = of_samples(net, run, data, n), of_truth(net, data, n)
         return {suffixed("w2", net): w2(x.double().numpy(), y.double().numpy())}
 
     def describe(self, run: Run, data: Data) -> dict:
-        return self.facts(self.net(data), run, data) | {"n": min(self.n, len(run.samples))} if self.applies(run, data) else {}
+        if not self.applies(run, data):
+            return {}
+        n = self.count(run, data)
+        return self.facts(self.net(data), run, data, n) | {"true": n}

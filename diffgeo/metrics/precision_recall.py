@@ -53,10 +53,12 @@ class PrecisionRecall(OfFeatures):
         if not self.applies(run, data, say=True):
             return {}
         net = self.net(data)
-        values = precision_recall(of_samples(net, run, data, self.n), of_truth(net, data, self.n, run.seed), self.k)
+        n = self.count(run, data)
+        values = precision_recall(of_samples(net, run, data, n), of_truth(net, data, n), self.k)
         return dict(zip((suffixed("precision", net), suffixed("recall", net)), values, strict=True))
 
     def describe(self, run: Run, data: Data) -> dict:
         if not self.applies(run, data):
             return {}
-        return self.facts(self.net(data), run, data) | {"n": min(self.n, len(run.samples)), "k": self.k}
+        n = self.count(run, data)
+        return self.facts(self.net(data), run, data, n) | {"true": n, "k": self.k}

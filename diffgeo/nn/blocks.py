@@ -6,7 +6,7 @@
     attention   h' = s (h + W_o softmax(q k^T / sqrt(d)) v),    (q, k, v) = W norm(h) at each pixel, d channels a head
 
 h [B,C,H,W], emb [B,width]. The last layer of each residual branch starts at zero, so that a new network is a linear one; all other
-weights start uniform with variance 2/(fan_in + fan_out) (DDPM). No operation here leaves the channels_last layout.
+weights start uniform with variance 2/(fan_in + fan_out) (DDPM). A part answers in its input's memory format.
 """
 from __future__ import annotations
 
@@ -44,11 +44,14 @@ class Style:
 
 
 class Norm(nn.GroupNorm):
-    """Group norm in the dtype of its input. Autocast would answer in float32, twice the traffic; moments are summed in float32 anyway."""
+    """Group norm in the dtype and the memory format of its input. Autocast would answer in float32, twice the traffic; moments are
+    summed in float32 anyway. torch's CUDA kernel answers in NCHW (pytorch#111824), where every later part would follow it: one copy brings
+    it back, which costs nothing where the answer is in order, as on a CPU."""
 
     def forward(self, h: Tensor) -> Tensor:
         with torch.autocast(h.device.type, enabled=False):
-            return F.group_norm(h, self.num_groups, self.weight.to(h.dtype), self.bias.to(h.dtype), self.eps)
+            out = F.group_norm(h, self.num_groups, self.weight.to(h.dtype), self.bias.to(h.dtype), self.eps)
+        return out if h.is_contiguous() else out.contiguous(memory_format=torch.channels_last)
 
 
 def uniform(module: nn.Module) -> None:

@@ -5,6 +5,8 @@
 
 Fourier hands the network the bandwidth that the target needs; nothing about the law enters, for B is isotropic. Sinusoidal is made for an
 index t = 0 .. T-1, or another real time of that size: its frequencies run from 1 down to 1/period.
+
+Angles are never rounded below the frequencies' own dtype: autocast or TF32 would merge neighbouring noise levels (2000 of them into 975).
 """
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ class Fourier(nn.Module):
         self.register_buffer("frequencies", bandwidth * torch.randn(size, count))
 
     def forward(self, v: Tensor) -> Tensor:
-        angle = v @ self.frequencies
+        v = v.to(self.frequencies.dtype)
+        with torch.autocast(v.device.type, enabled=False):
+            angle = v * self.frequencies if v.shape[-1] == 1 else v @ self.frequencies
         return torch.cat((angle.sin(), angle.cos()), -1)
 
 
@@ -39,6 +43,6 @@ class Sinusoidal(nn.Module):
         self.flip = flip
 
     def forward(self, t: Tensor) -> Tensor:
-        angle = t * self.frequencies
+        angle = t.to(self.frequencies.dtype) * self.frequencies
         sin, cos = angle.sin(), angle.cos()
         return torch.cat((cos, sin) if self.flip else (sin, cos), -1)

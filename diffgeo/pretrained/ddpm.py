@@ -94,7 +94,7 @@ class Given:
 LAYS = {"linear": LinearBetas, "scaled_linear": ScaledLinearBetas, "sigmoid": SigmoidBetas}
 PREDICTS = {"epsilon": Epsilon, "v_prediction": V, "sample": CEM}
 # What `UNet` does, where diffusers leaves a choice: option -> the values that say so.
-SUPPORTED = {"act_fn": ("silu", "swish"), "time_embedding_type": ("positional",), "center_input_sample": (False,), 
+SUPPORTED = {"act_fn": ("silu", "swish"), "time_embedding_type": ("positional",), "center_input_sample": (False,),
              "mid_block_scale_factor": (1,), "add_attention": (True,), "attn_norm_num_groups": (None,), "class_embed_type": (None,),
              "num_class_embeds": (None,), "downsample_type": ("conv",), "upsample_type": ("conv",), "mid_block_type": ("UNetMidBlock2D",),
              "resnet_time_scale_shift": ("default",), "downsample_padding": (0, 1)}
@@ -122,6 +122,8 @@ def of_config(config: dict, shape: tuple[int, ...], source: str) -> UNet:
     for name, values in SUPPORTED.items():
         if name in config and config[name] not in values:
             raise UsageError(f"{source}: {name}={config[name]} is not what diffgeo's U-Net does; write model.implementation=diffusers")
+    if lacking := [key for key in ("down_block_types", "up_block_types", "block_out_channels") if not config.get(key)]:
+        raise UsageError(f"{source}: its config.json has no {lacking[0]}, so it is not that of a UNet2DModel: write the folder of one")
     downs, ups = config["down_block_types"], config["up_block_types"]
     attends = {"DownBlock2D": False, "AttnDownBlock2D": True, "UpBlock2D": False, "AttnUpBlock2D": True}
     strange = [kind for kind in [*downs, *ups] if kind not in attends]
@@ -170,8 +172,8 @@ def diffusers(data: Data, net=None, *, folder: str | None = None, implementation
     check_images(data, channels, size and tuple(size), source)
     out = config.get("out_channels", 3)
     if out != channels:
-        raise UsageError(f"{source} predicts {out} channels of {channels}, a variance beside the noise: write a "
-                         " network that predicts the noise alone")
+        raise UsageError(f"{source} predicts {out} channels of {channels}, a variance beside the noise: write a network that predicts the "
+                         "noise alone")
     betas, predicts = scheduler(where)
     if implementation == "diffusers":
         module = through_diffusers(where, source)

@@ -1,16 +1,16 @@
 """Reading foreign weights, and fitting them into a network of ours. Nothing is unpickled."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from diffgeo.checkpoint import mismatches
 from diffgeo.core import Data, Parameterization
 from diffgeo.denoiser import Network
 from diffgeo.errors import UsageError
-
-MISSING = "absent"
 
 
 def read(path: str | Path, option: str) -> dict[str, Tensor]:
@@ -42,19 +42,13 @@ def read(path: str | Path, option: str) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): v.float() for name, v in found.items()}
 
 
-def fit(net: nn.Module, named: dict[str, Tensor], source: str, names=lambda name: name) -> None:
+def fit(net: nn.Module, named: dict[str, Tensor], source: str, names: Callable[[str], str] = str) -> None:
     """Copy `named` into `net`, strictly; `names` tells how the source calls one of the network's own tensors.
 
     Raises UsageError with the first three tensors that are absent on one side, or of different shapes, and both shapes.
     """
-    own = net.state_dict()
-    shapes = {name: tuple(v.shape) for name, v in own.items()}
-    wrong = [f"{names(name)} is {tuple(named[name].shape) if name in named else MISSING} in the file, {shape} in the network"
-             for name, shape in shapes.items() if name not in named or tuple(named[name].shape) != shape]
-    wrong += [f"{name} is {tuple(v.shape)} in the file, {MISSING} in the network" for name, v in named.items() if name not in own]
-    if wrong:
-        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UsageError(f"{source} holds another architecture: {'; '.join(wrong[:3])}{more}")
+    if wrong := mismatches(net.state_dict(), named, names):
+        raise UsageError(f"{source} holds another architecture: {wrong}")
     net.load_state_dict(named)
 
 
