@@ -1,5 +1,7 @@
 """What a FID is held against and what it tells: references computed, cached, in files, known by content; torch-fidelity's number."""
 # ruff: noqa: F811
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -82,13 +84,16 @@ def test_reference_of_a_file(fake, tmp_path):
         with pytest.raises(UsageError, match=words) as error:
             FID(reference=str(tmp_path / f"{name}.npz"))(run, data)
         with pytest.raises(UsageError, match=words):                                            # before a run, not after it
-            FID(reference=str(tmp_path / f"{name}.npz")).prepare(data)
+            FID(reference=str(tmp_path / f"{name}.npz")).prepare(data, 10)
         assert "\n" not in str(error.value)
-    Suite({"fid": metric, "line": object()}).prepare(data)
+    Suite({"fid": metric, "line": object()}).prepare(data, 10)
     bad = FID(reference=str(tmp_path / "array.npy"))
     with pytest.raises(UsageError, match="array.npy: no .npz with arrays mu .*a .npy file holds one array"):
-        Suite({"fid": bad}).prepare(data)
-    Suite({"fid": bad}).prepare(Line())
+        Suite({"fid": bad}).prepare(data, 10)
+    Suite({"fid": bad}).prepare(Line(), 10)
+    with pytest.raises(UsageError, match="a FID of 3 images means nothing: give at least 10"):
+        Suite({"fid": metric}).prepare(data, 3)
+    Suite({"fid": replace(metric, optional=True)}).prepare(data, 3)
 
 
 
@@ -119,7 +124,7 @@ def test_known_statistics_are_used_for_what_they_are_of(real, fake):
     assert file(FID(), law) == real / "fid_stats/cifar10_train_49927.npz" and file(FID(protocol="edm"), law) is None
     assert file(FID(), Images(complete, name="cifar10", root=real)) is None and file(FID(), Images(law.images, name="mine")) is None
     with pytest.raises(UsageError, match="is of 2048 features, inception has 3"):
-        FID().prepare(law)
+        FID().prepare(law, 10)
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def evaluate(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     if cfg.run is not None:
         weigh(experiment.model, Path(cfg.run))
         experiment = fitted(experiment, cfg.seed)
-    experiment.metrics.prepare(experiment.data)
+    experiment.metrics.prepare(experiment.data, len(samples))
     if not begin(folder, cfg, overrides):
         run = Run(samples, cfg.seed)
         if cfg.run is not None:

@@ -36,7 +36,7 @@ def sample(cfg, folder: Path, overrides: Sequence[str] = (), model: Callable[...
         initial = load_array(cfg.noise, "noise", experiment.data.shape)
         cfg.n = len(initial)
     plan = planned(cfg, experiment)
-    experiment.metrics.prepare(experiment.data)
+    experiment.metrics.prepare(experiment.data, cfg.n)
     if not world.once(lambda: begin(folder, cfg, overrides)):
         report(cfg, "sample", experiment, folder, plan, initial=initial, world=world)
 

@@ -52,7 +52,7 @@ def train(cfg, folder: Path, overrides: Sequence[str] = (), world: World = ALONE
     plan = planned(cfg, experiment)
     sigma = experiment.schedule.draw(1 << 16, torch.Generator().manual_seed(0))
     check_positive(experiment.weighting, sigma, experiment.schedule.t(sigma))
-    experiment.metrics.prepare(experiment.data)
+    experiment.metrics.prepare(experiment.data, cfg.n)
     if world.once(lambda: begin(folder, cfg, overrides)):
         return
     training, clock = start(experiment, trainer, folder, cfg.seed, world)

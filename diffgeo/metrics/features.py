@@ -109,10 +109,15 @@ class OfFeatures:
     def suits(self, data: Data) -> bool:
         return hasattr(data, "quantize") and (self.features != "auto" or data.shape[0] == 1)
 
-    def prepare(self, data: Data) -> None:
-        """Load what the metric will need, so that a run need not end before it fails. Raises UsageError."""
+    def prepare(self, data: Data, n: int) -> None:
+        """Load what the metric of n images will need, so that a run need not end before it fails. Raises UsageError."""
         if self.suits(data):
+            if n < self.LEAST and not self.optional:
+                raise UsageError(self.few(n))
             self.net(data)
+
+    def few(self, n: int) -> str:
+        return f"a {type(self).__name__} of {n} images means nothing: give at least {self.LEAST}, and thousands for a number to compare"
 
     def applies(self, run: Run, data: Data, say: bool = False) -> bool:
         """Whether there is a value. Below `LEAST` images raises UsageError, or with `optional` says so, when it shall."""
@@ -120,12 +125,10 @@ class OfFeatures:
             return False
         if len(run.samples) >= self.LEAST:
             return True
-        few = (f"a {type(self).__name__} of {len(run.samples)} images means nothing: give at least {self.LEAST}, "
-               "and thousands for a number to compare")
         if not self.optional:
-            raise UsageError(few)
+            raise UsageError(self.few(len(run.samples)))
         if say:
-            print(f"left out: {few} (features {self.features})", file=sys.stderr)
+            print(f"left out: {self.few(len(run.samples))} (features {self.features})", file=sys.stderr)
         return False
 
     def count(self, run: Run, data: Data) -> int:

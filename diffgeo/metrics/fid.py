@@ -171,10 +171,10 @@ class FID(OfFeatures):
             raise UsageError(f"{option}: no .npz with arrays mu [d] and sigma [d,d] ({str(error).splitlines()[0]})") from error
         return m, path.name
 
-    def prepare(self, data: Data) -> None:
+    def prepare(self, data: Data, n: int) -> None:
         """Load the feature net and a reference of a file, and hold one against the other by a black image; what is to be computed is
         computed at the end. Raises UsageError."""
-        super().prepare(data)
+        super().prepare(data, n)
         if self.suits(data) and self.file(net := self.net(data), training(data)) is not None:
             truth, origin = self.truth(net, data)
             (black,) = batches(net, torch.zeros(1, *data.shape, dtype=torch.uint8))

@@ -61,10 +61,10 @@ class Suite:
                     report[key + "_last_step_noise"] = noisy[key][0]
         return report
 
-    def prepare(self, data: Data) -> None:
-        """Have every metric load its files now (`prepare`), so that what is missing is said before a run and not after it."""
+    def prepare(self, data: Data, n: int) -> None:
+        """Have every metric of n samples load its files now, so that what is missing is said before a run and not after it."""
         for metric in self.metrics.values():
-            getattr(metric, "prepare", lambda data: None)(data)
+            getattr(metric, "prepare", lambda data, n: None)(data, n)
 
     def describe(self, run: Run, data: Data) -> dict[str, dict]:
         """By the metric's name, what makes its numbers comparable, JSON-able, for the metrics that say (`describe`)."""
