@@ -116,7 +116,9 @@ def assemble(cfg, model: Callable[..., tuple[Data, Denoiser]] | None = None) -> 
 def threads() -> int:
     """The threads that images are worth: as many as OMP_NUM_THREADS says (torchrun sets it), else one a core that this process may use."""
     said = os.environ.get("OMP_NUM_THREADS", "")
-    return int(said) if said.isdigit() and int(said) else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if said.isdigit() and int(said):
+        return int(said)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
