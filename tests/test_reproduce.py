@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from diffgeo.cli import split
+from diffgeo.cli import PLAIN, split
 from diffgeo.commands.reproduce import cells_of, expanded, names, plain
 from diffgeo.errors import UsageError
 from diffgeo.line import conf_dir, prepare
@@ -21,6 +21,8 @@ def test_every_cell_composes_and_the_budgets_exist(name, tmp_path):
     assert len({c.folder for c in cells}) == len(cells)
     for cell in (c for c in cells if c.command):
         command, line = split(shlex.split(cell.command))
+        if command in PLAIN:                                        # no config to compose
+            continue
         line = prepare(command, line)
         cell.folder.mkdir()                                         # what a later cell's run= reads
         (cell.folder / "config.yaml").touch()

@@ -21,7 +21,7 @@ from string import Template
 
 from omegaconf import OmegaConf
 
-from diffgeo.cli import split
+from diffgeo.cli import PLAIN, module, split
 from diffgeo.errors import UsageError
 from diffgeo.files import read_json, write_text
 from diffgeo.line import conf_dir, prepare
@@ -78,16 +78,17 @@ def spec_of(name: str):
 
 
 def execute(command: str, folder: Path) -> None:
-    """Run `train ...`, `sample ...`, `theory certify ...` in this process, into `folder`."""
-    import importlib
-
+    """Run `train ...`, `sample ...`, `theory certify ...` in this process, into `folder`; one without a config takes it as out=FOLDER."""
     from hydra import compose, initialize_config_dir
 
-    command, overrides = split(shlex.split(command))
-    overrides, verb = prepare(command, overrides), command.replace(" ", "_")
+    command, words = split(shlex.split(command))
+    if command in PLAIN:
+        module(command).main([*words, f"out={folder}"])
+        return
+    overrides, verb = prepare(command, words), command.replace(" ", "_")
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose(verb, overrides)
-    getattr(importlib.import_module(f"diffgeo.commands.{verb}"), verb)(cfg, folder, overrides)
+    getattr(module(command), verb)(cfg, folder, overrides)
 
 
 def plain(name: str) -> str:
@@ -134,7 +135,8 @@ def cells_of(spec, budget: str, out: Path, brought: Mapping[str, str] = {}) -> l
         if model is not None:
             words["model"] = models[model].format(**{model: shlex.quote(brought.get(model, "PATH"))})
         extra = entry.get("budget", spec.budget)[budget] if command.startswith(("train", "theory")) or "{model}" in command else []
-        command = " ".join([command.format(**words), *extra, "figures=false"])
+        plainly = split(command.split())[0] in PLAIN
+        command = " ".join([command.format(**words), *extra, *([] if plainly else ["figures=false"])])
         cells[name] = Cell(name, command, entry.get("published", {}), out / plain(name), empty)
     return list(cells.values())
 
