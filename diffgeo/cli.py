@@ -28,12 +28,16 @@ COMMANDS = {
     "theory admissibility": "how good a projection a denoiser is along trajectories, and what that certifies",
     "theory certify": "the certificate of a schedule: sampler.schedule=ddim sampler.steps=10 eta=.05",
     "theory gits": "a schedule fitted to a law or a run by dynamic programming over a teacher trajectory",
+    "theory gaussian": "the four errors of sampling a Gaussian in closed form, any spectrum, scheme and grid",
+    "theory convergence": "the rates of convergence theory, stated and measured: theory convergence list",
     "theory orders": "the table of samplers: declared and measured orders, evaluations a step",
     "theory winners": "which sampler on which schedule is best at 5, 8, 10, 20 evaluations, on five laws",
     "theory gamma": "the best gamma of gradient estimation against steps and curvature",
+    "theory mixture": "mixtures learnt by descent on the DDPM objective and by EM: theory mixture pair",
 }
 # commands with arguments of their own instead of a Hydra config
-PLAIN = ("reproduce", "compare", "data list", "data prepare", "data check", "theory orders", "theory winners", "theory gamma")
+PLAIN = ("reproduce", "compare", "data list", "data prepare", "data check", "theory orders", "theory winners", "theory gamma",
+         "theory mixture", "theory convergence")
 FAMILIES = {name.split()[0] for name in COMMANDS if " " in name}            # first words of commands of two
 HELP_FLAGS = ("-h", "--help", "help")
 GO_ON = {"train": "; `train resume=FOLDER` goes on from the last checkpoint",          # after Ctrl-C

@@ -126,6 +126,7 @@ class Run(NamedTuple):
     sigmas: Tensor | None = None            # the sampling grid [K+1]
     noise: Tensor | None = None             # unit noise [N,*D] that the samples came from, when no other noise was drawn
     nfe: float | None = None                # network evaluations a sample
+    loop: object | None = None              # the options around the sampler (sample.Loop); None: none
 
 
 class Metric(Protocol):

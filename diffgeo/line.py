@@ -19,9 +19,9 @@ from pathlib import Path
 from diffgeo.errors import DiffgeoError, UsageError
 
 PATHS = ("run", "resume", "noise", "samples", "data.file", "data.path", "data.root", "model.path", "model.folder", "schedule.file",
-         "sampler.schedule.file", "metrics.fid.weights", "metrics.fid.reference")
+         "sampler.schedule.file", "metrics.fid.weights", "metrics.fid.reference", "spectrum", "out")
 NOT_SHARED = ("trainer", "logger", "seed", "preview", "figures", "png", "device", "threads", "batch")      # of the runs of one sweep
-TAKES_RUN = ("sample", "evaluate", "theory admissibility", "theory gits")
+TAKES_RUN = ("sample", "evaluate", "theory admissibility", "theory gits", "theory gaussian")
 VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn")         # flags whose value is the next word
 
 
@@ -72,7 +72,7 @@ def recorded(folder: str, line: list[str], option: str) -> list[str]:
     groups = {k for k in again if "." not in k}
 
     def kept(key: str) -> bool:
-        if "sampler" in groups and key.startswith("schedule@sampler.") and key != "schedule@sampler.schedule":
+        if "sampler" in groups and key.startswith(("schedule@sampler.", "sampler/")) and key != "schedule@sampler.schedule":
             return False                                            # a slot that only the old sampler has
         return key not in again | {"resume", "run"} and key.split(".")[0] not in groups and not key.startswith("hydra.")
 

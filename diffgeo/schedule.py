@@ -62,7 +62,7 @@ class Path:
         """Sampling noise levels sigma [steps+1], float64, decreasing; the last is 0, or sigma(t_min) without to_zero."""
         check_steps(steps)
         jump = self.to_zero and self.t_min > 0
-        t = self.level(torch.linspace(0, 1, steps + (not jump), dtype=torch.float64))
+        t = self.level(self.spacing.fractions(self, steps + (not jump)))
         t[0], t[1:][-1:] = self.t_max, self.t_min                       # exact, not rounded through the coordinate
         return torch.cat([self.sigma(t), t.new_zeros(int(jump))])
 

@@ -6,6 +6,7 @@ A spacing is the coordinate y(t) in which the levels of a grid are equally space
     Rho(rho)       y = sigma^(1/rho)    Geometric      y = log sigma        in sigma
     Polyexponential(rho)                y = u^(1/rho),   u the fraction of the way up in log sigma
     Beta(a, b)                          y = I_u(a, b),   u the fraction of the way up in t
+    ExponentialDecay                    y = t above 1, 1 + log t below
 
 (Equal steps in the logit of t are, on straight paths with sigma = t/(1-t), equal steps in log sigma: Geometric.)
 
@@ -32,9 +33,13 @@ class Spacing(Protocol):
     def coordinate(self, path: Path, t: Tensor) -> Tensor: ...
     def time(self, path: Path, y: Tensor) -> Tensor: ...
 
+    def fractions(self, path: Path, points: int) -> Tensor:
+        """Where a grid of so many positive levels has them, as fractions of the way from t_max to t_min in the coordinate."""
+        return torch.linspace(0, 1, points, dtype=torch.float64)
+
 
 @dataclass(frozen=True)
-class Power:
+class Power(Spacing):
     """Equal steps in t^(1/p); from t_min = 0 these are t_k = T (k/N)^p: linear (p = 1), quadratic (p = 2), ..."""
 
     p: float = 1.0
@@ -51,7 +56,7 @@ class Power:
 
 
 @dataclass(frozen=True)
-class Exponential:
+class Exponential(Spacing):
     """Equal steps in log t: t_k = t_1 exp(a (k-1)), a = log(T/t_1)/(N-1); minimises max (t_k - t_(k-1))/t_k (CEM paper, eq. 41)."""
 
     def coordinate(self, path, t):
@@ -62,7 +67,7 @@ class Exponential:
 
 
 @dataclass(frozen=True)
-class Rho:
+class Rho(Spacing):
     """Equal steps in sigma^(1/rho) (Karras et al. 2022, eq. 5)."""
 
     rho: float = 7.0
@@ -79,7 +84,7 @@ class Rho:
 
 
 @dataclass(frozen=True)
-class Geometric:
+class Geometric(Spacing):
     """Equal steps in log sigma, that is in log-SNR (Song and Ermon 2019; Lu et al. 2022)."""
 
     def coordinate(self, path, t):
@@ -90,7 +95,7 @@ class Geometric:
 
 
 @dataclass(frozen=True)
-class Polyexponential:
+class Polyexponential(Spacing):
     """log sigma = log sigma_min + (1 - k/N)^rho log(sigma_max/sigma_min) (k-diffusion); rho = 1 is Geometric, more crowds low levels."""
 
     rho: float = 1.0
@@ -109,7 +114,7 @@ class Polyexponential:
 
 
 @dataclass(frozen=True)
-class Beta:
+class Beta(Spacing):
     """Quantiles of a Beta(alpha, beta) law over [t_min, t_max]: at .6, .6 both ends are crowded ("Beta Sampling is All You Need", 2024).
 
     In the path's own time, as in the paper; where t = sigma (VE) these are diffusers' levels, which it lays in sigma.
@@ -133,6 +138,30 @@ class Beta:
 
         u = torch.as_tensor(betaincinv(self.alpha, self.beta, y.cpu().numpy())).to(y)
         return path.t_min + (path.t_max - path.t_min) * u
+
+
+@dataclass(frozen=True)
+class ExponentialDecay(Spacing):
+    """Steps h <= kappa min(1, t) for one kappa: uniform on [1, T], geometric on [delta, 1] (H. Chen, Lee, Lu 2023), in the path's own time.
+
+    A grid of N steps from T = t_max to delta = t_min has a level at t = 1 where it reaches over it: N1 uniform steps,
+    N1 = round(N (T-1)/(T-1 + log 1/delta)), and N - N1 of ratio delta^(1/(N-N1)); unless one of the two numbers is 0.
+    """
+
+    def coordinate(self, path, t):
+        return torch.where(t > 1, t, 1 + torch.log(t))
+
+    def time(self, path, y):
+        return torch.where(y > 1, y, torch.exp(y - 1))
+
+    def fractions(self, path, points):
+        first, last = ends(path, self)
+        above, steps = (first - 1) / (first - last), points - 1             # the fraction of the way that lies above t = 1
+        n = round(steps * above)
+        if not 0 < n < steps:
+            return super().fractions(path, points)
+        u = torch.linspace(0, above, n + 1, dtype=torch.float64)
+        return torch.cat([u[:-1], torch.linspace(above, 1, steps - n + 1, dtype=torch.float64)])
 
 
 Training = Callable[["Path", int, torch.Generator], Tensor]

@@ -11,12 +11,16 @@ from omegaconf import DictConfig, OmegaConf
 from diffgeo.sampler import (
     DDPM,
     DEIS,
+    DPUM,
     IPNDM,
     LMS,
     PNDM,
     RK4,
     RK45,
     AnalyticVariance,
+    ChartEuler,
+    ChartHeun,
+    ChartRK4,
     DPMAdaptive,
     DPMpp2M,
     DPMpp2MSDE,
@@ -46,6 +50,7 @@ from diffgeo.sampler import (
 )
 from diffgeo.schedule import OU, VE, VP
 from diffgeo.spacing import Continuous, Geometric, OnGrid, Power
+from diffgeo.stages import Stages
 
 CONF = Path(__file__).parents[1] / "conf"
 PLANE = VE(sigma_min=0.01, sigma_max=200, spacing=Geometric(), training=Continuous())
@@ -78,11 +83,16 @@ CONFIGS = {
     "rk4": (RK4(), 11, PLANE),
     "rk45": (RK45(rtol=1e-3, atol=1e-3, h_init=0.05), 2, PLANE),
     "dpm_adaptive": (DPMAdaptive(order=3, rtol=1e-3, atol=1e-3, h_init=0.05), 2, PLANE),
-    "langevin": (PredictorCorrector(Euler(), Langevin(delta=0.2, steps=1)), 20, PLANE),
-    "underdamped": (PredictorCorrector(Euler(), Underdamped(time=1, steps=1, smoothness=1)), 20, PLANE),
+    "langevin": (PredictorCorrector(Euler(), Langevin(delta=0.2, steps=1), chart=PLANE), 20, PLANE),
+    "underdamped": (PredictorCorrector(Euler(), Underdamped(time=1, steps=1, smoothness=1), chart=PLANE), 20, PLANE),
+    "predictor_corrector": (PredictorCorrector(ExponentialIntegrator(OU()), Underdamped(time=1, steps=1, smoothness=1)), 100, OU()),
+    "dpum": (DPUM(Stages(L=4, h_pred=0.05), n=None, h_corr=None), None, Stages(t_max=6, t_min=0.01)),
     "restart": (Restart(Heun(), t_min=0.05, t_max=0.3, times=1, substeps=4), 16, PLANE),
     "euler_maruyama": (EulerMaruyama(OU()), 200, OU()),
     "exponential_integrator": (ExponentialIntegrator(OU()), 200, OU()),
+    "chart_euler": (ChartEuler(OU()), 100, OU()),
+    "chart_heun": (ChartHeun(OU()), 50, OU()),
+    "chart_rk4": (ChartRK4(OU()), 25, OU()),
     "splitting": (Splitting(last_noise=True), 200, OU()),
     "splitting_code": (PublicCode(last_noise=True), 200, OU()),
     "splitting_noise_first": (NoiseFirst(), 99, OU(t_min=0, spacing=Power(5), training=OnGrid(200))),
@@ -153,4 +163,5 @@ def test_options_that_were_missing_can_be_typed():
     assert build("+sampler=unipc", "sampler.corrector=false")[0] == UniPC(corrector=False)
     assert build("+sampler=sa_solver", "sampler.tau_min=0.05", "sampler.tau_max=1")[0] == SASolver(tau_min=0.05, tau_max=1)
     assert build("+sampler=dpmpp_sde", "sampler.r=0.3")[0] == DPMppSDE(r=0.3)
+    assert build("+sampler=dpum", "sampler.steps=48", "sampler.schedule.L=9", "sampler.h_corr=0.1")[0] == DPUM(Stages(L=9), 48, 0.1)
     assert build("+sampler=a_ddim", "sampler.n=100")[0] == AnalyticVariance(n=100)

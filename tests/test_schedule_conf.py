@@ -16,6 +16,7 @@ from diffgeo.spacing import (
     Beta,
     Continuous,
     Exponential,
+    ExponentialDecay,
     Geometric,
     LogNormal,
     OnGrid,
@@ -23,6 +24,7 @@ from diffgeo.spacing import (
     Power,
     UniformTimes,
 )
+from diffgeo.stages import Stages
 
 CONF = Path(__file__).parents[1] / "conf"
 CONFIGS = {
@@ -32,6 +34,8 @@ CONFIGS = {
     "ou_quadratic": OU(t_min=0, spacing=Power(2), training=OnGrid(200)),
     "ou_linear": OU(t_min=0, spacing=Power(1), training=OnGrid(200)),
     "ou_power": OU(t_min=0, spacing=Power(5), training=OnGrid(200)),
+    "ou_decay": VP(t_min=1e-4, t_max=6, beta_min=2, beta_max=2, spacing=ExponentialDecay(), to_zero=False),
+    "stages": Stages(),
     "vp": VP(),
     "ve": VE(sigma_min=0.01, sigma_max=50, spacing=Exponential(), training=Continuous()),
     "karras": VE(training=Continuous(Geometric())),

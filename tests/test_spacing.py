@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from diffgeo.schedule import OU, VE, VP, Flow
-from diffgeo.spacing import Beta, Exponential, Geometric, LogNormal, Polyexponential, Power, Rho
+from diffgeo.spacing import Beta, Exponential, ExponentialDecay, Geometric, LogNormal, Polyexponential, Power, Rho
 
 mp.mp.dps = 50
 
@@ -46,6 +46,55 @@ def test_karras_grid_has_18_positive_levels_then_zero():
     grid = VE().grid(18)
     torch.testing.assert_close(grid, f64(*formula, 0), rtol=1e-12, atol=0)
     assert grid[0] == 80 and grid[17] == 0.002                                      # the ends are exact, not rounded through a power
+
+
+def decaying(T, delta, N):
+    """convergence.md, C1: N1 uniform steps on [1, T] and N2 geometric ones on [delta, 1]."""
+    N1 = round(N * (T - 1) / (T - 1 + math.log(1 / delta)))
+    return [T - k * (T - 1) / N1 for k in range(N1)] + [delta ** (k / (N - N1)) for k in range(N - N1 + 1)]
+
+
+@pytest.mark.parametrize("T, delta, N", [(6, 1e-4, 400), (6, 1e-1, 100), (6, 1e-6, 7), (1.2, 0.5, 4), (50, 0.1, 60)])
+def test_exponentially_decaying_grid_is_its_formula(T, delta, N):
+    """On the OU process of either speed, ends exact, and with to_zero a step more."""
+    spacing = ExponentialDecay()
+    for path in (VP(t_max=T, t_min=delta, beta_min=2, beta_max=2, spacing=spacing), OU(t_max=T, t_min=delta, spacing=spacing)):
+        t = path.t(replace(path, to_zero=False).grid(N))
+        torch.testing.assert_close(t, f64(*decaying(T, delta, N)), rtol=1e-12, atol=1e-13)
+        assert (t == 1).any() or float((t - 1).abs().min()) < 1e-15
+        assert torch.equal(path.grid(N + 1), torch.cat([replace(path, to_zero=False).grid(N), f64(0)]))
+        assert float(path.grid(N)[0]) == float(path.sigma(f64(T))) and float(path.grid(N)[-2]) == float(path.sigma(f64(delta)))
+
+
+def test_exponentially_decaying_steps_are_at_most_kappa_min_1_t():
+    """kappa as the whole length in the coordinate says, within the rounding of N1 and a step's own decay."""
+    T, delta, N = 6, 1e-3, 300
+    path = VP(t_max=T, t_min=delta, beta_min=2, beta_max=2, spacing=ExponentialDecay(), to_zero=False)
+    t = path.t(path.grid(N)).numpy()
+    kappa = (T - 1 + math.log(1 / delta)) / N
+    ratio = (t[:-1] - t[1:]) / np.minimum(1, t[:-1])
+    assert ratio.max() < 1.01 * kappa and ratio.min() > 0.95 * kappa
+
+
+def test_exponentially_decaying_grid_on_one_side_of_1_and_of_few_steps():
+    """Below 1 geometric, above 1 uniform; too few steps for a level at 1 are equal in the coordinate t, 1 + log t."""
+    path = VP(beta_min=2, beta_max=2, spacing=ExponentialDecay(), to_zero=False)
+    below, above = replace(path, t_max=0.5, t_min=0.01), replace(path, t_max=6, t_min=2)
+    torch.testing.assert_close(path.t(below.grid(8)), f64(*(0.5 * 0.02 ** (k / 8) for k in range(9))), rtol=1e-12, atol=0)
+    torch.testing.assert_close(path.t(above.grid(8)), f64(*(6 - k / 2 for k in range(9))), rtol=1e-12, atol=0)
+    single = replace(path, t_max=2, t_min=math.exp(-3))                     # the coordinate runs from 2 to -2; N1 = round(N/4)
+    torch.testing.assert_close(path.t(single.grid(1)), f64(2, math.exp(-3)), rtol=1e-12, atol=0)
+    torch.testing.assert_close(path.t(single.grid(2)), f64(2, math.exp(-1), math.exp(-3)), rtol=1e-12, atol=0)
+
+
+def test_training_times_of_an_exponential_decay():
+    """Uniform in the coordinate: above 1 in proportion T - 1 to log 1/delta, there uniform, below uniform in log t."""
+    path = VP(t_max=6, t_min=1e-4, beta_min=2, beta_max=2, spacing=ExponentialDecay())
+    t = path.t(path.draw(40_000, torch.Generator().manual_seed(0))).numpy()
+    share = 5 / (5 + math.log(1e4))
+    assert (t > 1).mean() == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 40_000))
+    assert stats.kstest(t[t > 1], stats.uniform(1, 5).cdf).pvalue > 0.01
+    assert stats.kstest(np.log(t[t < 1]), stats.uniform(math.log(1e-4), math.log(1e4)).cdf).pvalue > 0.01
 
 
 def test_geometric_and_rho_are_laid_in_sigma_on_any_path():

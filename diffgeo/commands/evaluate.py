@@ -32,11 +32,15 @@ def evaluate(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
         weigh(experiment.model, Path(cfg.run))
         experiment = fitted(experiment, cfg.seed)
     experiment.metrics.prepare(experiment.data, len(samples))
+    if cfg.run is None:
+        for name, metric in getattr(experiment.metrics, "metrics", {}).items():
+            if getattr(metric, "needs_run", False):
+                raise UsageError(f"samples={cfg.samples}: {name} takes a run apart, its sampler and its denoiser; write run=FOLDER")
     if not begin(folder, cfg, overrides):
         run = Run(samples, cfg.seed)
         if cfg.run is not None:
             run = run._replace(denoise=experiment.model, exact=not trainable(experiment.model), sampler=experiment.sampler,
-                               sigmas=experiment.sigmas)
+                               sigmas=experiment.sigmas, loop=experiment.loop)
         measure(cfg, "evaluate", experiment, folder, run, n=len(samples))
 
 

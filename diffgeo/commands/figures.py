@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from diffgeo import plot
 from diffgeo.core import Run, expand, generator
 from diffgeo.metrics import denoiser_error
+from diffgeo.metrics.budget import by_steps
 from diffgeo.noise import Streams
 from diffgeo.run import Experiment
 from diffgeo.sample import keys
@@ -22,8 +23,8 @@ SHOWN, PAIRS = 100, 10                  # images in a grid, and beside their nei
 NOISE = (0.2, 0.5, 1.0, 2.0, 5.0)       # at which images are denoised, in units of the data
 
 
-def figures(experiment: Experiment, run: Run, folder: Path) -> list[Path]:
-    """Draw what there is to draw, into folder/figures; the paths written."""
+def figures(experiment: Experiment, run: Run, folder: Path, values: Mapping[str, float]) -> list[Path]:
+    """Draw what there is to draw of a run and of its metrics `values`, into folder/figures; the paths written."""
     drawn, kinds = [], {1: of_points, 3: of_images}
 
     def draw_to(name: str, figure, *arguments, **options) -> None:
@@ -32,6 +33,8 @@ def figures(experiment: Experiment, run: Run, folder: Path) -> list[Path]:
 
     if (rank := len(experiment.data.shape)) in kinds:
         kinds[rank](experiment, run, draw_to)
+    if "budget/total" in values:
+        draw_to("budget", plot.budget, by_steps(values))
     if run.denoise is not None and (folder / "metrics.jsonl").exists():
         records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         draw_to("loss", plot.loss, [(r["step"], r["loss"]) for r in records if "loss" in r])

@@ -19,7 +19,7 @@ from diffgeo.distributed import ALONE, World
 from diffgeo.errors import UsageError
 from diffgeo.files import write_array, write_json
 from diffgeo.logger import Group, Logger
-from diffgeo.metrics import table
+from diffgeo.metrics.suite import text
 from diffgeo.noise import Streams
 from diffgeo.run import Experiment, classes_of, fitted, provenance
 from diffgeo.sample import Condition, Drawn, draw, fitting, keys, parts, ranges
@@ -66,7 +66,7 @@ def report(cfg, verb: str, experiment: Experiment, folder: Path, plan: Sampling,
         return
     measured |= {"sampling_cpu_s": time.process_time() - cpu, "sampling_wall_s": time.monotonic() - wall, "n": len(drawn.samples)}
     run = Run(drawn.samples, cfg.seed, experiment.model, not trainable(experiment.model), experiment.sampler, experiment.sigmas,
-              drawn.noise, drawn.nfe)
+              drawn.noise, drawn.nfe, experiment.loop)
     measure(cfg, verb, experiment, folder, run, logger, **measured)
     shards.remove(folder / "shards")
 
@@ -148,7 +148,7 @@ def measure(cfg, verb: str, experiment: Experiment, folder: Path, run: Run, logg
     measured["metrics_cpu_s"] = time.process_time() - started
     if cfg.figures:
         started = time.process_time()
-        for path in figures(experiment, run, folder):
+        for path in figures(experiment, run, folder, values):
             logger.figure(path.stem, path)
         measured["figures_cpu_s"] = time.process_time() - started
     logger.finish(values, run.samples)
@@ -156,5 +156,5 @@ def measure(cfg, verb: str, experiment: Experiment, folder: Path, run: Run, logg
     if told:
         write_json(folder / "fid.json", told)
     write_json(folder / "metrics.json", values)
-    print(table(values))
+    print(text(experiment.metrics, values))
     print(f"written: {folder}/metrics.json" + (", figures/" if cfg.figures else ""))

@@ -1,7 +1,7 @@
 """Laws and data sets: conf/data/*.yaml call `make(law, ambient=, blur=, **options)` for laws in R^n, `image_set(name, ...)` for images."""
 from diffgeo.data.curves import Curve, Moons, Parabola, Spiral, Swissroll
 from diffgeo.data.flat import Segment, Square, Tree
-from diffgeo.data.gaussian import Gaussian, Line, Mixture, normal
+from diffgeo.data.gaussian import Gaussian, Line, Mixture, normal, simplex
 from diffgeo.data.images import Images
 from diffgeo.data.law import Ambient, Blurred, Law, make
 from diffgeo.data.pixels import read_images
@@ -10,4 +10,5 @@ from diffgeo.data.sets import image_set
 from diffgeo.data.sphere import Circle, Sphere
 
 __all__ = ["Ambient", "Blurred", "Circle", "Cloud", "Curve", "Gaussian", "Images", "Law", "Line", "Mixture", "Moons", "Parabola", "Points",
-           "Segment", "Sphere", "Spiral", "Square", "Swissroll", "Tree", "image_set", "make", "normal", "random_points", "read_images"]
+           "Segment", "Sphere", "Spiral", "Square", "Swissroll", "Tree", "image_set", "make", "normal", "random_points", "read_images",
+           "simplex"]

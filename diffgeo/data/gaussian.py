@@ -1,4 +1,4 @@
-"""Gaussian laws: normal, any mean and covariance, the line of the CEM paper, and mixtures.
+"""Gaussian laws: normal, any mean and covariance, the line of the CEM paper, and mixtures, those of identity covariance among them.
 
 C = U diag(v) U^T; the support is the affine space m + range(C). Cholesky would refuse singular C, so samples are m + U sqrt(v) z.
 """
@@ -145,3 +145,11 @@ class Mixture(Law):
 
     def _identity(self, value):
         return (self.components if value is None else value).tolist()
+
+
+def simplex(n: int = 8, radius: float = 4.0, weights: Sequence[float] = (0.1, 0.2, 0.3, 0.4)) -> Mixture:
+    """sum_j weights_j N(radius e_j, I_n), as many components as weights, n of them at most; radius sqrt(2) apart from each other."""
+    k = len(weights)
+    if not 1 <= k <= n:
+        raise UsageError(f"{k} weights for means along the axes of R^{n}: write from 1 to n={n} weights, or a larger n")
+    return Mixture(radius * torch.eye(k, n, dtype=torch.float64), torch.eye(n, dtype=torch.float64).expand(k, n, n), weights)

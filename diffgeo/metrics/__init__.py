@@ -7,6 +7,7 @@ it needs (a coordinate, atoms, a denoiser). A `Suite` is a metric made of metric
     key_last_step_noise        the metric of fresh truth + s z, s the sampler's terminal noise: what the last step alone costs
 """
 from diffgeo.metrics.atoms import Atoms
+from diffgeo.metrics.budget import Budget
 from diffgeo.metrics.denoiser import DenoiserError, denoiser_error, fixed_point
 from diffgeo.metrics.distance import Distance
 from diffgeo.metrics.fid import FID
@@ -20,6 +21,6 @@ from diffgeo.metrics.suite import Suite, check, last_step_noise, suite, table
 from diffgeo.metrics.tangential import Tangential
 from diffgeo.metrics.transport import Transport
 
-__all__ = ["Atoms", "DenoiserError", "Distance", "FID", "FeatureW2", "FlowError", "ImageDenoiserError", "KID", "Memorization",
+__all__ = ["Atoms", "Budget", "DenoiserError", "Distance", "FID", "FeatureW2", "FlowError", "ImageDenoiserError", "KID", "Memorization",
            "PrecisionRecall", "Suite", "Tangential", "Transport", "check", "denoiser_error", "fixed_point", "last_step_noise",
            "reference", "suite", "table"]

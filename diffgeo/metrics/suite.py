@@ -77,6 +77,14 @@ def suite(pairs: int = 8, **metrics: Metric) -> Suite:
     return Suite({name: metric for name, metric in metrics.items() if metric is not None}, pairs)
 
 
+def text(metrics: Metric, values: Mapping[str, float]) -> str:
+    """What a reader is shown of `values`: the table, then the keys of metrics that show theirs (all that begin with `prefix`) in `text`."""
+    known = [metric for metric in getattr(metrics, "metrics", {}).values() if hasattr(metric, "text")]
+    own = [metric for metric in known if any(key.startswith(metric.prefix) for key in values)]
+    rest = {key: v for key, v in values.items() if not any(key.startswith(metric.prefix) for metric in own)}
+    return "\n\n".join([*([table(rest)] if rest or not own else []), *(metric.text(values) for metric in own)])
+
+
 def within_floor(values: Mapping[str, float], key: str) -> bool:
     """Is values[key] within its floor: at most floor + 4 sd? Shares and weights have no better side: within 4 sd either way."""
     floor, sd = values.get(key + "_floor"), values.get(key + "_floor_sd")

@@ -17,8 +17,10 @@ from diffgeo.core import Denoiser, Noise, Past, Sampler, Step
 from diffgeo.sampler.adams import DEIS, IPNDM, LMS, PNDM, IPNDMv
 from diffgeo.sampler.adaptive import RK45, DPMAdaptive
 from diffgeo.sampler.analytic_variance import AnalyticVariance, posterior_variance
-from diffgeo.sampler.corrected import Langevin, PredictorCorrector, Restart, Underdamped
+from diffgeo.sampler.chart_flow import ChartEuler, ChartHeun, ChartRK4
+from diffgeo.sampler.corrected import Langevin, PredictorCorrector, Restart, Uncorrected, Underdamped
 from diffgeo.sampler.deterministic import Euler, Heun
+from diffgeo.sampler.dpum import DPUM, ExponentialFlow
 from diffgeo.sampler.exponential_sde import DPMpp2MSDE, DPMpp3MSDE, DPMppSDE
 from diffgeo.sampler.multistep import DPMpp2M, DPMpp3M, GradientEstimation
 from diffgeo.sampler.sa_solver import SASolver
@@ -31,7 +33,8 @@ __all__ = ["steps", "Euler", "Heun", "GradientEstimation", "DPMpp2M", "DPMpp3M",
            "LMS", "IPNDM", "IPNDMv", "DEIS", "PNDM", "DDPM", "EulerMaruyama", "ExponentialIntegrator",
            "EulerAncestral", "EDMChurn", "DPMppSDE", "DPMpp2MSDE", "DPMpp3MSDE", "SASolver", "AnalyticVariance", "posterior_variance",
            "DPMSolver2", "DPMSolver3", "DPMpp2S", "RK4", "RK45", "DPMAdaptive",
-           "PredictorCorrector", "Langevin", "Underdamped", "Restart", "Splitting", "PublicCode", "NoiseFirst"]
+           "ChartEuler", "ChartHeun", "ChartRK4", "PredictorCorrector", "Langevin", "Underdamped", "Uncorrected", "Restart",
+           "DPUM", "ExponentialFlow", "Splitting", "PublicCode", "NoiseFirst"]
 
 
 def steps(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Noise, history: Sequence[Past] = (),

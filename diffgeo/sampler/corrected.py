@@ -1,9 +1,14 @@
 """Samplers that repair a step at the level it has reached: Langevin correctors and Restart.
 
-    PredictorCorrector   a step of any one-step sampler to sigma', then Langevin dynamics at the frozen level sigma', whose law is p_sigma'
+    PredictorCorrector   steps of any one-step sampler, then, where a stage ends, Langevin dynamics at the frozen level sigma', whose law is
+                         p_sigma'; a stage is one step, or a length of time in a chart
       Langevin           x <- x + h s + sqrt(2h) w,     s = (D - x)/sigma'^2 the score,     h = delta sigma'^2
       Underdamped        dx = v dt,  dv = (s - gamma v) dt + sqrt(2 gamma) dW,   s frozen over a sub-step, all else exact
     Restart              after the step across t_min: noise up to t_max, down again by the inner sampler, K times
+
+Langevin dynamics of x_t = scale x is that of x with another unit of time: a step h of x_t is a step h/scale^2 of x, a score of x_t with
+slopes up to L a score of x with slopes up to L scale^2. So a corrector counts in one variance u, sigma'^2 or in a chart 1/scale^2: steps
+in u, slopes in 1/u.
 
 A corrector's own error is set by its step, not by the grid. On a Gaussian of variance lambda + sigma'^2 Langevin's law has the variance
 
@@ -23,10 +28,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Noise, Sampler
+from diffgeo.core import Denoiser, Noise, Sampler, Schedule
 from diffgeo.errors import UsageError
 from diffgeo.sampler.base import Method
 from diffgeo.sampler.deterministic import Euler, Heun
+from diffgeo.sampler.stochastic import levels_of
+from diffgeo.schedule import OU
+from diffgeo.stages import SLACK
 
 
 class Corrector(Protocol):
@@ -34,28 +42,45 @@ class Corrector(Protocol):
 
 
 @dataclass(frozen=True)
-class Langevin:
-    """Overdamped (unadjusted) Langevin: `steps` times x <- x + delta (D - x) + sqrt(2 delta) sigma w. One evaluation each.
+class Uncorrected:
+    """No corrector."""
 
-    delta: the step in units of sigma^2; stable below 2. The rule of Song et al. 2021 with signal-to-noise ratio r, which takes
+    def __call__(self, denoise, x, sigma, noise):
+        return x
+
+
+def unit(chart: Schedule | None, sigma: float) -> float:
+    """The variance in which a corrector counts at the level sigma: sigma^2, or that of x where x_t = scale x has variance 1."""
+    return sigma**2 if chart is None else levels_of(chart)(sigma).scale ** -2
+
+
+@dataclass(frozen=True)
+class Langevin:
+    """Overdamped (unadjusted) Langevin: `steps` times x <- x + h s + sqrt(2h) w, s = (D - x)/sigma^2, h = delta u. One evaluation each.
+
+    delta: the step in units of u = sigma^2; stable below 2. The rule of Song et al. 2021 with signal-to-noise ratio r, which takes
         eps = 2 (r |w|/|s|)^2 with both norms averaged over the batch, is delta = 2 r^2 where sigma |s| = |w|, as it is on average over
         the law when the dimension is high; his r = .16 is delta = .051. The rule itself would tie the samples of a batch together.
-    Raises UsageError unless 0 < delta < 2 and steps >= 1.
+    chart: count in x_t = scale x instead, u = 1/scale^2: x_t <- x_t + delta s_t + sqrt(2 delta) w, stable below 2/L.
+    Raises UsageError unless delta > 0, without a chart delta < 2, and steps >= 1.
     """
 
     delta: float = 0.2
     steps: int = 1
+    chart: Schedule | None = None
 
     def __post_init__(self):
-        if not 0 < self.delta < 2:
-            raise UsageError(f"corrector.delta={self.delta}: write 0 < delta < 2, the step in units of sigma^2")
+        if not 0 < self.delta < (2 if self.chart is None else math.inf):
+            raise UsageError(f"corrector.delta={self.delta}: write " + (
+                "0 < delta < 2, the step in units of sigma^2" if self.chart is None else "a positive step, below 2/L"))
         if self.steps < 1:
             raise UsageError(f"corrector.steps={self.steps}: write 1 or more")
 
     def __call__(self, denoise, x, sigma, noise):
+        h = self.delta * unit(self.chart, sigma)
         for _ in range(self.steps):
-            x = torch.lerp(x, denoise(x, sigma), self.delta)
-            x = torch.add(x, noise(), alpha=math.sqrt(2 * self.delta) * sigma)
+            x = torch.lerp(x, denoise(x, sigma), h / sigma**2)
+            x = torch.add(x, noise(), alpha=math.sqrt(2 * h))
         return x
 
 
@@ -91,13 +116,16 @@ class Underdamped:
     """Underdamped Langevin from v ~ N(0, I), exact but for the frozen score (Cheng et al. 2018; the corrector of DPUM, Chen et al. 2023).
 
     time: total time in units of 1/sqrt(L), in `steps` equal sub-steps, one evaluation each.
-    smoothness: L in units of 1/sigma^2; friction gamma = 2 sqrt(L). The score's slope is at most 1/sigma^2 wherever the law is log-concave.
+    smoothness: L in units of 1/u = 1/sigma^2; friction gamma = 2 sqrt(L). The score's slope is at most 1/sigma^2 wherever the law is
+        log-concave.
+    chart: count in x_t = scale x instead, u = 1/scale^2: L is a bound on the slope of the score of x_t, and one serves all levels.
     Raises UsageError unless all three are positive.
     """
 
     time: float = 1.0
     steps: int = 1
     smoothness: float = 1.0
+    chart: Schedule | None = None
 
     def __post_init__(self):
         if not (self.time > 0 and self.steps >= 1 and self.smoothness > 0):
@@ -106,7 +134,7 @@ class Underdamped:
             raise UsageError(f"corrector.time={self.time}, smoothness={self.smoothness}: write time/steps and smoothness up to 1e5")
 
     def __call__(self, denoise, x, sigma, noise):
-        root = math.sqrt(self.smoothness) / sigma                                           # sqrt(L)
+        root = math.sqrt(self.smoothness / unit(self.chart, sigma))                         # sqrt(L)
         a, b, c, l, m, n = underdamped(2 * root, self.time / (self.steps * root))
         v = noise()
         for _ in range(self.steps):
@@ -142,22 +170,38 @@ def one_step(sampler: Sampler, name: str) -> None:
 
 @dataclass(frozen=True)
 class PredictorCorrector(Corrected):
-    """Predictor-corrector sampling (Song et al. 2021, Algorithm 1): a step of `predictor`, then `corrector` at the new level, if positive.
+    """Predictor-corrector sampling (Song et al. 2021, Algorithm 1): steps of `predictor`; where a stage ends at sigma' > 0, `corrector`.
 
-    Raises UsageError when the predictor is a multistep method.
+    stage: the time between corrections, in the time t of `chart`; None: every step is a stage. Stages end at the multiples of `stage`
+        (at the first level there or below) and at the chart's lowest level t_min.
+    Raises UsageError when the predictor is a multistep method, and on a stage that is not positive.
     """
 
     predictor: Sampler = Euler()
     corrector: Corrector = Langevin()
+    stage: float | None = None
+    chart: Schedule = OU()
 
     base = property(lambda self: self.predictor)
 
     def __post_init__(self):
         one_step(self.predictor, "predictor")
+        if self.stage is not None and not 0 < self.stage < math.inf:
+            raise UsageError(f"sampler.stage={self.stage}: write null, or a positive time between corrections")
+
+    def ends(self, sigma: float, sigma_next: float) -> bool:
+        """Whether a stage ends in the step."""
+        if self.stage is None:
+            return True
+        level, lowest = levels_of(self.chart), getattr(self.chart, "t_min", 0.0)
+        now, then = level(sigma).t / self.stage, level(sigma_next).t / self.stage
+        return math.ceil(then - SLACK) < math.ceil(now - SLACK) or then - lowest / self.stage <= SLACK < now - lowest / self.stage
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
         step = self.predictor.step(denoise, x, sigma, sigma_next, history, noise)
-        return step._replace(x=self.corrector(denoise, step.x, sigma_next, noise)) if sigma_next > 0 else step
+        if sigma_next == 0 or not self.ends(sigma, sigma_next):
+            return step
+        return step._replace(x=self.corrector(denoise, step.x, sigma_next, noise))
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,25 @@ class EulerAncestral(Method):
 
 @dataclass(frozen=True)
 class DDPM(EulerAncestral):
-    """The Gaussian posterior of x' given x and x0 = D (Ho, Jain, Abbeel 2020, eqs. 6-7): the ancestral step with eta = 1."""
+    """The Gaussian posterior of x' given x and x0 = D (Ho, Jain, Abbeel 2020, eqs. 6-7): the ancestral step with eta = 1.
+
+    variance: of the noise in x_t' = x'/sqrt(1+sigma'^2), one of the two of Ho et al., section 3.2, that agree to first order in the step:
+        "posterior"   right if the data is one point, none in the step to 0:   (sigma'/sigma)^2 beta (1+sigma^2)/(1+sigma'^2)
+        "beta"        right if the data is N(0, I):                            beta = 1 - (1+sigma'^2)/(1+sigma^2)
+    Raises UsageError on another word.
+    """
 
     eta: float = field(default=1.0, init=False)
+    variance: str = "posterior"
+
+    def __post_init__(self):
+        if self.variance not in ("posterior", "beta"):
+            raise UsageError(f"sampler.variance={self.variance}: write posterior or beta")
+
+    def added_noise(self, sigma, sigma_next):
+        if self.variance == "posterior":
+            return super().added_noise(sigma, sigma_next)
+        return math.sqrt((sigma**2 - sigma_next**2) / (1 + sigma**2) * (1 + sigma_next**2))
 
 
 @dataclass(frozen=True)
@@ -128,6 +144,12 @@ def level(chart: Schedule, sigma: float) -> Level:
     return Level(*(float(v) for v in (t, chart.scale(s), chart.beta(t), chart.g2(t), chart.scale_integral(s))))
 
 
+@lru_cache
+def levels_of(chart: Schedule) -> Callable[[float], Level]:
+    """The chart at a noise level, remembered: the levels of a grid come back with every batch, and with every scheme of the chart."""
+    return lru_cache(maxsize=4096)(partial(level, chart))
+
+
 @dataclass(frozen=True)
 class ReverseSDE(ChartMethod):
     """x_t' = a x_t + b s_t + c w in the time and chart of a schedule; a scheme says what a, b, c are."""
@@ -137,8 +159,7 @@ class ReverseSDE(ChartMethod):
 
     @cached_property
     def level(self) -> Callable[[float], Level]:
-        """The chart at a noise level, remembered: the levels of a grid come back with every batch."""
-        return lru_cache(maxsize=4096)(partial(level, self.chart))
+        return levels_of(self.chart)
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
         now, then = self.level(sigma), self.level(sigma_next)

@@ -4,196 +4,166 @@ On x0 ~ N(m, U diag(lambda) U^T) the residual of the exact denoiser is, in each 
 
     r(y; sigma) = y - D(y; sigma) = c(sigma) (y - m),      c = sigma^2/(lambda + sigma^2)      (no cancellation for small sigma).
 
-A sampler whose step only adds and scales states, draws of noise w and denoised points is therefore a table of numbers: with the evaluations
-i = 1 .. k of one step at the levels sigma_i,
+Put into the tableau of a step (theory.tableau), x' is linear in the state z, what is remembered of earlier steps included, with one number
+for each eigenvalue. A run is then an affine map of its start plus noise,
 
-    y_i = sum_s P_is z_s + sum_{j<i} P_ij r_j,      x' = sum_s Q_s z_s + sum_j Q_j r_j,        z = (x, x_past, r_past, ..., w_1, w_2, ...).
+    z_k = R x_0 + b + N(0, A),
 
-`probe` reads the table by running the step once on linear forms: the state is a row of coefficients, every draw and every residual is a
-new unit vector. So there is no second copy of a scheme. `advance` replaces r_j by c_j (y_j - m): x' is then linear in z with one number
-for each eigenvalue, and the joint covariance of the state and of what the sampler remembers follows without a random number. The state is
-x of x = x0 + sigma eps; the law of x_t = scale x has scale^2 times its variance.
+which `advance` composes step by step, without a random number and for every start at once. An inexact score is another residual (`Gain`).
+The state is x of x = x0 + sigma eps; the law of x_t = scale x has scale^2 times its variance.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffgeo.core import Past, Sampler
-from diffgeo.errors import UsageError
+from diffgeo.theory.interpolation import LogPieces
+from diffgeo.theory.tableau import Plan, Tableau, f64, probe, tableaux
 
-SYMBOLS = 1024                      # room for the states, draws and evaluations of one step
-Gain = Callable[[float], Tensor]    # sigma -> c, of the residual c (y - m): [d], or [d,d] where directions are mixed
-Form = dict[int, float]             # a linear form: coefficient by symbol, without the zeros
+__all__ = ["Gain", "State", "Tableau", "advance", "gain", "law", "laws", "probe", "start", "tableaux"]
 
-
-class Tableau(NamedTuple):
-    """One step as linear forms over symbols: 0 .. states-1 the state z (x, then x and r of every remembered step, the oldest first),
-    then `draws` and `residuals` in the order in which the step made them."""
-
-    states: int
-    draws: tuple[int, ...]          # their symbols
-    residuals: tuple[int, ...]      # their symbols
-    levels: tuple[float, ...]       # sigma_i of each residual
-    inputs: tuple[Form, ...]        # y_i of each residual
-    outputs: tuple[Form, ...]       # the next state: x', then x and r of every step remembered then
+BLOCK = 1 << 15                     # eigenvalues that go down a grid together: few enough to stay in the cache
+Dependent = float | Tensor | Callable[[float], float | Tensor]      # a number, one an eigenvalue [d], or either as a function of sigma
 
 
-def probe(sampler: Sampler, sigma: float, sigma_next: float, past: Sequence[float] = ()) -> Tableau:
-    """The tableau of the step from sigma to sigma_next of a sampler that remembers steps from the levels `past`, the oldest first.
+def at(value: Dependent, sigma: float) -> float | Tensor:
+    return value(sigma) if callable(value) else value
 
-    Raises UsageError where a step makes more than SYMBOLS draws and evaluations.
+
+def part(value, block: slice):
+    """The eigenvalues `block` of what may be a number, a function, None or [*S,d]."""
+    if callable(value):
+        return lambda sigma: part(value(sigma), block)
+    return value[..., block] if torch.is_tensor(value) and value.ndim else value
+
+
+@dataclass(frozen=True, eq=False)
+class Gain:
+    """The residual of a denoiser in each eigen-direction, r = c (y - m) + bias + noise w,   c = (1 + error) sigma^2/(variance + sigma^2).
+
+    variance: [d].      error: the relative error of the score, in every evaluation the same.
+    bias, noise: of the residual, in data units; a score of x_t that is wrong by b has the bias -scale sigma^2 b. w is standard normal and
+    new with every evaluation. The last few levels' c are remembered, so that schemes that share a grid compute it once.
     """
-    made = 0
 
-    def symbol() -> tuple[int, Tensor]:
-        nonlocal made
-        if made == SYMBOLS:
-            raise UsageError(f"one step of {type(sampler).__name__} makes more than {SYMBOLS} draws and evaluations: write fewer sub-steps")
-        unit = torch.zeros(1, SYMBOLS, dtype=torch.float64)
-        unit[0, made] = 1
-        made += 1
-        return made - 1, unit
+    variance: Tensor
+    error: Dependent = 0.0
+    bias: Dependent | None = None
+    noise: Dependent | None = None
+    held: dict[float, Tensor] = field(default_factory=dict, repr=False)
 
-    draws, residuals, levels, inputs = [], [], [], []
+    unit = torch.ones(1, dtype=f64)
+    shape = property(lambda self: self.variance.shape)
 
-    def denoise(y: Tensor, level, **cond) -> Tensor:
-        number, unit = symbol()
-        residuals.append(number)
-        levels.append(float(level))
-        inputs.append(form(y))
-        return y - unit
+    def __call__(self, sigma: float, value: Tensor | None = None) -> Tensor:
+        """c(sigma) [d], or times a value."""
+        if sigma not in self.held:
+            if len(self.held) > 3:
+                self.held.pop(next(iter(self.held)))
+            e = at(self.error, sigma)
+            c = sigma**2 / (self.variance + sigma**2)
+            self.held[sigma] = c if not torch.is_tensor(e) and e == 0 else c * (1 + e)
+        return self.held[sigma] if value is None else self.held[sigma] * value
 
-    def noise() -> Tensor:
-        number, unit = symbol()
-        draws.append(number)
-        return unit
+    @property
+    def smooth(self) -> bool:
+        """Whether c is one smooth function of the eigenvalue."""
+        return not any(torch.is_tensor(v) or callable(v) for v in (self.error, self.bias, self.noise))
 
-    x = symbol()[1]
-    remembered = [(symbol()[1], symbol()[1]) for _ in past]
-    history = [Past(s, y, y - r) for s, (y, r) in zip(past, remembered, strict=True)]
-    states = made
-    step = sampler.step(denoise, x, sigma, sigma_next, history, noise)
-    kept = x if step.corrected is None else step.corrected
-    remembered = [*remembered, (kept, kept - step.denoised)][max(0, len(past) + 1 - sampler.memory):]
-    outputs = [step.x, *(part for pair in remembered for part in pair)]
-    return Tableau(states, tuple(draws), tuple(residuals), tuple(levels), tuple(inputs), tuple(map(form, outputs)))
+    def part(self, block: slice) -> Gain:
+        return Gain(*(part(v, block) for v in (self.variance, self.error, self.bias, self.noise)))
 
 
-def form(row: Tensor) -> Form:
-    """A row of coefficients [1,SYMBOLS] as {symbol: coefficient}."""
-    (where,) = row[0].nonzero(as_tuple=True)
-    return dict(zip(where.tolist(), row[0, where].tolist(), strict=True))
-
-
-def tableaux(sampler: Sampler, sigmas: Sequence[float] | Tensor) -> list[Tableau]:
-    """The tableau of every step of `sampler` down the levels `sigmas`. Raises UsageError on a sampler that is not linear in its state."""
-    levels = [float(s) for s in sigmas]
-    linear(sampler, levels[0], levels[1])
-    return [probe(sampler, a, b, levels[max(0, k - sampler.memory):k]) for k, (a, b) in enumerate(pairwise(levels))]
-
-
-def linear(sampler: Sampler, sigma: float, sigma_next: float) -> None:
-    """Raise UsageError unless a step is linear: tripled state and noise give a tripled step."""
-    name = type(sampler).__name__
-    if getattr(sampler, "adaptive", False):
-        raise UsageError(f"{name} chooses its steps by the state, and has no law in closed form; write a sampler of fixed steps")
-    x = torch.linspace(-1, 2, 5, dtype=torch.float64)[None]
-    gain = torch.linspace(0, 0.9, 5, dtype=torch.float64)
-
-    def end(factor: float) -> Tensor:
-        return sampler.step(lambda y, s, **cond: gain * y, factor * x, sigma, sigma_next, [], lambda: factor * torch.ones_like(x)).x
-
-    if not torch.allclose(end(3.0), 3 * end(1.0), rtol=1e-9, atol=1e-12):
-        raise UsageError(f"a step of {name} is not linear in its state, so its law has no closed form; write another sampler")
-
-
-def gain(variance: Tensor, error: float | Tensor | Callable[[float], Tensor] = 0.0) -> Gain:
-    """c(sigma) = (1 + e) sigma^2/(variance + sigma^2): `variance` [d], relative score error e a number, [d], or a function of sigma.
-
-    A level remembered: schemes that share a grid, one after the other on each step, compute it once.
-    """
-    held: dict[float, Tensor] = {}
-
-    def c(sigma: float) -> Tensor:
-        if sigma not in held:
-            if len(held) > 7:
-                held.pop(next(iter(held)))
-            value = (variance + sigma**2).reciprocal_().mul_(sigma**2)
-            e = error(sigma) if callable(error) else error
-            held[sigma] = value if isinstance(e, float) and e == 0 else value * (1 + e)
-        return held[sigma]
-
-    return c
-
-
-def responses(tableau: Tableau, c: Gain, symbols: Iterable[int], centre: int | None = None) -> list[dict[int, float | Tensor]]:
-    """Of every output, its coefficients in `symbols` (states and draws) once the residuals are replaced: numbers, or one an eigenvalue [d].
-
-    centre: also in m, under this number.
-    """
-    symbols = [*symbols, *([] if centre is None else [centre])]
-    passed: dict[int, dict[int, Tensor]] = {}                       # residual -> its own coefficients
-
-    def resolved(row: Form) -> dict[int, float | Tensor]:
-        out: dict[int, float | Tensor] = {s: row[s] for s in symbols if s in row}
-        for j in passed.keys() & row.keys():
-            for s, value in passed[j].items():
-                term = value if row[j] == 1 else row[j] * value
-                out[s] = term if s not in out else term + out[s]
-        return out
-
-    for number, level, row in zip(tableau.residuals, tableau.levels, tableau.inputs, strict=True):
-        factor, y = c(level), resolved(row)
-        if centre is not None:
-            y[centre] = y.get(centre, 0.0) - 1.0
-        passed[number] = {s: factor if isinstance(v, float) and v == 1 else factor * v for s, v in y.items()}
-    return [resolved(row) for row in tableau.outputs]
+def gain(variance: Tensor, error: Dependent = 0.0, bias: Dependent | None = None, noise: Dependent | None = None) -> Gain:
+    """The residual of an exact denoiser, or of an inexact one."""
+    return Gain(variance, error, bias, noise)
 
 
 class State(NamedTuple):
-    """A Gaussian law of the state z (x first, then what is remembered): covariance [n,n,*S,d] in each eigen-direction, mean [n,*S,d]."""
+    """The law of the state z = R x_0 + b + N(0, A), x first, then what is remembered, in each eigen-direction and from each of S starts."""
 
-    covariance: Tensor
-    mean: Tensor | None = None
+    first: Tensor                   # variance of x_0 [*S,d]
+    centre: Tensor | None           # its mean [*S,d], None for a law that is not asked for its mean
+    response: Tensor                # R [n,d]
+    offset: Tensor | None           # b [n,d]
+    added: Tensor | None            # A [n,n,d], None for 0
+
+    @property
+    def covariance(self) -> Tensor:
+        """[n,n,*S,d]."""
+        n, d = self.response.shape
+        one = (1,) * (self.first.ndim - 1)
+        r = self.response.view(n, *one, d)
+        carried = r[:, None] * r * self.first
+        return carried if self.added is None else carried + self.added.view(n, n, *one, d)
 
     @property
     def variance(self) -> Tensor:
         """Of x, [*S,d]."""
-        return self.covariance[0, 0]
+        return self.first * self.response[0] ** 2 + (0.0 if self.added is None else self.added[0, 0])
+
+    @property
+    def mean(self) -> Tensor | None:
+        """[n,*S,d]."""
+        return None if self.centre is None else torch.stack([r * self.centre + b for r, b in zip(self.response, self.offset, strict=True)])
+
+    def spread(self, first: Tensor, pieces: LogPieces) -> State:
+        """Found at the nodes of `pieces`, on all eigenvalues."""
+        return State(first, None, pieces(self.response), None, None if self.added is None else pieces(self.added))
+
+    def part(self, block: slice) -> State:
+        return State(*(part(v, block) for v in self))
 
 
 def start(variance: Tensor, mean: Tensor | None = None) -> State:
     """The law of x at the first level: variance [*S,d] for any number of starts S, mean likewise or None."""
-    return State(variance[None, None].clone(), None if mean is None else mean[None].clone())
+    one = torch.ones(1, variance.shape[-1], dtype=f64)
+    return State(variance, mean, one, None if mean is None else torch.zeros_like(one), None)
 
 
 def advance(tableau: Tableau, c: Gain, state: State, centre: Tensor | None = None) -> State:
     """The law after one step; `centre` [d] is m, needed where the state has a mean."""
-    n, middle = tableau.states, None if state.mean is None else -1
-    rows = responses(tableau, c, (*range(n), *tableau.draws), middle)
-    mean = None
-    if state.mean is not None:
-        mean = torch.stack([sum((row[s] * state.mean[s] for s in range(n) if s in row), row.get(-1, 0.0) * centre)
-                            .expand_as(state.mean[0]) for row in rows])
-    if len(rows) == n == 1:                                         # the hot loop: one state, v <- a^2 v + noise, in place
-        (row,) = rows
-        a = row.pop(0)
-        added = sum(row[w] ** 2 for w in tableau.draws if w in row)
-        state.covariance.mul_(a**2)
-        return State(state.covariance.add_(added) if isinstance(added, Tensor) or added else state.covariance, mean)
-    covariance = state.covariance.new_zeros(len(rows), len(rows), *state.covariance.shape[2:])
-    for a, left in enumerate(rows):
-        carried = {t: sum(left[s] * state.covariance[s, t] for s in range(n) if s in left) for t in range(n)}
-        for b, right in enumerate(rows[:a + 1]):
-            covariance[a, b] = sum(carried[t] * right[t] for t in range(n) if t in right)
-            covariance[a, b] += sum(left[w] * right[w] for w in tableau.draws if w in left and w in right)
-            covariance[b, a] = covariance[a, b]
-    return State(covariance, mean)
+    return forward(Plan(tableau), c, state, centre)
+
+
+def forward(plan: Plan, c: Gain, state: State, centre: Tensor | None = None) -> State:
+    if plan.sources == len(plan.direct) - len(plan.levels) == 1 and state.offset is None and c.noise is None:
+        a, added = plan.factor(c), state.added                                              # the hot loop: R <- a R, A <- a^2 A + noise
+        if plan.fresh is not None:
+            added = plan.fresh.expand(1, 1, len(a)) if added is None else torch.addcmul(plan.fresh, added * a, a)
+        elif added is not None:
+            added = added * a * a
+        return State(state.first, None, state.response * a, None, added)
+    rows = plan.responses(c)
+    moved, drawn = rows[:, :plan.states], rows[:, plan.states:]                             # M [n',n,d], and of the draws [n',S,d]
+
+    def carried(z: Tensor) -> Tensor:
+        """M z: [n,..,d] -> [n',..,d]."""
+        one = (1,) * (z.ndim - 2)
+        return sum(moved[:, s].view(len(moved), *one, -1) * z[s] for s in range(plan.states))
+
+    if c.noise is not None:                                                                 # a draw of its own in every evaluation
+        which = torch.eye(len(plan.levels), dtype=f64)[..., None]
+        errors = plan.forced(c, [which[i] * at(c.noise, sigma) for i, sigma in enumerate(plan.levels)])
+        drawn = torch.cat([drawn, errors], 1)
+    added = state.added
+    if added is not None:
+        added = carried(carried(added).transpose(0, 1))
+    if plan.fresh is not None:
+        added = plan.fresh.expand(-1, -1, rows.shape[-1]) if added is None else added + plan.fresh
+    if drawn.shape[1]:
+        heard = torch.einsum("asd,bsd->abd", drawn, drawn)
+        added = heard if added is None else added + heard
+    offset = state.offset
+    if offset is not None:
+        bias = lambda sigma: 0.0 if c.bias is None else at(c.bias, sigma)
+        enters = [(bias(sigma) - c(sigma) * centre).expand(1, -1) for sigma in plan.levels]
+        offset = carried(offset) + plan.forced(c, enters)[:, 0]
+    return State(state.first, state.centre, carried(state.response), offset, added)
 
 
 def law(table: Iterable[Tableau], c: Gain, state: State, centre: Tensor | None = None) -> State:
@@ -203,9 +173,25 @@ def law(table: Iterable[Tableau], c: Gain, state: State, centre: Tensor | None =
     return state
 
 
-def laws(tables: Sequence[Sequence[Tableau]], c: Gain, states: Sequence[State]) -> Iterator[State]:
-    """The laws at the end of several runs down one grid, step by step together, so that each gain c is computed once."""
-    states = list(states)
-    for together in zip(*tables, strict=True):
-        states = [advance(tableau, c, state) for tableau, state in zip(together, states, strict=True)]
-    return iter(states)
+def laws(tables: Sequence[Sequence[Tableau]], c: Gain, state: State, centre: Tensor | None = None) -> list[State]:
+    """The laws at the end of several runs down one grid from one state of a single part, step by step together, so that each c is computed
+    once. Many eigenvalues are interpolated from few, where an error in the score does not set each apart."""
+    plans = [[Plan(tableau) for tableau in table] for table in tables]
+    if len(c.variance) > 2000 and c.smooth and state.centre is None:
+        pieces = LogPieces(c.variance)
+        if 2 * len(pieces.nodes) < len(c.variance):
+            ends = together(plans, replace(c, variance=pieces.nodes, held={}), start(torch.ones_like(pieces.nodes)))
+            if all(pieces.good(v) for end in ends for v in (end.response, end.added) if v is not None):
+                return [end.spread(state.first, pieces) for end in ends]
+    d, ends = len(c.variance), []
+    for low in range(0, d, BLOCK):
+        block = slice(low, low + BLOCK)
+        ends.append(together(plans, c.part(block), state.part(block), part(centre, block)))
+    return [State(*(None if v[0] is None else torch.cat(v, -1) for v in zip(*run, strict=True))) for run in zip(*ends, strict=True)]
+
+
+def together(plans: Sequence[Sequence[Plan]], c: Gain, state: State, centre: Tensor | None = None) -> list[State]:
+    states = [state] * len(plans)
+    for step in zip(*plans, strict=True):
+        states = [forward(plan, c, z, centre) for plan, z in zip(step, states, strict=True)]
+    return states

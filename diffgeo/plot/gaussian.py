@@ -1,0 +1,51 @@
+"""The errors of sampling a Gaussian in pictures: by eigenvalue, and where a score error turns a ranking."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from torch import Tensor
+
+from diffgeo.plot.canvas import BLACK, BLUE, COLOURS, VERMILION, sheet
+
+FLOOR = 1e-13, 1e-8     # of the two panels: below it an error is rounding, or a change of sign
+
+
+def log_log(ax, x: str, y: str = "", title: str = "") -> None:
+    ax.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+    ax.set_title(title, fontsize=9)
+    ax.minorticks_off()
+
+
+def modes(path, curves: Mapping[str, Tensor], title: str) -> None:
+    """Error by eigenvalue, as in the last figure of Pierret and Galerne's deck: initialization (SDE, ODE) and truncation at the left; at
+    the right the discretization of each scheme and, dashed, the first-order effect of a relative error of the score."""
+    left = {"initialization SDE": (BLUE, "-"), "initialization ODE": (VERMILION, "-"), "truncation": (BLACK, "-")}
+    schemes = [name for name in curves if name.startswith("discretization")]
+    right = {name: (colour, "-") for name, colour in zip(schemes, COLOURS * len(schemes), strict=False)}
+    right |= {"score SDE": (BLUE, "--"), "score ODE": (VERMILION, "--")}
+    with sheet(path, 1, 2, (5.2, 3.8)) as (figure, axes):
+        for ax, drawn, floor in zip(axes[0], (left, right), FLOOR, strict=True):
+            for name, (colour, style) in drawn.items():
+                value = curves[name].numpy()
+                ax.plot(curves["eigenvalue"], np.where((value > 0) & np.isfinite(value), value, np.nan), style, color=colour, linewidth=1.5,
+                        label=name.removeprefix("discretization "))
+            log_log(ax, r"eigenvalue $\lambda$")
+            ax.legend(frameon=False, fontsize=8)
+            ax.set_ylim(bottom=floor)
+        axes[0, 0].set_ylabel(r"$|\sqrt{\tilde\lambda} - \sqrt{\lambda}|$")
+        axes[0, 0].set_title("initialization, and truncation", fontsize=10)
+        axes[0, 1].set_title("discretization, and score error (dashed)", fontsize=10)
+        figure.suptitle(title, fontsize=9)
+
+
+def flips(path, eigenvalues: Tensor, by_points: Mapping[int, Tensor], title: str) -> None:
+    """The relative score error from which Heun is worse than EM at each eigenvalue, a line a number of grid points."""
+    with sheet(path, 1, 1, (5.2, 3.8)) as (_, axes):
+        ax = axes[0, 0]
+        for (points, eta), colour in zip(by_points.items(), COLOURS, strict=False):
+            value = eta.numpy()
+            ax.plot(eigenvalues, np.where((value > 0) & np.isfinite(value), value, np.nan), "o-", markersize=3, color=colour, linewidth=1.4,
+                    label=f"{points} points")
+        log_log(ax, r"eigenvalue $\lambda$", r"relative score error $\eta$ at the flip", title)
+        ax.legend(frameon=False, fontsize=8)

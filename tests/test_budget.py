@@ -1,0 +1,235 @@
+"""The error budget against the closed form on Gaussians, its identities and bounds, and the laws of its exact process."""
+import math
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+from scipy.stats import kstest
+from torch.testing import assert_close
+
+from diffgeo.core import Run
+from diffgeo.data import Circle, Points, Segment
+from diffgeo.data.gaussian import Gaussian
+from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.metrics import Budget, suite
+from diffgeo.metrics.budget import CAUSES, ROWS, by_steps, jackknife, sums, text
+from diffgeo.metrics.budget_clouds import Clouds, Process, clouds
+from diffgeo.metrics.suite import text as shown
+from diffgeo.sample import Loop, draw
+from diffgeo.sampler import RK4, DPMpp2M, Euler, EulerAncestral, EulerMaruyama, Heun
+from diffgeo.schedule import VE
+from diffgeo.spacing import Geometric
+from diffgeo.theory import linear
+
+ETA = 0.05
+VARIANCE, MEAN = torch.tensor([4.0, 0.25, 0.0]).double(), torch.tensor([1.0, -2.0, 0.5]).double()
+LAW = Gaussian(MEAN.tolist(), torch.diag(VARIANCE).tolist())
+PLANE = VE(sigma_min=0.05, sigma_max=10.0, spacing=Geometric())
+GRID = PLANE.grid(12)
+
+
+def wrong(law, eta=ETA):
+    """A 'network' whose score is (1 + eta) times the exact one."""
+    exact = law.denoiser()
+    return lambda x, sigma: x - (1 + eta) * (x - exact(x, sigma))
+
+
+def run_of(law, sampler, sigmas=GRID, denoise=None, loop=None, n=64, seed=0):
+    denoise, exact = denoise or law.denoiser(), denoise is None
+    around = loop or Loop()
+    drawn = draw(sampler, denoise, sigmas, law.shape, n, seed, loop=around)
+    return Run(drawn.samples, seed, denoise, exact, sampler, sigmas, drawn.noise, drawn.nfe, loop)
+
+
+def flowed(state, first, last, eta):
+    """(centred deviation's variance, mean's offset) after the flow with (1 + eta) times the score: both scale like a state."""
+    factor = ((VARIANCE + last**2) / (VARIANCE + first**2)) ** ((1 + eta) / 2)
+    return state[0] * factor**2, state[1] * factor
+
+
+def closed(sampler, added, eta):
+    """(mean, deviation) of the six clouds, [6,2d], from the Gaussian flow in closed form and from the sampler's own recursion.
+
+    added: (sigma, sigma') -> the noise that the exact process adds.
+    """
+    levels = GRID[:-1].tolist()
+    first = levels[0]
+
+    def own(state, sigmas, eta):
+        end = linear.law(linear.tableaux(sampler, sigmas), linear.gain(VARIANCE, eta), linear.start(state[0], state[1] + MEAN), MEAN)
+        return end.variance, end.mean[0] - MEAN
+
+    def exact(state, eta):
+        for sigma, sigma_next in pairwise(levels):
+            a = added(sigma, sigma_next)
+            variance, mean = flowed(state, sigma, math.sqrt(sigma_next**2 - a**2), eta)
+            state = variance + a**2, mean
+        return state
+
+    true = VARIANCE + first**2, torch.zeros(3).double()
+    start = float(sampler.start(torch.ones(1), first)) ** 2 + 0 * VARIANCE, -MEAN
+    last = [levels[-1], 0.0]
+    ends = [(VARIANCE, 0 * MEAN), own(exact(true, 0.0), last, 0.0), own(exact(start, 0.0), last, 0.0), own(true, GRID, 0.0),
+            own(exact(true, eta), last, eta), own(start, GRID, eta)]
+    return torch.stack([torch.cat([mean, variance.sqrt()]) for variance, mean in ends])
+
+
+def ancestral(sigma, sigma_next):
+    return sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2)
+
+
+def maruyama(sigma, sigma_next):
+    """The noise of a step of Euler-Maruyama in the OU time t = log(1 + sigma^2), in x = e^(t/2) x_t, at most the ancestral one."""
+    h = math.log1p(sigma**2) - math.log1p(sigma_next**2)
+    return min(math.sqrt(h * (1 + sigma_next**2)), ancestral(sigma, sigma_next))
+
+
+def none(sigma, sigma_next):
+    return 0.0
+
+
+@pytest.mark.parametrize("sampler, added", [(Euler(), none), (Heun(), none), (DPMpp2M(), none), (EulerAncestral(), ancestral),
+                                            (EulerMaruyama(), maruyama)], ids=lambda v: type(v).__name__)
+def test_gaussian_budget_is_the_closed_form(sampler, added):
+    """Every part and every size within 4 standard errors, or a hundred-thousandth for the fine flow's own error."""
+    values = Budget(n=2000, steps=[], fine=48)(run_of(LAW, sampler, denoise=wrong(LAW)), LAW)
+    rows = dict(zip(ROWS, Clouds(*closed(sampler, added, ETA)).between(lambda v: v), strict=True))
+    total = rows["total"]
+    assert values["budget/moments"] == (added is not none)
+    for name, v in rows.items():
+        for key, expected in ((name, v.norm()), (f"{name}_part", v @ total / total.norm())):
+            assert abs(values[f"budget/{key}"] - expected) < 4 * values[f"budget/{key}_se"] + 1e-5, key
+        on = torch.tensor([1.0, 1.0, 0.0] * 2).double()
+        assert abs(values[f"budget/{name}_normal_part"] - (v * (1 - on)) @ total / total.norm()) \
+            < 4 * values[f"budget/{name}_normal_part_se"] + 1e-5
+    assert values["budget/score"] > 10 * values["budget/score_se"]              # the bands can tell a wrong number from a right one
+    assert values["budget/discretization"] > 10 * values["budget/discretization_se"]
+
+
+def test_paths_of_a_flow_on_a_gaussian_couple_optimally():
+    values = Budget(n=800, steps=[])(run_of(LAW, Heun(), denoise=wrong(LAW)), LAW)
+    for name in (*CAUSES, "total"):
+        assert_close(values[f"budget/{name}_at_least"], values[f"budget/{name}"], rtol=1e-6, atol=1e-9)
+        assert_close(values[f"budget/{name}_at_most"], values[f"budget/{name}"], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("sampler", [Heun(), EulerAncestral()], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("by", ["paths", "moments"])
+def test_parts_add_up_and_bounds_hold_on_a_circle(sampler, by):
+    law = Circle()
+    values = Budget(n=160, steps=[], by=by, fine=16)(run_of(law, sampler, denoise=wrong(law, 0.1)), law)
+    get = lambda row, what="": values[f"budget/{row}{what}"]
+    assert sum(get(row, "_part") for row in ROWS[:-1]) == pytest.approx(get("total"), rel=1e-12) == get("total", "_part")
+    assert sum(get(row, "_distance") for row in ROWS[:-1]) == pytest.approx(get("total", "_distance"), rel=1e-9)
+    for row in ROWS:
+        if by == "paths":
+            assert get(row, "_normal") ** 2 + get(row, "_tangential") ** 2 == pytest.approx(get(row) ** 2, rel=1e-9)
+            assert get(row, "_at_least") <= get(row)
+        assert get(row, "_normal_part") + get(row, "_tangential_part") == pytest.approx(get(row, "_part"), rel=1e-9, abs=1e-15)
+    for row in (*CAUSES, "total"):
+        assert get(row, "_at_least") <= get(row, "_at_most") * (1 + 1e-12)
+        assert by == "moments" or get(row, "_at_most") <= get(row) * (1 + 1e-12)
+    assert get("total", "_at_most") > 1.001 * get("total", "_at_least")                             # the bounds are no identity here
+
+
+def test_exact_model_has_no_score_error_and_its_own_grid_no_discretization():
+    values = Budget(n=64, steps=[])(run_of(LAW, Heun()), LAW)
+    assert all(v == 0 for key, v in values.items() if key.startswith("budget/score"))
+    assert values["budget/discretization"] > 1e-3
+    grid = torch.logspace(1, -1, 33, dtype=torch.float64)
+    values = Budget(n=64, steps=[], fine=32)(run_of(LAW, RK4(), grid, wrong(LAW)), LAW)
+    assert values["budget/discretization"] < 1e-10 < 1e-2 < values["budget/score"]
+    assert abs(values["budget/discretization_part"]) < 1e-10
+
+
+def test_exact_start_and_flow_sample_by_sample():
+    """y = m + (v + S^2)^(1/2) z; the flow with (1 + eta) times the score; the truth m + v^(1/2) z. The start's Gaussian is isotropic at
+    1000 std, which leaves |v - std^2|/(2e6 std^2) = .9e-6 of a deviation; RK4 leaves 4e-6."""
+    process = Process(run_of(LAW, Heun(), denoise=wrong(LAW)), GRID, 64)
+    made, _ = clouds(process, LAW, range(5), {})
+    z = process.run.noise[:5]
+    y = process.true_start(LAW.denoiser(), z, LAW)
+    assert_close(y - MEAN, (VARIANCE + 100).sqrt() * z, rtol=6e-6, atol=0)
+    flat = 0.05**2
+    variance, _ = flowed((VARIANCE + 100, 0 * MEAN), 10.0, 0.05, ETA)
+    assert_close(made.net - MEAN, (1 - (1 + ETA) * flat / (VARIANCE + flat)) * variance.sqrt() * z, rtol=1e-5, atol=1e-9)
+    assert_close(made.truth - MEAN, VARIANCE.sqrt() * z, rtol=5e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", [Heun(), pytest.param(EulerAncestral(), marks=pytest.mark.slow)], ids=lambda v: type(v).__name__)
+def test_truth_has_the_law_whatever_the_noise(sampler):
+    """Uniform on a segment, by Kolmogorov-Smirnov; atoms at their weights, by 4 standard errors."""
+    n = 600
+    law = Segment([0.0, 0.0], [2.0, 0.0])
+    made, drew = clouds(Process(run_of(law, sampler, denoise=wrong(law, 1.0)), GRID, 12), law, range(n), {})
+    assert drew == (sampler != Heun())
+    assert kstest(made.truth[:, 0].numpy() / 2, "uniform").pvalue > 1e-3 and float(made.truth[:, 1].abs().max()) < 1e-6
+    assert kstest(made.net[:, 0].numpy() / 2, "uniform").pvalue < 1e-3  # 600 samples can tell
+    law = Points([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]], [0.2, 0.3, 0.5])
+    made, _ = clouds(Process(run_of(law, sampler), GRID, 12), law, range(n), {})
+    share = (torch.cdist(made.truth, law.atoms) < 1e-3).double().mean(0)
+    assert_close(share, law.weights, rtol=0, atol=4 * 0.5 / math.sqrt(n))
+
+
+def test_run_is_the_run_with_its_loop():
+    """The sixth cloud is what `sample` draws, options of the loop included; without them it says that it is another."""
+    loop = Loop(clip=0.9, lower_order_final=True)
+    law, sampler = Circle(), EulerAncestral()
+    run = run_of(law, sampler, denoise=wrong(law), loop=loop)
+    values = Budget(n=64, steps=[], fine=16)(run, law)
+    assert values["budget/rerun"] == 0 and "are others" not in text(values)
+    values = Budget(n=64, steps=[], fine=16)(run._replace(loop=None), law)
+    assert values["budget/rerun"] > 0.01 and "the run's samples are others" in text(values)
+
+
+def test_standard_errors_are_those_of_independent_groups():
+    """Of a plain mean, the jackknife is sd/sqrt(G) to the last digit; of a total it predicts the spread over 16 seeds, by chi-squared."""
+    law = Circle()
+    made, _ = clouds(Process(run_of(law, Euler(), denoise=wrong(law)), GRID, 16), law, range(160), {})
+    held = sums(made, law, 8)
+    values = jackknife(held, False)
+    group = held.distance[:, 5] - held.distance[:, 0]
+    assert values["total_distance_se"] == pytest.approx(float(group.std() / math.sqrt(8)), rel=1e-9)
+    many = [Budget(n=64, groups=16, steps=[], fine=8)(run_of(LAW, Euler(), GRID[-4:], wrong(LAW), seed=s), LAW) for s in range(16)]
+    spread = torch.tensor([v["budget/total"] for v in many]).std()
+    told = torch.tensor([v["budget/total_se"] for v in many]).square().mean().sqrt()
+    assert 0.5 < spread / told < 1.7
+
+
+def test_other_grids_are_their_own_runs():
+    run = run_of(LAW, Heun(), denoise=wrong(LAW))
+    values = Budget(n=160, steps=[6, 24], schedule=PLANE)(run, LAW)
+    parts = by_steps(values)
+    assert list(parts) == [6, 12, 24] and parts[12]["score"] == (values["budget/score_part"], values["budget/score_part_se"])
+    alone = Budget(n=160, steps=[])(run_of(LAW, Heun(), PLANE.grid(6), wrong(LAW)), LAW)
+    assert all(values[f"budget/6/{row}"] == pytest.approx(alone[f"budget/{row}"], rel=1e-12) for row in ROWS)
+    assert abs(parts[24]["discretization"][0]) < abs(parts[6]["discretization"][0]) / 8             # second order: a sixteenth
+    assert list(by_steps(Budget(n=16, schedule=PLANE, fine=8)(run, LAW))) == [3, 6, 12, 24, 48]
+    assert list(by_steps(Budget(n=16, fine=8)(run, LAW))) == [12]
+
+
+def test_tables():
+    values = Budget(n=160, steps=[6], schedule=PLANE)(run_of(LAW, Heun(), denoise=wrong(LAW)), LAW)
+    lines = text(values).splitlines()
+    words = next(line for line in lines if line.startswith("score")).split()
+    assert words[1:5] == f"{100 * values['budget/score_share']:.1f} +- {100 * values['budget/score_share_se']:.1g} %".split()
+    assert words[5:8] == f"{values['budget/score_part']:.3g} +- {values['budget/score_part_se']:.1g}".split()
+    assert lines[-3].split() == ["steps", *ROWS] and lines[-2].split()[0] == "6" and lines[-1].split()[0] == "12"
+    metrics = suite(budget=Budget(n=160, steps=[]))
+    assert shown(metrics, values) == text(values)
+    assert shown(metrics, values | {"a/b": 1.0}).startswith("metric  value\na/b         1\n\nerror budget")
+    assert shown(suite(), {"a/b": 1.0}) == "metric  value\na/b         1"
+    assert Budget()(Run(torch.zeros(5, 3)), LAW) == {}
+
+
+def test_refusals():
+    for options, match in (({"n": 10}, "multiple of groups"), ({"groups": 1}, "2 groups"), ({"by": "laws"}, "auto, paths or moments"),
+                           ({"steps": [0]}, "whole numbers"), ({"steps": [5]}, "metrics.budget.schedule"), ({"fine": 4}, "fine=8")):
+        with pytest.raises(UsageError, match=match):
+            Budget(**options)
+    with pytest.raises(UsageError, match="no exact denoiser"):
+        Budget().prepare(SimpleNamespace(shape=(2,)), 10)
+    diverged = run_of(LAW, Heun())._replace(denoise=lambda x, s: x * math.nan, exact=False)
+    with pytest.raises(DiffgeoError, match="`net` of 12 steps is not finite"):
+        Budget(n=16, fine=8, steps=[])(diverged, LAW)
