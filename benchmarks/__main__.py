@@ -17,7 +17,7 @@ import torch  # noqa: E402
 from benchmarks.measure import Row, table  # noqa: E402
 from diffgeo.allocator import keep_freed_memory  # noqa: E402
 
-PARTS = ("startup", "training", "sweep", "sampling", "exact", "fid")
+PARTS = ("startup", "training", "sweep", "sampling", "exact", "fid", "theory")
 
 
 def record(row: Row) -> dict:
