@@ -134,9 +134,9 @@ def message(error: BaseException) -> tuple[str, int]:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, DiffgeoError):
         return text, error.status
-    if found := re.search(r"Could not find '(?:.*/)?(\w+)/(\S+)' Available options in '\S+': (.*?) Config search path", text):
-        group, choice, options = found.groups()
-        if group == "launcher":
+    if found := re.search(r"Could not find '\S+/(\S+)' Available options in '(\S+)': (.*?) Config search path", text):
+        choice, group, options = found.groups()
+        if group == "hydra/launcher":
             return (f"there is no hydra/launcher={choice} here; write one of {', '.join(options.split())} "
                     "(joblib and submitit_* come with pip install 'diffgeo[sweep]')"), 2
         return f"there is no {group}={choice}; write {group}= one of {', '.join(options.split())}", 2

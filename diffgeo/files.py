@@ -77,7 +77,10 @@ def read_array(path: str | os.PathLike, option: str):
     if not path.is_file():
         raise UsageError(f"{option}={path}: there is no such file")
     try:
-        return np.asarray(readers[path.suffix](path), dtype=np.float64)
+        array = readers[path.suffix](path)
+        if np.iscomplexobj(array):
+            raise ValueError("it holds complex numbers")
+        return np.asarray(array, dtype=np.float64)
     except Exception as error:                                      # numpy raises half a dozen kinds on a damaged file
         reason = "it holds Python objects" if "pickle" in str(error) else str(error).splitlines()[0]
         raise UsageError(f"{option}={path} cannot be read as an array of numbers: {reason}") from error

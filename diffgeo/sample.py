@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Sampler, Schedule
+from diffgeo.core import Denoiser, Sampler, Schedule, expand
 from diffgeo.denoiser import AnalyticFirst, Clipped, Counted, Guided, Labelled, Thresholded
 from diffgeo.discrete import OnTrainedLevels, check_rounding
 from diffgeo.errors import DiffgeoError, UsageError
@@ -37,6 +37,7 @@ class Loop:
     lower_order_final: a multistep method ends with lower orders, 1 in its last step.
     threshold: quantile of dynamic thresholding for data in [-1, 1]; None: none.
     clip: clip the denoised estimate to [-clip, clip]; None: do not.
+    ball: project the samples, not the estimates, on the ball of this radius about 0, on which theory supposes the data; None: do not.
     rounding: ask a discrete-time network at its own levels only: `up`, `nearest`, or `none` (kept inside their range); None: as it is.
     trained: the schedule that such a network was trained on.
     Raises UsageError on values outside their range.
@@ -46,6 +47,7 @@ class Loop:
     lower_order_final: bool = False
     threshold: float | None = None
     clip: float | None = None
+    ball: float | None = None
     rounding: str | None = None
     trained: Schedule | None = None
 
@@ -55,7 +57,7 @@ class Loop:
         if self.rounding is not None and not hasattr(self.trained, "levels"):
             raise UsageError(f"loop.rounding={self.rounding}: the network was trained on a continuous schedule; write loop.rounding=null, "
                              "or a discrete schedule= such as ddpm")
-        for name, most in (("afs", math.inf), ("threshold", 1), ("clip", math.inf)):
+        for name, most in (("afs", math.inf), ("threshold", 1), ("clip", math.inf), ("ball", math.inf)):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and 0 < value <= most):
                 raise UsageError(f"loop.{name}={value}: write null, or a number above 0" + (" and at most 1" if most == 1 else ""))
@@ -69,6 +71,10 @@ class Loop:
         if self.threshold is not None:
             denoise = Thresholded(denoise, self.threshold)
         return denoise if self.afs is None else AnalyticFirst(denoise, first, self.afs)
+
+    def kept(self, x: Tensor) -> Tensor:
+        """The samples [B,*D] of a run's last state: x min(1, ball/|x|)."""
+        return x if self.ball is None else x * expand((self.ball / x.flatten(1).norm(dim=1)).clamp(max=1), x)
 
 
 def keys(seed: int, n: int, first: int = 0, device="cpu") -> Tensor:
@@ -141,6 +147,7 @@ def parts(sampler: Sampler, denoise: Denoiser, sigmas: Tensor, shape: tuple[int,
         x = sampler.start(unit, level)
         for step in steps(sampler, shown, x, sigmas, noise, lower_order_final=loop.lower_order_final):
             x = step.x
+        x = loop.kept(x)
         if bad := int((~torch.isfinite(x)).flatten(1).any(1).sum()):
             raise DiffgeoError(f"{bad} of {n} samples are not finite: the denoiser or the sampler diverged; "
                                "try more steps or another sampler")

@@ -74,6 +74,8 @@ class Stages(VP):
         """The step of time: at most h_pred, or that of about so many steps from t_max to 0."""
         if steps is not None:
             check_steps(steps)
+            if steps > MOST:
+                raise UsageError(f"steps={steps}: write at most {MOST}")
         a_stage = math.ceil(1 / (self.L * self.h_pred) - SLACK) if steps is None else round(steps / (self.L * self.t_max))
         return 1 / (self.L * max(a_stage, 1))
 

@@ -13,11 +13,13 @@ from diffgeo.data import Circle, Points, Segment
 from diffgeo.data.gaussian import Gaussian
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.metrics import Budget, suite
-from diffgeo.metrics.budget import CAUSES, ROWS, by_steps, jackknife, sums, text
-from diffgeo.metrics.budget_clouds import Clouds, Process, clouds
+from diffgeo.metrics.budget import coupled, jackknife, sums
+from diffgeo.metrics.budget_clouds import CAUSES, ROWS, Clouds, Process, clouds
+from diffgeo.metrics.budget_text import by_steps, percent, text
 from diffgeo.metrics.suite import text as shown
+from diffgeo.metrics.transport import w2
 from diffgeo.sample import Loop, draw
-from diffgeo.sampler import RK4, DPMpp2M, Euler, EulerAncestral, EulerMaruyama, Heun
+from diffgeo.sampler import RK4, RK45, DPMpp2M, Euler, EulerAncestral, EulerMaruyama, Heun
 from diffgeo.schedule import VE
 from diffgeo.spacing import Geometric
 from diffgeo.theory import linear
@@ -93,44 +95,66 @@ def none(sigma, sigma_next):
                                             (EulerMaruyama(), maruyama)], ids=lambda v: type(v).__name__)
 def test_gaussian_budget_is_the_closed_form(sampler, added):
     """Every part and every size within 4 standard errors, or a hundred-thousandth for the fine flow's own error."""
-    values = Budget(n=2000, steps=[], fine=48)(run_of(LAW, sampler, denoise=wrong(LAW)), LAW)
+    values = Budget(n=800, steps=[], fine=48)(run_of(LAW, sampler, denoise=wrong(LAW)), LAW)
     rows = dict(zip(ROWS, Clouds(*closed(sampler, added, ETA)).between(lambda v: v), strict=True))
     total = rows["total"]
-    assert values["budget/moments"] == (added is not none)
+    assert values.get("budget/by_moments", 0) == (added is not none)
     for name, v in rows.items():
         for key, expected in ((name, v.norm()), (f"{name}_part", v @ total / total.norm())):
             assert abs(values[f"budget/{key}"] - expected) < 4 * values[f"budget/{key}_se"] + 1e-5, key
         on = torch.tensor([1.0, 1.0, 0.0] * 2).double()
-        assert abs(values[f"budget/{name}_normal_part"] - (v * (1 - on)) @ total / total.norm()) \
-            < 4 * values[f"budget/{name}_normal_part_se"] + 1e-5
+        assert abs(values[f"budget/{name}_normal_share"] - (v * (1 - on)) @ total / (total @ total)) \
+            < 4 * values[f"budget/{name}_normal_share_se"] + 1e-5
     assert values["budget/score"] > 10 * values["budget/score_se"]              # the bands can tell a wrong number from a right one
-    assert values["budget/discretization"] > 10 * values["budget/discretization_se"]
+    assert values["budget/discretization"] > 8 * values["budget/discretization_se"]
 
 
 def test_paths_of_a_flow_on_a_gaussian_couple_optimally():
-    values = Budget(n=800, steps=[])(run_of(LAW, Heun(), denoise=wrong(LAW)), LAW)
+    run = run_of(LAW, Heun(), denoise=wrong(LAW))
+    values, paths = (Budget(n=400, steps=[], by=by)(run, LAW) for by in ("w2", "paths"))
     for name in (*CAUSES, "total"):
         assert_close(values[f"budget/{name}_at_least"], values[f"budget/{name}"], rtol=1e-6, atol=1e-9)
-        assert_close(values[f"budget/{name}_at_most"], values[f"budget/{name}"], rtol=1e-6, atol=1e-9)
+        assert_close(paths[f"budget/{name}"], values[f"budget/{name}"], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("sampler", [Heun(), EulerAncestral()], ids=lambda v: type(v).__name__)
-@pytest.mark.parametrize("by", ["paths", "moments"])
-def test_parts_add_up_and_bounds_hold_on_a_circle(sampler, by):
-    law = Circle()
-    values = Budget(n=160, steps=[], by=by, fine=16)(run_of(law, sampler, denoise=wrong(law, 0.1)), law)
-    get = lambda row, what="": values[f"budget/{row}{what}"]
-    assert sum(get(row, "_part") for row in ROWS[:-1]) == pytest.approx(get("total"), rel=1e-12) == get("total", "_part")
-    assert sum(get(row, "_distance") for row in ROWS[:-1]) == pytest.approx(get("total", "_distance"), rel=1e-9)
-    for row in ROWS:
-        if by == "paths":
-            assert get(row, "_normal") ** 2 + get(row, "_tangential") ** 2 == pytest.approx(get(row) ** 2, rel=1e-9)
-            assert get(row, "_at_least") <= get(row)
-        assert get(row, "_normal_part") + get(row, "_tangential_part") == pytest.approx(get(row, "_part"), rel=1e-9, abs=1e-15)
-    for row in (*CAUSES, "total"):
-        assert get(row, "_at_least") <= get(row, "_at_most") * (1 + 1e-12)
-        assert by == "moments" or get(row, "_at_most") <= get(row) * (1 + 1e-12)
-    assert get("total", "_at_most") > 1.001 * get("total", "_at_least")                             # the bounds are no identity here
+def test_parts_add_up_and_bounds_hold_on_a_circle(sampler):
+    law, found = Circle(), {}
+    run = run_of(law, sampler, denoise=wrong(law, 0.1))
+    for by in ("w2", "paths", "moments"):
+        values = found[by] = Budget(n=160, steps=[], by=by, fine=16)(run, law)
+        get = lambda row, what="", values=values: values[f"budget/{row}{what}"]
+        assert sum(get(row, "_part") for row in ROWS[:-1]) == pytest.approx(get("total"), rel=1e-12) == get("total", "_part")
+        assert sum(get(row, "_distance") for row in ROWS[:-1]) == pytest.approx(get("total", "_distance"), rel=1e-9)
+        for row in ROWS:
+            assert get(row, "_normal_share") + get(row, "_tangential_share") == pytest.approx(get(row, "_share"), rel=1e-9, abs=1e-15)
+            assert get(row, "_share") * get("total") == pytest.approx(get(row, "_part"), rel=1e-12, abs=1e-15)
+    made, _ = clouds(Process(run, GRID, 16), law, range(160), {})
+    pairs = ((made.fine, made.truth), *((end, made.fine) for end in made[2:5]), (made.run, made.truth))
+    for row, (a, b) in zip((*CAUSES, "total"), pairs, strict=True):
+        key = f"budget/{row}"
+        assert found["w2"][key] == pytest.approx(w2(a.numpy(), b.numpy()), rel=1e-9, abs=1e-15)
+        assert found["paths"][key] == pytest.approx(float((a - b).square().sum(1).mean().sqrt()), rel=1e-9, abs=1e-15)
+        assert found["paths"][f"{key}_w2"] == pytest.approx(found["w2"][key], rel=1e-12)
+        assert found["paths"][f"{key}_w2_se"] == pytest.approx(found["w2"][f"{key}_se"], rel=1e-9, abs=1e-15)
+        assert found["w2"][f"{key}_at_least"] <= found["w2"][key] * (1 + 1e-12) <= found["paths"][key] * (1 + 1e-9)
+    alone = [found["w2"][f"budget/{row}"] for row in CAUSES]
+    assert found["paths"]["budget/interaction_w2"] == pytest.approx(found["w2"]["budget/total"] - sum(alone), rel=1e-9)
+    assert found["w2"]["budget/total"] > 1.001 * found["w2"]["budget/total_at_least"]                # the bounds are no identities here
+    assert (found["paths"]["budget/total"] > 1.001 * found["w2"]["budget/total"]) == isinstance(sampler, EulerAncestral)
+
+
+def test_a_jump_to_another_branch_is_no_error_of_the_law():
+    """Two samples that change places, here a tenth of all: paths count the distance between the segment's ends, W2 nothing."""
+    law, g = Segment([0.0, 0.0], [2.0, 0.0]), torch.Generator().manual_seed(0)
+    truth = law.sample(160, g)
+    swapped = torch.cat([truth[:16].flip(0), truth[16:]])
+    made = Clouds(truth, truth, truth, truth, swapped, swapped)
+    paths, matched = (jackknife(sums(one, law, 8), False) for one in (made, coupled(made)))
+    assert paths["score"] == paths["total"] > 0.1 and matched["score"] == matched["total"] == 0
+    off = swapped + torch.tensor([0.0, 0.01], dtype=torch.float64)
+    values = jackknife(sums(coupled(made._replace(net=off, run=off)), law, 8), False)
+    assert values["score"] == pytest.approx(0.01, rel=1e-9) and values["score_normal_share"] == pytest.approx(1, rel=1e-9)
 
 
 def test_exact_model_has_no_score_error_and_its_own_grid_no_discretization():
@@ -192,29 +216,54 @@ def test_standard_errors_are_those_of_independent_groups():
     group = held.distance[:, 5] - held.distance[:, 0]
     assert values["total_distance_se"] == pytest.approx(float(group.std() / math.sqrt(8)), rel=1e-9)
     many = [Budget(n=64, groups=16, steps=[], fine=8)(run_of(LAW, Euler(), GRID[-4:], wrong(LAW), seed=s), LAW) for s in range(16)]
-    spread = torch.tensor([v["budget/total"] for v in many]).std()
-    told = torch.tensor([v["budget/total_se"] for v in many]).square().mean().sqrt()
-    assert 0.5 < spread / told < 1.7
+    for key in ("total", "discretization", "score_share"):
+        spread = torch.tensor([v[f"budget/{key}"] for v in many]).std()
+        told = torch.tensor([v[f"budget/{key}_se"] for v in many]).square().mean().sqrt()
+        assert 0.5 < spread / told < 1.7, key
 
 
 def test_other_grids_are_their_own_runs():
     run = run_of(LAW, Heun(), denoise=wrong(LAW))
-    values = Budget(n=160, steps=[6, 24], schedule=PLANE)(run, LAW)
+    values = Budget(n=160, steps=[6, 24], schedule=PLANE, fine=32)(run, LAW)
     parts = by_steps(values)
     assert list(parts) == [6, 12, 24] and parts[12]["score"] == (values["budget/score_part"], values["budget/score_part_se"])
-    alone = Budget(n=160, steps=[])(run_of(LAW, Heun(), PLANE.grid(6), wrong(LAW)), LAW)
-    assert all(values[f"budget/6/{row}"] == pytest.approx(alone[f"budget/{row}"], rel=1e-12) for row in ROWS)
+    alone = Budget(n=160, steps=[], fine=32)(run_of(LAW, Heun(), PLANE.grid(6), wrong(LAW)), LAW)
+    assert all(values[f"budget/6/{row}_part"] == pytest.approx(alone[f"budget/{row}_part"], rel=1e-12) for row in ROWS)
     assert abs(parts[24]["discretization"][0]) < abs(parts[6]["discretization"][0]) / 8             # second order: a sixteenth
     assert list(by_steps(Budget(n=16, schedule=PLANE, fine=8)(run, LAW))) == [3, 6, 12, 24, 48]
     assert list(by_steps(Budget(n=16, fine=8)(run, LAW))) == [12]
+    rounds = SimpleNamespace(grid=lambda k: PLANE.grid(12 * math.ceil(k / 12)))                     # as schedules of stages do
+    assert list(by_steps(Budget(n=16, schedule=rounds, fine=8)(run, LAW))) == [12, 24, 48]
+
+
+def test_an_adaptive_sampler_has_its_own_steps():
+    sigmas, schedule = torch.tensor([10.0, 0.05, 0.0], dtype=torch.float64), PLANE
+    run = run_of(LAW, RK45(), sigmas, wrong(LAW))
+    values = Budget(n=16, fine=16, schedule=schedule)(run, LAW)
+    assert by_steps(values) == {} and "at the sampler's own steps" in text(values)
+    assert values["budget/discretization"] < 1e-2 * values["budget/score"]
+    with pytest.raises(UsageError, match="an adaptive sampler chooses its own steps"):
+        Budget(n=16, fine=16, steps=[5], schedule=schedule)(run, LAW)
+
+
+def test_images_are_compared_as_bytes():
+    """The samples of images are bytes: the same images are no others, by any scale."""
+    from diffgeo.metrics.budget import rerun
+
+    data = SimpleNamespace(quantize=lambda x: x if x.dtype == torch.uint8 else (127.5 * x + 128).to(torch.uint8),
+                           float=lambda pixels: pixels / 127.5 - 1)
+    images = torch.linspace(-1, 0.9, 48).view(3, 1, 4, 4)
+    assert rerun(images, data.quantize(images), data) == 0
+    assert rerun(images, data.quantize(images + 0.1), data) == pytest.approx(0.4, rel=0.1)          # sqrt(16 .1^2)
 
 
 def test_tables():
     values = Budget(n=160, steps=[6], schedule=PLANE)(run_of(LAW, Heun(), denoise=wrong(LAW)), LAW)
     lines = text(values).splitlines()
-    words = next(line for line in lines if line.startswith("score")).split()
-    assert words[1:5] == f"{100 * values['budget/score_share']:.1f} +- {100 * values['budget/score_share_se']:.1g} %".split()
-    assert words[5:8] == f"{values['budget/score_part']:.3g} +- {values['budget/score_part_se']:.1g}".split()
+    score = " ".join(next(line for line in lines if line.startswith("score")).split())
+    shown_part = f"{values['budget/score_part']:.3g} +- {values['budget/score_part_se']:.1g}"
+    assert score.startswith(f"score {shown_part} {percent(values['budget/score_share'], values['budget/score_share_se'])} ")
+    assert percent(-1e-9, 1e-9) == "0.0 %" and percent(0.5, 0.02) == "50.0 +- 2 %"
     assert lines[-3].split() == ["steps", *ROWS] and lines[-2].split()[0] == "6" and lines[-1].split()[0] == "12"
     metrics = suite(budget=Budget(n=160, steps=[]))
     assert shown(metrics, values) == text(values)
@@ -224,12 +273,16 @@ def test_tables():
 
 
 def test_refusals():
-    for options, match in (({"n": 10}, "multiple of groups"), ({"groups": 1}, "2 groups"), ({"by": "laws"}, "auto, paths or moments"),
+    for options, match in (({"n": 10}, "multiple of groups"), ({"groups": 1}, "2 groups"), ({"by": "laws"}, "auto, paths, w2, moments"),
                            ({"steps": [0]}, "whole numbers"), ({"steps": [5]}, "metrics.budget.schedule"), ({"fine": 4}, "fine=8")):
         with pytest.raises(UsageError, match=match):
             Budget(**options)
     with pytest.raises(UsageError, match="no exact denoiser"):
         Budget().prepare(SimpleNamespace(shape=(2,)), 10)
+    with pytest.raises(UsageError, match="8 samples a dimension"):
+        Budget(n=16, by="moments").way(LAW, 16, False)
+    with pytest.raises(UsageError, match="images are not"):
+        Budget(by="w2").prepare(SimpleNamespace(shape=(1, 8, 8), denoiser=None), 64)
     diverged = run_of(LAW, Heun())._replace(denoise=lambda x, s: x * math.nan, exact=False)
     with pytest.raises(DiffgeoError, match="`net` of 12 steps is not finite"):
         Budget(n=16, fine=8, steps=[])(diverged, LAW)

@@ -146,6 +146,15 @@ def test_the_certificate_of_any_law_by_entropy_and_fisher_information():
     assert mixture.path(25) == pytest.approx(sampled_path_kl(mixture.LAW, 25, 20_000), rel=0.02)
 
 
+def test_the_last_step_of_the_uniform_grid_costs_a_logarithm_that_more_steps_hardly_lower():
+    """8 (ln(h/delta) - 1), and those before it, from (k+1) h to kh, sum_k 8 (ln(1 + 1/k) - 1/(k+1)) = 8 (1 - Euler's .577) whatever N."""
+    stop = 1e-9
+    for n, smooth in ((400, 2), (4000, 0.25), (40_000, 0.03)):          # what the rest of the way costs, ~ ln(N)/N
+        h, times = HORIZON / n, uniform(n, stop)
+        assert path_kl(stopping.POINT, times[-2:]) == pytest.approx(8 * (math.log(h / stop) - 1), rel=2e-3)
+        assert 0 < path_kl(stopping.POINT, times[:-1]) - 8 * (1 - np.euler_gamma) < smooth
+
+
 def test_initialization_is_the_kl_of_two_gaussians():
     s = Spectrum([0.25, 4.0], [3.0, 2.0], [1.0, 2.0])
     v, m2 = 1 + (s.values - 1) * math.exp(-4), (s.mean**2).sum() * math.exp(-4)

@@ -114,7 +114,20 @@ def test_a_discrete_network_is_asked_at_its_own_levels_only():
     assert len(asked) == end.nfe == 11 and all(min(abs(a - s) for s in levels) < 1e-12 * a for a in asked)
 
 
-@pytest.mark.parametrize("option", [{"afs": 0}, {"afs": -1.0}, {"threshold": 1.5}, {"clip": 0.0}, {"clip": "all"}, {"rounding": "up"}])
+def test_samples_are_projected_on_a_ball():
+    """Radially, and only those outside: images too."""
+    normal = lambda x, sigma: x / (1 + sigma**2)
+    free, inside = (draw(Euler(), normal, GRID, (2,), 50, loop=Loop(ball=ball)).samples for ball in (None, 1.0))
+    size = free.norm(dim=1, keepdim=True)
+    assert 10 < int((size > 1).sum()) < 40
+    torch.testing.assert_close(inside, torch.where(size > 1, free / size, free), rtol=1e-14, atol=0)
+    images = torch.full((3, 1, 2, 2), 5.0, dtype=f64)
+    images[0] = 0
+    assert Loop(ball=2.0).kept(images).flatten(1).norm(dim=1).tolist() == [0, 2, 2]
+
+
+@pytest.mark.parametrize("option", [{"afs": 0}, {"afs": -1.0}, {"threshold": 1.5}, {"clip": 0.0}, {"clip": "all"}, {"ball": -1},
+                                    {"rounding": "up"}])
 def test_options_out_of_range_are_refused(option):
     with pytest.raises(UsageError, match=f"loop.{next(iter(option))}="):
         Loop(**option)

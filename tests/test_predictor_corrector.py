@@ -168,7 +168,8 @@ def test_every_choice_of_the_config_builds():
 
 def test_mistakes_on_the_line_are_one_line(inside):
     line = ("sample", "model=exact", "data=mixture", "n=4", "metrics=none", "figures=false", "sampler=predictor_corrector")
-    for wrong, said in (("sampler.stage=-1", "write null, or a positive time"), ("sampler/corrector=foo", "ulmc"),
+    for wrong, said in (("sampler.stage=-1", "write null, or a positive time"),
+                        ("sampler/corrector=foo", "write sampler/corrector= one of langevin, lmc"),
                         ("sampler.corrector.steps=0", "write")):
         found = inside(*line, wrong)
         assert found.returncode == 2 and said in found.line

@@ -47,7 +47,8 @@ def test_mean_of_a_covariance_is_its_norm_in_each_eigenspace(tmp_path):
     ([[1.0, 0.5], [0.2, 1.0]], "not symmetric"), (np.eye(3) + np.eye(3, k=1), "not symmetric"),
     ([[1.0, 2.0], [2.0, 1.0]], "negative eigenvalue, -1"),
     (np.zeros((2, 3, 4)), r"shape \[2, 3, 4\]"), (np.zeros((3, 4)), r"shape \[3, 4\]"), (np.zeros(0), r"shape \[0\]"),
-    ([[1.0, -2], [3, 4], [0, 1]], "counts of a spectrum must be 0 or more")])
+    ([[1.0, -2], [3, 4], [0, 1]], "counts of a spectrum must be 0 or more"),
+    ([[1.0, 0], [3, 0], [0, 0]], "all 0"), ([1.0 + 1j], "complex")])
 def test_bad_files(array, message, tmp_path):
     np.save(tmp_path / "s.npy", np.asarray(array))
     with pytest.raises(UsageError, match=message):

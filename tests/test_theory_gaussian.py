@@ -203,7 +203,8 @@ def test_more_mistakes(tmp_path, monkeypatch):
             ("eps=-1", "from 0"), ("beta=[1,2,3]", "one constant"), ("beta=[0,1]", "0 < beta_min"), ("beta=1000", "300 or less"),
             ("T=0", "positive time"), ("schemes=Foo", "write EM, EI"), ("schemes=a_ddim", "first fitted to a model"),
             ("distances=foo", "write w2, kl, tv or frechet"), ("start=x", "write p_T or N_0"), ("against=x", "write p_0 or p_eps"),
-            ("count=x", "write points or steps"), ("eta=a", "not a number"), ("random=3", "true or false"), ("run=x", "leave spectrum="),
+            ("count=x", "write points or steps"), ("eta=a", "not a number"), ("eta=.inf", "finite"), ("random=true", "write eta=.003"),
+            ("mean=true", "does not go with spectrum=s.npy"), ("random=3", "true or false"), ("run=x", "leave spectrum="),
             ("spectrum=word", "power, isotropic or texture"), ("mean=none.npy", "no such file"), ("spectrum=texture", "of an image")):
         with pytest.raises(UsageError, match=message):
             theory_gaussian(OmegaConf.merge(cfg, OmegaConf.from_dotlist([change])), tmp_path / "run")

@@ -18,7 +18,7 @@ from diffgeo.files import read_json, write_text
 
 NFE = "sampling/nfe"
 SHOWN = ("flow/rms", "distance/mean", "distance/median", "distance/q99", "tangential/w2", "transport/w2", "transport/sliced_w2",
-         "atoms/chi2", "denoiser/f_l2")
+         "atoms/chi2", "denoiser/f_l2", "budget/total", "budget/total_w2")
 WORK = ("flow/rms", "distance/mean", "tangential/w2", "transport/sliced_w2")          # against evaluations
 
 

@@ -11,7 +11,7 @@ import torch
 from diffgeo import plot
 from diffgeo.core import Run, expand, generator
 from diffgeo.metrics import denoiser_error
-from diffgeo.metrics.budget import by_steps
+from diffgeo.metrics.budget_text import by_steps
 from diffgeo.noise import Streams
 from diffgeo.run import Experiment
 from diffgeo.sample import keys
@@ -33,8 +33,8 @@ def figures(experiment: Experiment, run: Run, folder: Path, values: Mapping[str,
 
     if (rank := len(experiment.data.shape)) in kinds:
         kinds[rank](experiment, run, draw_to)
-    if "budget/total" in values:
-        draw_to("budget", plot.budget, by_steps(values))
+    if parts := by_steps(values):
+        draw_to("budget", plot.budget, parts)
     if run.denoise is not None and (folder / "metrics.jsonl").exists():
         records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         draw_to("loss", plot.loss, [(r["step"], r["loss"]) for r in records if "loss" in r])

@@ -6,7 +6,8 @@ The softmax network is the score of sum_j w_j N(mu_j, I); its parameters are lea
     step      the gradient at noise t, divided by 2 sigma_t^2 a^2, against the EM step on n = 400 000 samples, from a random start of
               length |mu|: cosine and ratio of lengths, and by quadrature what they are at n = infinity
     softmax   four components at R e_j in R^8, weights .1 to .4, from means moved by .6 N(0, I): mean |mu_hat - mu| and the L2 error of
-              the score at t = 0, against R (n = 20 000) and n (R = 4); `deck_score` is the network without norms and weights
+              the score at t = 0, against R (n = 20 000) and n (R = 4); Adam's rate is .02, and .1 at R = 1; `deck_score` is the
+              network without norms and weights
 
 Each number is a mean over seeds, +- its standard error. Writes metrics.json (pair/gd/n=1000, pair/slope_gd, ...), table.csv and NAME.png to
 out=, outputs/theory/mixture/NAME-BUDGET unless it is given; returns at once when they are there.
@@ -41,7 +42,7 @@ def sweeps(name: str) -> tuple[Sweep, ...]:
     from diffgeo.theory import mixtures
 
     def by_radius(radius: float, seed: int) -> dict[str, float]:
-        return mixtures.softmax(radius=radius, seed=seed, deck=True)
+        return mixtures.softmax(radius=radius, seed=seed, deck=True, lr=0.1 if radius < 2 else 0.02)     # flat between near means
 
     return {
         "pair": (Sweep("n", mixtures.pair, ((250, 1000, 4000, 16_000), 3), ((250, 1000, 4000, 16_000, 64_000), 8)),),

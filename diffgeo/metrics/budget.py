@@ -5,22 +5,27 @@ Six clouds come from the same draws of noise (`budget_clouds`): truth, fine, sta
     truncation = fine - truth    initialization = start - fine    discretization = grid - fine    score = net - fine    total = run - truth,
 
 so each of three causes is switched on alone, with the run's ending on, and {fine, grid, net, run} are the four combinations {exact,
-learned} x {fine, own grid}. Displacements add: total u = sum of the causes u_c + interaction, what is left. So do, exactly,
+learned} x {fine, own grid}. Displacements u add over causes: total u = sum of the causes u_c + interaction, what is left. So do, exactly,
 
     part_c = <u_c, u>/|u|,        sum_c part_c + part_interaction = |u|,        <a,b> = mean_i a_i . b_i,
 
-each cause's share of |u| (it is negative where a cause mends what others broke), beside the size |u_c| that the cause has alone. W2 is
-not additive, and 'alone' sizes neither add up linearly (two causes may cancel) nor squared (they may agree): the interaction of the
-parts is what is not linear in them, and of second order. |u_c| is an upper bound on W2, and is W2 where the shared noise couples
-optimally, as a flow without noise does on a Gaussian. Bounds: for means and deviations (m, s) along orthogonal axes, and for n points,
+each cause's share of |u| (it is negative where a cause mends what others broke), beside the size |u_c| that the cause has alone. Those
+sizes add up neither linearly (two causes may cancel) nor squared (they may agree). What u is, the option `by` says:
 
-    sqrt(sum_i (m_i - m'_i)^2 + (s_i - s'_i)^2) = at_least <= W2 <= at_most = W2 of the coupled points (mean over groups) <= |u_c|;
+    paths    between the points of the same noise: |u_c| >= W2, and much more where samples jump from one branch of the support to another
+    w2       from a point of truth (fine) to the point of the other cloud that it is matched with; so |u_c| is W2 of the two clouds
+    moments  of the means and deviations (m, s) along orthogonal axes: |u_c| is W2 if both clouds are Gaussian along them, and
 
-at_least is W2 for Gaussians along their axes. The vector (m, s) can stand for u in the same algebra (`by: moments`): that is the choice for
-a sampler with noise on a Gaussian, where the coupling is not optimal. Normal and tangential: u_c split by the tangent space at the truth;
-a sample that jumps to another branch of the support moves normally without leaving it, and the distance to the support says which it did.
+    at_least = sqrt(sum_i (m_i - m'_i)^2 + (s_i - s'_i)^2) <= W2 <= |u_c| of w2 <= |u_c| of paths.
 
-Standard errors are those of the delete-one jackknife over groups of samples.
+W2 is not additive; beside the parts of paths stand W2 of each cause alone, W2 of the run from the law, and their interaction, the latter
+less the former. The clouds share their noise, so that an absent cause measures 0 and not the distance of two samples of one law; but two
+matchings of nearly equal clouds may differ, and the parts of w2 are noisier than those of paths. Where nothing is random but the start,
+paths on a Gaussian are matched already and all three agree; a sampler with noise moves its points beyond what the law needs, which
+matching n of them cannot undo: there, on a Gaussian, it is moments. Normal and tangential: u_c split by the tangent space at the truth;
+a jump to another branch is normal in paths, and no distance from the support.
+
+Standard errors are those of the delete-one jackknife over groups of samples, matched all together.
 """
 from __future__ import annotations
 
@@ -35,13 +40,12 @@ from torch import Tensor
 
 from diffgeo.core import Data, Run, Schedule
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.metrics.budget_clouds import Clouds, Process, clouds
+from diffgeo.metrics.budget_clouds import ROWS, Clouds, Process, clouds
+from diffgeo.metrics.budget_text import WAYS, text
 from diffgeo.metrics.points import points
-from diffgeo.metrics.transport import w2
+from diffgeo.metrics.transport import matched
 from diffgeo.sample import fitting, ranges
 
-CAUSES = ("truncation", "initialization", "discretization", "score")
-ROWS = (*CAUSES, "interaction", "total")
 FACTORS = (0.25, 0.5, 1, 2, 4)          # of the run's steps, where steps=null
 AXES = 64                               # dimensions up to which moments and matchings are worth their noise
 
@@ -54,12 +58,20 @@ class Sums(NamedTuple):
     distance: Tensor | None         # mean distance of the clouds to the support, [G,6]
     mean: Tensor | None             # of the clouds along d axes, [G,6,d]
     square: Tensor | None
+    w2: Tensor | None = None        # squared distances of matched points, [G,6]; that of the interaction means nothing
 
 
-def sums(made: Clouds, data: Data, groups: int) -> Sums:
-    made = Clouds(*(points(cloud) for cloud in made))
+def coupled(made: Clouds) -> Clouds:
+    """The clouds [n,d] renumbered: fine and run as truth's points are matched with theirs, start, grid and net as fine's are."""
+    to = lambda cloud, place: torch.from_numpy(matched(cloud.numpy(), place.numpy()))
+    fine = to(made.fine, made.truth)
+    return Clouds(made.truth, fine, *(to(cloud, fine) for cloud in (made.start, made.grid, made.net)), to(made.run, made.truth))
+
+
+def sums(made: Clouds, data: Data, groups: int, match: bool = False) -> Sums:
     split = lambda v: v.unflatten(-1 if v.dim() == 1 else 0, (groups, -1))
-    u = torch.stack(made.between(lambda cloud: cloud.flatten(1)))                           # [6,n,d]
+    displacements = lambda made: torch.stack(made.between(lambda cloud: cloud.flatten(1)))
+    u = displacements(made)                                                                 # [6,n,d]
     gram = lambda v: torch.einsum("rgnd,sgnd->grs", *2 * [v.unflatten(1, (groups, -1))]) / (v.shape[1] // groups)
     n, d = u.shape[1:]
     dim = getattr(data, "dim", d)
@@ -73,7 +85,7 @@ def sums(made: Clouds, data: Data, groups: int) -> Sums:
         axes = data.basis if hasattr(data, "basis") else torch.linalg.eigh(torch.cov(made.truth.mT).reshape(d, d)).eigenvectors
         along = torch.stack([split(cloud @ axes) for cloud in made])                        # [6,G,m,d]
         mean, square = along.mean(2).transpose(0, 1), along.square().mean(2).transpose(0, 1)
-    return Sums(gram(u), tangential, distance, mean, square)
+    return Sums(gram(u), tangential, distance, mean, square, gram(displacements(coupled(made))).diagonal(dim1=1, dim2=2) if match else None)
 
 
 def budget(held: Sums, moments: bool) -> dict[str, float]:
@@ -91,13 +103,14 @@ def budget(held: Sums, moments: bool) -> dict[str, float]:
         gram = least
     whole = float(gram[-1, -1].sqrt()) or 1.0
     far = None if held.distance is None else Clouds(*held.distance[0]).between(lambda value: value)
+    if held.w2 is not None:
+        *alone, _, total = held.w2[0].sqrt()
+        values |= {f"{name}_w2": v for name, v in zip(ROWS, (*alone, total - sum(alone), total), strict=True)}
     for r, name in enumerate(ROWS):
         values[name], values[f"{name}_part"], values[f"{name}_share"] = gram[r, r].sqrt(), gram[r, -1] / whole, gram[r, -1] / whole**2
         if tangential is not None:
-            values[f"{name}_tangential"], values[f"{name}_tangential_part"] = tangential[r, r].sqrt(), tangential[r, -1] / whole
-            normal = (gram - tangential)[r]
-            values[f"{name}_normal"], values[f"{name}_normal_part"] = normal[r].clamp(min=0).sqrt(), normal[-1] / whole
-            values[f"{name}_tangential_share"], values[f"{name}_normal_share"] = tangential[r, -1] / whole**2, normal[-1] / whole**2
+            values[f"{name}_tangential_share"] = tangential[r, -1] / whole**2
+            values[f"{name}_normal_share"] = (gram - tangential)[r, -1] / whole**2
         if least is not None:
             values[f"{name}_at_least"] = least[r, r].sqrt()
         if far is not None:
@@ -115,23 +128,16 @@ def jackknife(held: Sums, moments: bool) -> dict[str, float]:
     return values | {f"{key}_se": math.sqrt((groups - 1) * float(v)) for key, v in spread.items()}
 
 
-def matched(made: Clouds, groups: int) -> dict[str, float]:
-    """`at_most` of each cause and of the total: the root of the mean over groups of W2^2 between the coupled points."""
-    truth, fine, *ends = (points(cloud).flatten(1).unflatten(0, (groups, -1)).numpy() for cloud in made)
-    pairs = dict(zip((*CAUSES, "total"), ((fine, truth), *((end, fine) for end in ends[:3]), (ends[3], truth)), strict=True))
-    return {f"{name}_at_most": math.sqrt(sum(w2(a, b) ** 2 for a, b in zip(*pair, strict=True)) / groups) for name, pair in pairs.items()}
-
-
 @dataclass(frozen=True)
 class Budget:
-    """`budget/<row>` (alone), `_part`, `_share` (of the total), `_normal`, `_tangential` (and their `_part`, `_share`), `_distance`,
-    `_at_least`, each with `_se`, and `_at_most`, for the rows truncation, initialization, discretization, score, interaction, total;
-    `budget/<steps>/<row>` and its `_part`, each with `_se`, on every grid.
+    """`budget/<row>` (|u_c|, alone), `_part`, `_share` (of the total), `_normal_share`, `_tangential_share`, `_distance`, `_w2`,
+    `_at_least`, each with `_se`, for the rows truncation, initialization, discretization, score, interaction, total;
+    `budget/<steps>/<row>_part` and its `_se` on every grid.
 
-    n: samples (null: 2000 points, 64 images, whose exact denoiser reads the whole set).    groups: of samples, for the standard errors.
+    n: samples (null: 1000 points, 64 images, whose exact denoiser reads the whole set).    groups: of samples, for the standard errors.
     fine: RK4 steps of a flow down all levels, 4 evaluations each.    steps: other numbers of steps of `schedule` (null: a quarter, half,
-    two and four times the run's; []: none). The sampler's other options stay as in the run.
-    by: paths, moments, or auto: moments for a sampler with noise on a Gaussian, else paths.
+    two and four times the run's; []: none). The sampler's other options stay as in the run; an adaptive one has its own steps.
+    by: paths, w2, moments, or auto: moments for a sampler with noise on a Gaussian, else paths, with W2 in up to 64 dimensions.
     Returns {} without a run. Raises UsageError where the law has no exact denoiser; DiffgeoError where a cloud is not finite.
     """
 
@@ -150,8 +156,8 @@ class Budget:
         if self.groups < 2 or self.fine < 8 or (self.n is not None and (self.n < 2 * self.groups or self.n % self.groups)):
             raise UsageError(f"metrics.budget.n={self.n} groups={self.groups} fine={self.fine}: write 2 groups or more, n a multiple of "
                              "groups with 2 samples in each or more, and fine=8 or more")
-        if self.by not in ("auto", "paths", "moments"):
-            raise UsageError(f"metrics.budget.by={self.by}: write auto, paths or moments")
+        if self.by not in ("auto", *WAYS):
+            raise UsageError(f"metrics.budget.by={self.by}: write auto, {', '.join(WAYS)}")
         if any(not isinstance(k, int) or isinstance(k, bool) or k < 1 for k in self.steps or ()):
             raise UsageError(f"metrics.budget.steps={list(self.steps)}: write whole numbers of steps, 1 or more, or [] for none")
         if self.steps and self.schedule is None:
@@ -160,45 +166,57 @@ class Budget:
     def prepare(self, data: Data, n: int) -> None:
         if not hasattr(data, "denoiser"):
             raise UsageError(f"metrics=budget: {type(data).__name__} has no exact denoiser to hold a run against; write another metrics=")
+        self.way(data, self.n or 1_000, False)
 
     def grids(self, run: Run) -> dict[int, Tensor]:
-        """The run's grid first, then the others, by their number of steps."""
+        """The run's grid first, then the others, by their number of steps, which a schedule of stages rounds."""
         count = len(run.sigmas) - 1
         made = {count: run.sigmas}
         wanted = self.steps if self.steps is not None else [round(f * count) for f in FACTORS] if self.schedule else ()
+        if getattr(run.sampler, "adaptive", False):
+            if self.steps:
+                raise UsageError(f"metrics.budget.steps={list(self.steps)}: an adaptive sampler chooses its own steps; write []")
+            wanted = ()
         for k in wanted:
             with contextlib.suppress(*(() if self.steps else (UsageError,))):           # a schedule may have grids of some steps only
                 if k > 0 and k not in made:
-                    made[k] = self.schedule.grid(k)
+                    grid = self.schedule.grid(k)
+                    made.setdefault(len(grid) - 1, grid)
         return made
+
+    def way(self, data: Data, n: int, drew: bool) -> str:
+        """What u is. Raises UsageError on moments of too few samples, and on w2 of images."""
+        small, d = len(data.shape) == 1, math.prod(data.shape)
+        moments = small and d <= min(AXES, n // 8)
+        if self.by == "moments" and not moments or self.by == "w2" and not small:
+            raise UsageError(f"metrics.budget.by={self.by}: " + (
+                "points are matched, images are not; write by=paths" if self.by == "w2" else
+                f"for points of at most {AXES} dimensions, and 8 samples a dimension; write by=paths"))
+        return self.by if self.by != "auto" else "moments" if moments and drew and hasattr(data, "variance") else "paths"
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         if run.denoise is None or run.sampler is None or run.sigmas is None:
             return {}
         self.prepare(data, 0)
-        n, held, values = self.n or (2_000 if len(data.shape) == 1 else 64), {}, {}
+        n, held, values = self.n or (1_000 if len(data.shape) == 1 else 64), {}, {}
         n -= n % self.groups
         for count, sigmas in self.grids(run).items():
             process = Process(run, sigmas, self.fine)
             parts, drew = zip(*(clouds(process, data, numbers, held) for numbers in ranges(range(n), fitting(data.shape))), strict=True)
-            made = Clouds(*(torch.cat(rows) for rows in zip(*parts, strict=True)))
+            made = Clouds(*(points(torch.cat(rows)) for rows in zip(*parts, strict=True)))
             for name, cloud in zip(made._fields, made, strict=True):
                 if not bool(cloud.isfinite().all()):
                     raise DiffgeoError(f"the budget's cloud `{name}` of {count} steps is not finite: the sampler diverged on that grid; "
                                        "leave it out of metrics.budget.steps")
-            found = sums(made, data, self.groups)
-            if self.by == "moments" and found.mean is None:
-                raise UsageError(f"metrics.budget.by=moments is for at most {AXES} dimensions, and 8 samples a dimension; write by=paths")
-            moments = self.by == "moments" or (self.by == "auto" and drew[0] and hasattr(data, "variance") and found.mean is not None)
-            report = jackknife(found, moments)
+            way = self.way(data, n, drew[0])
+            match = way == "paths" and not values and made.run.dim() == 2 and made.run.shape[1] <= AXES
+            report = jackknife(sums(coupled(made) if way == "w2" else made, data, self.groups, match), way == "moments")
             if not values:
-                if made.run.shape[1] <= AXES and made.run.dim() == 2:
-                    report |= matched(made, self.groups)
-                same = min(n, len(run.samples))
-                report |= {"steps": count, "moments": float(moments)}
-                report["rerun"] = float((points(run.samples[:same]) - points(made.run[:same])).flatten(1).square().sum(1).mean().sqrt())
                 values = {f"budget/{key}": value for key, value in report.items()}
-            values |= {f"budget/{count}/{key}": report[key] for row in ROWS for key in (row, f"{row}_se", f"{row}_part", f"{row}_part_se")}
+                values |= {"budget/n": n, f"budget/by_{way}": 1, "budget/rerun": rerun(made.run, run.samples, data)}
+            if not getattr(run.sampler, "adaptive", False):
+                values.setdefault("budget/steps", count)
+                values |= {f"budget/{count}/{key}": report[key] for row in ROWS for key in (f"{row}_part", f"{row}_part_se")}
         return values
 
     def text(self, values: Mapping[str, float]) -> str:
@@ -206,44 +224,10 @@ class Budget:
         return text(values)
 
 
-def number(value: float, error: float | None = None) -> str:
-    value, error = (0.0 if v is not None and abs(v) < 1e-8 else v for v in (value, error))
-    return f"{value:.4g}" if error is None else f"{value:.3g} +- {error:.1g}"
-
-
-def percent(value: float, error: float) -> str:
-    return f"{100 * value:.1f} +- {100 * error:.1g} %"
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Columns without an entry left out, the first to the left, the others to the right."""
-    kept = [column for column in zip(*lines, strict=True) if any(column[1:])]
-    widths = [max(map(len, column)) for column in kept]
-    return ["  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
-            for row in zip(*kept, strict=True)]
-
-
-def by_steps(values: Mapping[str, float]) -> dict[int, dict[str, tuple[float, float]]]:
-    """Of each number of steps, increasing, the part of every row and its standard error."""
-    counts = sorted({int(key.split("/")[1]) for key in values if key.startswith("budget/") and key.split("/")[1].isdigit()})
-    return {k: {row: (values[f"budget/{k}/{row}_part"], values[f"budget/{k}/{row}_part_se"]) for row in ROWS} for k in counts}
-
-
-def text(values: Mapping[str, float]) -> str:
-    get = lambda row, what: values.get(f"budget/{row}{what}")
-    lines = []
-    for row in ROWS:
-        shown = ["" if (v := get(row, what)) is None else number(v, get(row, what + "_se"))
-                 for what in ("_part", "_normal_part", "_tangential_part", "", "_distance")]
-        bounds = ["" if (v := get(row, what)) is None else number(v) for what in ("_at_least", "_at_most")]
-        lines.append([row, percent(get(row, "_share"), get(row, "_share_se")), *shown[:4], *bounds, shown[4]])
-    head = ["cause", "share", "part", "of it normal", "tangential", "alone", "W2 >=", "W2 <=", "distance to the support"]
-    way = "the means and deviations of the clouds" if values["budget/moments"] else "the displacements of coupled samples, at least W2"
-    out = [f"error budget at {values['budget/steps']:.0f} steps, by {way}; data units, +- one standard error", *aligned([head, *lines])]
-    if values["budget/rerun"] > 1e-3 * get("total", ""):
-        out.append(f"the run's samples are others, by {values['budget/rerun']:.2g} (first=, noise=, label=, seed=?): this is the budget of "
-                   "unlabelled samples 0, 1, ... of its seed")
-    if len(parts := by_steps(values)) > 1:
-        grid = [[str(k), *(number(*parts[k][row]) for row in ROWS)] for k in parts]
-        out += ["parts by number of steps", *aligned([["steps", *ROWS], *grid])]
-    return "\n".join(out)
+def rerun(made: Tensor, samples: Tensor, data: Data) -> float:
+    """How far the run's samples are from the budget's, which are samples 0, 1, ... of its seed, as a mean square root."""
+    same = min(len(made), len(samples))
+    made, samples = made[:same], samples[:same]
+    if hasattr(data, "quantize"):                               # samples of images are bytes
+        made, samples = (data.float(data.quantize(images)) for images in (made, samples))
+    return float((points(samples) - points(made)).flatten(1).square().sum(1).mean().sqrt())

@@ -31,6 +31,8 @@ from diffgeo.noise import Streams
 from diffgeo.sample import Loop, keys
 from diffgeo.sampler import RK4, steps
 
+CAUSES = ("truncation", "initialization", "discretization", "score")
+ROWS = (*CAUSES, "interaction", "total")
 FAR = 1e3                               # deviations of the law: the level where it is taken for a Gaussian
 DEPTH = 1e-3                            # the flow to 0 ends at this fraction of the last positive level, with a jump of D*
 
@@ -46,7 +48,7 @@ class Clouds(NamedTuple):
     run: Tensor
 
     def between(self, of) -> list:
-        """The rows of a budget of a quantity `of` a cloud that can be subtracted: causes, interaction, total."""
+        """The ROWS of a budget of a quantity `of` a cloud that can be subtracted."""
         truth, fine, *ends = (of(cloud) for cloud in self)
         causes = [fine - truth, *(end - fine for end in ends[:3])]
         return [*causes, ends[3] - truth - sum(causes), ends[3] - truth]

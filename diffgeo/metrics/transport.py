@@ -53,6 +53,16 @@ def w2(x: np.ndarray, y: np.ndarray) -> float:
     return math.sqrt(cost[_matching(cost, hashlib.sha256(y.tobytes()).digest())].mean())
 
 
+def matched(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x [n,d] renumbered so that W2^2 = 1/n sum_i |x_i - y_i|^2: each point in the place of the one that it is matched with."""
+    from scipy.spatial.distance import cdist
+
+    rows, columns = _matching(cdist(x, y, "sqeuclidean"), hashlib.sha256(y.tobytes()).digest())
+    out = np.empty_like(x)
+    out[columns] = x[rows]
+    return out
+
+
 @lru_cache
 def directions(projections: int, d: int) -> np.ndarray:
     """The fixed unit directions [projections,d]: the same for every run, every law of this dimension and every floor."""

@@ -13,9 +13,9 @@ With beta = -d log(scale)/dt and g^2 = scale^2 d(sigma^2)/dt the reverse of dx_t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -138,16 +138,29 @@ class Level(NamedTuple):
     integral: float
 
 
-def level(chart: Schedule, sigma: float) -> Level:
-    s = torch.tensor(sigma, dtype=torch.float64)
-    t = chart.t(s)
-    return Level(*(float(v) for v in (t, chart.scale(s), chart.beta(t), chart.g2(t), chart.scale_integral(s))))
-
-
-@lru_cache
-def levels_of(chart: Schedule) -> Callable[[float], Level]:
+@dataclass(frozen=True, eq=False)
+class Levels:
     """The chart at a noise level, remembered: the levels of a grid come back with every batch, and with every scheme of the chart."""
-    return lru_cache(maxsize=4096)(partial(level, chart))
+
+    chart: Schedule
+    known: dict[float, Level] = field(default_factory=dict)
+
+    def __call__(self, sigma: float) -> Level:
+        if sigma not in self.known:
+            self.learn([sigma])
+        return self.known[sigma]
+
+    def learn(self, sigmas: Sequence[float]) -> None:
+        """All of a grid at once: thirty operations on tensors, whatever their number is."""
+        if len(self.known) > 8192:
+            self.known.clear()
+        s = torch.tensor(sigmas, dtype=torch.float64)
+        t = self.chart.t(s)
+        parts = (t, self.chart.scale(s), self.chart.beta(t), self.chart.g2(t), self.chart.scale_integral(s))
+        self.known.update(zip(sigmas, map(Level._make, torch.stack(parts, -1).tolist()), strict=True))
+
+
+levels_of = lru_cache(Levels)
 
 
 @dataclass(frozen=True)

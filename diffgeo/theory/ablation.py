@@ -11,7 +11,6 @@ sigma, enters the discrete columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -47,14 +46,14 @@ class Cell(NamedTuple):
 
 def ablation(spectrum: Spectrum, chart: Schedule, schemes: Mapping[str, Scheme], eps: Sequence[float],
              points: Sequence[int], starts: Sequence[str] = STARTS, against: str = "p_0", distances: Sequence[str] = ("w2",),
-             error: Error = 0.0, count: str = "points", seed: int = 0) -> list[Cell]:
+             error: Error = 0.0, count: str = "points") -> list[Cell]:
     """The table, scheme after scheme, within it eps after eps, the continuous columns first.
 
-    points: of each grid, or its steps with count="steps". seed: of TV's draws.
+    points: of each grid, or its steps with count="steps".
     Raises UsageError on words that are none of STARTS, AGAINST, DISTANCES and COUNTS, on eps outside [0, T) and on grids of one point.
     """
     check(chart, eps, points, starts, against, distances, count)
-    measures = {name: partial(DISTANCES[name], seed=seed) if name == "tv" else DISTANCES[name] for name in ("w2", *distances)}
+    measures = {name: DISTANCES[name] for name in ("w2", *distances)}
     cells: dict[tuple, Cell] = {}
 
     def put(name: str, e: float, n: int | None, start: str, law: Law, goal: Law) -> None:

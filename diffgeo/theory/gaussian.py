@@ -28,6 +28,7 @@ from torch import Tensor
 from diffgeo.core import Sampler, Schedule
 from diffgeo.errors import UsageError
 from diffgeo.sampler import DDPM, ChartEuler, ChartHeun, ChartRK4, Euler, EulerMaruyama, ExponentialIntegrator
+from diffgeo.sampler.stochastic import levels_of
 from diffgeo.theory import linear
 from diffgeo.theory.distances import Law
 from diffgeo.theory.linear import Dependent
@@ -48,7 +49,7 @@ def stochastic(scheme: str) -> bool:
 class Spectrum:
     """A Gaussian up to rotation: eigenvalues `values` [k] >= 0, multiplicities `counts` [k], `mean` [k] the norm of m in each eigenspace.
 
-    Raises UsageError on an eigenvalue or count that is negative or not finite, an empty spectrum, and shapes that differ.
+    Raises UsageError on an eigenvalue or count that is negative or not finite, an empty spectrum, no count above 0, shapes that differ.
     """
 
     values: Tensor
@@ -70,6 +71,8 @@ class Spectrum:
                 raise UsageError(f"the {name} of a spectrum must be finite; number {int((~part.isfinite()).nonzero()[0]) + 1} is not")
             if name != "means" and bool((part < 0).any()):
                 raise UsageError(f"the {name} of a spectrum must be 0 or more; the smallest is {float(part.min()):.3g}")
+        if not bool(counts.any()):
+            raise UsageError("the counts of a spectrum are all 0: write how often each eigenvalue is one")
         self.__dict__.update(values=values, counts=counts, mean=mean)
 
     @property
@@ -167,7 +170,8 @@ def discrete(spectrum: Spectrum, chart: Schedule, samplers: Mapping[str, Sampler
     A scheme that takes the slope at the end of its steps takes it at sigma = 0 too, in the limit: on a singular Gaussian its variance is
     inf in the directions of eigenvalue 0.
     """
-    *upper, last = (float(s) for s in sigmas)
+    *upper, last = sigmas.tolist()
+    levels_of(chart).learn([*upper, last])
     tables = [linear.tableaux(sampler, [*upper, last or VANISHING if getattr(sampler, "at_end", False) else last])
               for sampler in samplers.values()]
     scale = lambda sigma: float(chart.scale(torch.tensor(sigma, dtype=torch.float64)))

@@ -79,7 +79,8 @@ def load(path: str | Path, mean: str | Path | None = None) -> tuple[Spectrum, st
             return grouped(values, None if centre is None else basis.mT @ centre), f"the covariance {shape[0]} x {shape[0]} in {path}"
         values, counts = (array, torch.ones_like(array)) if array.ndim == 1 else array.T
         made = Spectrum(values.contiguous(), counts.contiguous(), None if centre is None else centre.abs())
-        return made, f"{shape[0]} eigenvalues{' and their counts' if array.ndim == 2 else ''} in {path}"
+        about = f"{shape[0]} eigenvalues{' and their counts' if array.ndim == 2 else ''} in {path}"
+        return made, about + (" (as its 2 x 2 numbers are not symmetric)" if shape == (2, 2) else "")
     except UsageError as error:
         raise UsageError(f"spectrum={path}: {error}") from None
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
+from operator import mul
 from typing import NamedTuple, Protocol
 
 import torch
@@ -59,7 +60,7 @@ def probe(sampler: Sampler, sigma: float, sigma_next: float, past: Sequence[floa
     def symbol() -> tuple[int, Tensor]:
         nonlocal made
         made += 1
-        return made - 1, basis[min(made, room) - 1].clone()
+        return made - 1, basis[min(made, room) - 1]
 
     draws, residuals, levels, inputs = [], [], [], []
 
@@ -73,10 +74,10 @@ def probe(sampler: Sampler, sigma: float, sigma_next: float, past: Sequence[floa
     def noise() -> Tensor:
         number, unit = symbol()
         draws.append(number)
-        return unit
+        return unit.clone()                                         # a step may write into what it is given
 
-    x = symbol()[1]
-    remembered = [(symbol()[1], symbol()[1]) for _ in past]
+    x = symbol()[1].clone()
+    remembered = [(symbol()[1].clone(), symbol()[1].clone()) for _ in past]
     history = [Past(s, y, y - r) for s, (y, r) in zip(past, remembered, strict=True)]
     states = made
     step = sampler.step(denoise, x, sigma, sigma_next, history, noise)
@@ -92,7 +93,7 @@ def probe(sampler: Sampler, sigma: float, sigma_next: float, past: Sequence[floa
 
 def form(row: Tensor) -> Form:
     """A row of coefficients [1,room] as {symbol: coefficient}."""
-    return {symbol: value for symbol, value in enumerate(row[0].tolist()) if value}
+    return {symbol: value for symbol, value in enumerate(row.tolist()[0]) if value}
 
 
 def tableaux(sampler: Sampler, sigmas: Sequence[float] | Tensor) -> list[Tableau]:
@@ -142,8 +143,8 @@ class Plan:
         self.direct, self.passing = matrix((*range(tableau.states), *heard)), matrix(tableau.residuals)      # (Z, W), (P, Q)
         self.fresh = None
         if left := [w for w in tableau.draws if w not in heard]:
-            fresh = torch.tensor(matrix(left)[len(self.levels):], dtype=f64)
-            self.fresh = (fresh @ fresh.mT)[..., None]
+            fresh = matrix(left)[len(self.levels):]
+            self.fresh = torch.tensor([[[sum(map(mul, a, b))] for b in fresh] for a in fresh], dtype=f64)
 
     def factor(self, c: Residual) -> Tensor:
         """The coefficient [d] of the one output in the one source of a plan that has no more."""

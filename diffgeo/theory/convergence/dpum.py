@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import torch
 
+from diffgeo.core import Sampler
 from diffgeo.sampler import DPUM
 from diffgeo.sampler.dpum import ExponentialFlow
 from diffgeo.stages import Stages
 from diffgeo.theory import linear
 from diffgeo.theory.convergence.experiment import SMOOTHNESS, Experiment, end, powers, sampler, series, tiled, uniform
 from diffgeo.theory.convergence.reverse import WARNING, marginal_steps, path_steps, response, shift_tv
-from diffgeo.theory.convergence.variation import tv
-from diffgeo.theory.distances import Law, kl
+from diffgeo.theory.distances import Law, kl, tv
 
 STOP = 1e-6
 
@@ -33,10 +33,10 @@ def stages(h: float) -> Stages:
     return Stages(L=SMOOTHNESS, h_pred=h, t_min=STOP)
 
 
-def run(h: float, values: torch.Tensor) -> Run:
-    """DPUM with h_corr = h_pred = h (a stage is cut into equal steps) from N(0, I), in the chart at t = STOP."""
+def run(h: float, values: torch.Tensor, method: Sampler | None = None) -> Run:
+    """DPUM with h_corr = h_pred = h (a stage is cut in equal steps), or a `method` on its grid, from N(0, I), in the chart at t = STOP."""
     grid = stages(h).grid()
-    table = linear.tableaux(DPUM(stages=stages(h), h_corr=h), grid)
+    table = linear.tableaux(method or DPUM(stages=stages(h), h_corr=h), grid)
     first, last = (float(stages(h).scale(s)) for s in (grid[0], grid[-1]))
     state = linear.law(table, linear.gain(values), linear.start(torch.full_like(values, first**-2)))
     return Run(Law(last**2 * state.variance), sum(len(t.residuals) for t in table))
@@ -63,7 +63,8 @@ def bias(full: bool = False) -> Experiment:
     levels, times = stages(h).grid(), uniform(400)
     ddpm = response(sampler("EI"), s.values, stages(h).sigma(times)), end(s, sampler("EI"), times)
     ours = response(DPUM(stages=stages(h), h_corr=h), s.values, levels), run(h, s.values).law
-    flow = response(ExponentialFlow(stages(h)), s.values, levels), Law(s.values)
+    alone = ExponentialFlow(stages(h))
+    flow = response(alone, s.values, levels), run(h, s.values, alone).law
     size = [float(s.counts @ r.square()) ** 0.5 for r, _ in (ddpm, ours, flow)]
     named = zip((("ddpm", "EI-DDPM"), ("dpum", "DPUM"), ("flow", "DPUM's predictor alone")), (ddpm, ours, flow), strict=True)
     return Experiment("dpum/eps", "a score error of norm eps in one constant direction, d = 64", "eps", tuple(eps), tuple(

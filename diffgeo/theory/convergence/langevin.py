@@ -18,8 +18,7 @@ from diffgeo.sampler import Langevin, Underdamped
 from diffgeo.sampler.corrected import underdamped
 from diffgeo.theory.convergence.experiment import SMOOTHNESS, Experiment, powers, sampler, series, tiled, uniform
 from diffgeo.theory.convergence.kernel import Modes, line, matrix, propagate, silence
-from diffgeo.theory.convergence.variation import tv
-from diffgeo.theory.distances import Law
+from diffgeo.theory.distances import Law, tv
 from diffgeo.theory.gaussian import Spectrum
 
 SEPARATED = Modes((-6.0, 6.0), (0.2, 0.8))

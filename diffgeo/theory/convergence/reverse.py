@@ -18,8 +18,7 @@ from diffgeo.theory import linear
 from diffgeo.theory.convergence.certificate import initialization as initial_kl
 from diffgeo.theory.convergence.certificate import uniform_path_kl
 from diffgeo.theory.convergence.experiment import HORIZON, Experiment, chart, end, final, powers, sampler, series, tiled, uniform
-from diffgeo.theory.convergence.variation import tv
-from diffgeo.theory.distances import Law, kl, w2
+from diffgeo.theory.distances import Law, kl, tv, w2
 from diffgeo.theory.gaussian import Spectrum
 
 WARNING = "the certificate bounds the KL of the paths; the law of the output is what the other columns measure, and has a rate of its own"

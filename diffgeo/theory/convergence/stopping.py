@@ -1,7 +1,8 @@
 """Early stopping at t = delta, on data in a subspace: eigenvalue 0, whose score blows up like 1/t.
 
-The uniform grid takes its last step h from t = delta + h, where the score is (delta + h)/delta times smaller than at delta: its error grows
-with 1/delta. Steps h_k <= kappa min(1, t_k) keep the ratio: the certificate then grows like ln(1/delta)^2 at most. Stopping costs
+The uniform grid takes its last step h from t = delta + h, where the score is smaller by far than at delta: in d directions this step alone
+costs the certificate d/2 (ln(h/delta) - 1), and more steps lower it by a logarithm until h < delta. Steps h_k <= kappa min(1, t_k) bound
+the ratio of times: a step costs about d kappa^2/4, and the certificate is at most d (T + ln 1/delta)^2/N up to a constant. Stopping costs
 
     W2(p_0, p_delta) ~ sqrt(2 delta) sqrt(#zeros),        and only O(delta) where the data are not singular;
 
@@ -9,11 +10,14 @@ so at a fixed number of steps there is a best delta. KL to p_0 is infinite on si
 """
 from __future__ import annotations
 
+import math
+
 import torch
 
 from diffgeo.theory import gaussian
 from diffgeo.theory.convergence.certificate import initialization, path_kl
-from diffgeo.theory.convergence.experiment import HORIZON, Experiment, chart, decaying, end, powers, sampler, series, uniform
+from diffgeo.theory.convergence.experiment import HORIZON, Experiment, chart, decaying, end, powers, sampler, series, slope, uniform
+from diffgeo.theory.convergence.reverse import WARNING
 from diffgeo.theory.distances import Law, kl, w2
 from diffgeo.theory.gaussian import Spectrum
 
@@ -46,12 +50,15 @@ def early_stopping(full: bool = False) -> list[Experiment]:
     by_steps = list(zip(*(costs(n, 1e-4, "decaying") for n in grids), strict=True))
     far = powers(0.1, 0.1, 7 if full else 6)
     small = powers(0.1, 0.1, 5)
-    titles = ("path KL (certificate)", "KL(p_delta | output)")
+    titles = ("path KL (certificate)", "KL(p_delta, output)")
+    growth, ends = slope([math.log(1 / stop) for stop in stops], by_stop["decaying"][0]), by_stop["uniform"][0]
+    per_log = (ends[-1] - ends[-2]) / math.log(stops[-2] / stops[-1])
     return [
         Experiment("early_stopping/delta", "a point in R^16, 400 steps of EI-DDPM", "delta", tuple(stops), tuple(
             series(f"{key}_{grid}", f"{title}, {grid} grid", stops, y, fitted=False)
             for grid, columns in by_stop.items() for key, title, y in zip(("path_kl", "kl"), titles, columns, strict=True)),
-            "theorem: ln(1/delta)^2 on the decaying grid, no bound on the uniform one"),
+            f"decaying grid, power of ln(1/delta): bound of the theorem 2, measured {growth:.2f}; uniform grid, whose last step h costs "
+            f"d/2 ln(h/delta): expected 8 ln(1/delta), measured {per_log:.2f} ln(1/delta) between the last two; {WARNING}"),
         Experiment("early_stopping/N", "the same on the decaying grid, delta = 1e-4", "N", tuple(grids), tuple(
             series(*row[:2], grids, *row[2:]) for row in zip(("path_kl", "kl"), titles, by_steps, (-1.0, -2.0), strict=True))),
         Experiment("early_stopping/trade", "W2(p_0, output), half-singular Gaussian in R^16, 100 steps", "delta", tuple(far), tuple(

@@ -1,0 +1,42 @@
+"""The total variation distance in any dimension: one integral of an analytic Bhattacharyya coefficient.
+
+With the log density ratio l = ln p/q and M(s) = E_p e^(s l) = int p^(1+s) q^(-s), the two transforms of P_p(l > 0) - P_q(l > 0) have their
+poles at s = 0 and s = -1; inverted on the line between, Re s = -1/2, they give
+
+    TV(p, q) = 1/(2 pi) int (1 - M(-1/2 + i u)) / (1/4 + u^2) du,        |M(-1/2 + i u)| <= M(-1/2), the Bhattacharyya coefficient.
+
+M of a product is the product of the Ms. So TV costs a quadrature whatever the dimension is, and no sampling. For two Gaussians see
+theory.distances; for densities on a grid M is a sum.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NODES, BLOCK = 24, 2                # Gauss-Legendre nodes of a panel, and panels that are taken together
+LOST = math.log(1e-18)              # of |M|: beneath the rounding of 1 - M
+
+
+def variation(log_m: Callable[[Tensor], Tensor], spread: float, reach: float = 400.0, panels: int = 400) -> float:
+    """TV from ln M: complex [n] -> complex [n]. `spread` is the deviation of l, the scale on which M falls along the line.
+
+    Beyond u = reach/spread, and after panels on which M is lost in rounding, M is dropped: there 1 - M is 1, and the rest of the integral
+    is known.
+    """
+    if spread == 0:
+        return 0.0
+    nodes, weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(NODES))
+    width, total, end = reach / panels, 0.0, 0.0
+    for block in torch.arange(panels, dtype=torch.float64).split(BLOCK):
+        w = (width * (block[:, None] + (nodes + 1) / 2)).flatten()
+        z = log_m(torch.complex(torch.full_like(w, -0.5), w / spread))
+        lost = -torch.expm1(z.real) * torch.cos(z.imag) + 2 * torch.sin(z.imag / 2) ** 2         # 1 - Re M, small where u is
+        total += float((weights.repeat(len(block)) * lost / (spread**2 / 4 + w**2)).sum()) * width / 2
+        end = width * float(block[-1] + 1)
+        if float(z.real.max()) < LOST:
+            break
+    return min(1.0, total * spread / math.pi + 2 / math.pi * math.atan(spread / (2 * end)))
