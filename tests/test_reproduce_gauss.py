@@ -7,8 +7,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from diffgeo.commands.gaussian_options import process, scheme
 from diffgeo.commands.reproduce import reproduce
-from diffgeo.commands.theory_gaussian import process, scheme
 from diffgeo.core import generator
 from diffgeo.data import image_set
 from diffgeo.line import conf_dir

@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from diffgeo.analytic import gaussian as exact
-from diffgeo.commands.theory_gaussian import process, scheme, theory_gaussian
+from diffgeo.commands.gaussian_options import process, scheme
+from diffgeo.commands.theory_gaussian import theory_gaussian
 from diffgeo.data import Gaussian
 from diffgeo.errors import UsageError
 from diffgeo.line import conf_dir
@@ -301,3 +302,44 @@ def test_effective_error_of_a_constant_is_that_constant_and_of_a_step_its_weight
         np.testing.assert_allclose(late, constant * torch.tensor(share[0] / share[1]), rtol=0.03)
 
 
+
+
+def test_a_start_that_does_not_commute(inside, tmp_path):
+    """Data with eigenvalues 0, .3, 4 and a mean, a start turned against it: every cell against the matrix recursions in numpy."""
+    q, _ = np.linalg.qr(np.array([[1.0, 2, 0], [0.3, -1, 1], [2, 0.1, 1]]))
+    data, start = q @ np.diag([0.0, 0.3, 4]) @ q.T, np.array([[2.0, 0.5, -0.2], [0.5, 1, 0.3], [-0.2, 0.3, 0.7]])
+    np.save(tmp_path / "C.npy", data)
+    np.save(tmp_path / "S.npy", start)
+    done = inside("theory", "gaussian", "spectrum=C.npy", "start=[S.npy,N_0]", "schemes=[EM,Heun]", "eps=[1e-2]", "grid_points=[12]",
+                  "distances=[kl,tv]", "against=p_eps", "eta=.1", "figures=false", "hydra.run.dir=a")
+    assert "| scheme | eps  | continuous S | continuous N_0 | 12 S | 12 N_0 |" in done.stdout, done.stderr
+    read = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    at = lambda t: np.exp(-2 * B(t)) * data + (1 - np.exp(-2 * B(t))) * np.eye(3)
+    s = 1 - (1 - 1e-2) * np.arange(12) / 11
+    for name in ("EM", "Heun"):
+        v, h = start, s[0] - s[1]
+        for a, b in zip(s[:-1], s[1:], strict=True):
+            drift = lambda t, pull: (LOW + (HIGH - LOW) * t) * (np.eye(3) - 1.1 * pull * np.linalg.inv(at(t)))
+            step = np.eye(3) + h * drift(a, 2)
+            if name == "Heun":
+                x, y = h * drift(a, 1), h * drift(b, 1)
+                step = np.eye(3) + x / 2 + y @ (np.eye(3) + x) / 2
+            v = step @ v @ step.T + (2 * h * (LOW + (HIGH - LOW) * a) * np.eye(3) if name == "EM" else 0)
+        goal, root = at(1e-2), lambda m: (lambda w, u: u @ np.diag(np.sqrt(w.clip(0))) @ u.T)(*np.linalg.eigh(m))
+        w2 = math.sqrt(np.trace(v + goal - 2 * root(root(goal) @ v @ root(goal))))
+        kl = (np.trace(np.linalg.solve(goal, v)) - 3 - np.linalg.slogdet(v)[1] + np.linalg.slogdet(goal)[1]) / 2
+        cell = f"{name}@eps=0.01,points=12,start=S"
+        assert read[f"w2/{cell}"] == pytest.approx(w2, rel=1e-6) and read[f"kl/{cell}"] == pytest.approx(kl, rel=1e-7)
+        z = np.random.default_rng(0).standard_normal((200_000, 3)) @ np.linalg.cholesky(v).T                     # TV = E_v (1 - dgoal/dv)+
+        log = 0.5 * ((z @ np.linalg.inv(v) * z).sum(1) - (z @ np.linalg.inv(goal) * z).sum(1)
+                     + np.linalg.slogdet(v)[1] - np.linalg.slogdet(goal)[1])
+        gain = np.clip(-np.expm1(log), 0, None)
+        assert abs(gain.mean() - read[f"tv/{cell}"]) < 4 * gain.std() / math.sqrt(len(gain))
+    for line, message in (("spectrum=power start=S.npy", "covariance [d,d]"), ("data=line start=S.npy", "write the same"),
+                          ("spectrum=C.npy start=S.npy random=true eta=.1", "eta= alone"),
+                          ("spectrum=C.npy start=none.npy", "there is no such file")):
+        failed = inside("theory", "gaussian", *line.split(), "hydra.run.dir=b")
+        assert failed.returncode == 2 and message in failed.stderr, failed.stderr
+    commuting = inside("theory", "gaussian", "spectrum=C.npy", "start=[S.npy,N_0]", "schemes=[EI]", "eps=0", "grid_points=9",
+                       "figures=false", "hydra.run.dir=c")
+    assert commuting.returncode == 0, commuting.stderr

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from diffgeo.commands.compare import markdown
-from diffgeo.commands.theory_gaussian import process, scheme, subject
+from diffgeo.commands.gaussian_options import process, scheme, subject
 from diffgeo.plot import gaussian as plot
 from diffgeo.run import read_config
 from diffgeo.theory.ablation import SPAN, Cell, compared, table

@@ -91,7 +91,7 @@ class Process:
         for end in steps(self.run.sampler, denoise, x, self.sigmas, noise, lower_order_final=loop.lower_order_final):
             x = end.x
             drawn.append(noise.drawn)
-        return x, [b - a for a, b in pairwise(drawn)]
+        return loop.kept(x), [b - a for a, b in pairwise(drawn)]
 
     def exact(self, denoise: Denoiser, x: Tensor, noise: Noise, draws: Sequence[int]) -> Tensor:
         """The end of the exact process at the last positive level; it uses up the draws of every step."""

@@ -19,7 +19,19 @@ from torch import Tensor
 from diffgeo.core import Sampler, Schedule
 from diffgeo.errors import UsageError
 from diffgeo.theory import distances as metric
-from diffgeo.theory.gaussian import STARTS, Law, Spectrum, continuous, discrete, first_order, levels, true
+from diffgeo.theory.gaussian import (
+    STARTS,
+    Law,
+    Spectrum,
+    continuous,
+    continuous_matrix,
+    discrete,
+    discrete_matrix,
+    first_order,
+    level,
+    levels,
+    true,
+)
 
 AGAINST, COUNTS = ("p_0", "p_eps"), ("points", "steps")
 KINDS = {"SDE": True, "ODE": False}
@@ -71,6 +83,41 @@ def ablation(spectrum: Spectrum, chart: Schedule, schemes: Mapping[str, Scheme],
             for (name, start), law in discrete(spectrum, chart, samplers, grid, starts, error).items():
                 put(name, e, n, start, law, goal)
     return [cells[name, e, n, start] for name in schemes for e in eps for n in (None, *points) for start in starts]
+
+
+class Start(NamedTuple):
+    """A law N(mean, covariance) of x_T that need not commute with the data's, N(centre, data): [d] and [d,d], in the same coordinates."""
+
+    mean: Tensor
+    covariance: Tensor
+    centre: Tensor
+    data: Tensor
+
+
+def noncommuting(name: str, start: Start, chart: Schedule, schemes: Mapping[str, Scheme], eps: Sequence[float], points: Sequence[int],
+                 against: str = "p_0", distances: Sequence[str] = ("w2",), error: float = 0.0, count: str = "points") -> list[Cell]:
+    """The cells of one more start, called `name`; as `ablation`, with covariances in place of spectra."""
+    cells = []
+
+    def put(scheme: str, e: float, n: int | None, found: tuple[Tensor, Tensor], goal: tuple[Tensor, Tensor]) -> None:
+        w2 = metric.bures(*found, *goal)
+        a, b = metric.commuting(*found, *goal) if {"kl", "tv"} & set(distances) else (None, None)
+        values = {"w2": w2, "frechet": w2**2} | {k: DISTANCES[k](a, b, torch.ones_like(a.variance)) for k in ("kl", "tv") if a is not None}
+        cells.append(Cell(scheme, e, n, name, {k: values[k] for k in dict.fromkeys(("w2", *distances))}))
+
+    for e in eps:
+        sigma, scale = level(chart, 0.0 if against == "p_0" else e)
+        goal = scale * start.centre, scale**2 * (start.data + sigma**2 * torch.eye(len(start.centre), dtype=torch.float64))
+        flows = [continuous_matrix(start.data, chart, e, start.covariance, kind, start.centre, start.mean) for kind in (False, True)]
+        for scheme, made in schemes.items():
+            put(scheme, e, None, flows[made.stochastic], goal)
+        for n in points:
+            grid = levels(chart, n + (count == "steps"), e)
+            samplers = {scheme: made.make(len(grid) - 1) for scheme, made in schemes.items()}
+            ended = discrete_matrix(start.data, chart, samplers, grid, start.covariance, start.centre, start.mean, error)
+            for scheme, found in ended.items():
+                put(scheme, e, n, found, goal)
+    return cells
 
 
 def check(chart: Schedule, eps: Sequence[float], points: Sequence[int], starts: Sequence[str], against: str, distances: Sequence[str],

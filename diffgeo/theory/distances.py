@@ -102,3 +102,16 @@ def bures(mean0: Tensor, covariance0: Tensor, mean1: Tensor, covariance1: Tensor
     from diffgeo.metrics.frechet import frechet as of_moments
 
     return math.sqrt(max(0.0, of_moments(mean0, covariance0, mean1, covariance1)))
+
+
+def commuting(mean0: Tensor, covariance0: Tensor, mean1: Tensor, covariance1: Tensor) -> tuple[Law, Law]:
+    """Both Gaussians where the second is N(0, I) and the first is diagonal, for the distances that no linear map changes: `kl`, `tv`.
+
+    A singular second Gaussian has no such coordinates: it is returned as a point and the first as none, at KL inf and TV 1.
+    """
+    values, basis = torch.linalg.eigh(covariance1)
+    if float(values[0]) <= len(values) * torch.finfo(values.dtype).eps * float(values[-1]):
+        return Law(torch.ones_like(values)), Law(torch.zeros_like(values))
+    whiten = basis / values.sqrt()
+    v, turn = torch.linalg.eigh(whiten.mT @ covariance0 @ whiten)
+    return Law(v.clamp(min=0), turn.mT @ (whiten.mT @ (mean0 - mean1))), Law(torch.ones_like(v))

@@ -32,6 +32,7 @@ from diffgeo.sampler.stochastic import levels_of
 from diffgeo.theory import linear
 from diffgeo.theory.distances import Law
 from diffgeo.theory.linear import Dependent
+from diffgeo.theory.tableau import f64
 
 SCHEMES: dict[str, Callable[[Schedule], Sampler]] = {
     "EM": EulerMaruyama, "EI": ExponentialIntegrator, "Euler": ChartEuler, "Heun": ChartHeun, "RK4": ChartRK4,
@@ -170,22 +171,53 @@ def discrete(spectrum: Spectrum, chart: Schedule, samplers: Mapping[str, Sampler
     A scheme that takes the slope at the end of its steps takes it at sigma = 0 too, in the limit: on a singular Gaussian its variance is
     inf in the directions of eigenvalue 0.
     """
+    begun = [initial(replace(spectrum, mean=None if spectrum.mean is None and bias is None else moment(spectrum)), chart, start)
+             for start in starts]
+    means = None if begun[0].mean is None else torch.stack([law.mean for law in begun])
+    runs, end = ends(spectrum, chart, samplers, sigmas, torch.stack([law.variance for law in begun]), means, error, bias, noise)
+    found = {}
+    for name, run in zip(samplers, runs, strict=True):
+        at_end = [None] * len(starts) if means is None else end * run.mean[0]
+        found |= {(name, start): Law(end**2 * v, m) for start, v, m in zip(starts, run.variance, at_end, strict=True)}
+    return found
+
+
+def moment(spectrum: Spectrum) -> Tensor:
+    """m in each eigenspace [k], 0 where it is not said."""
+    return torch.zeros_like(spectrum.values) if spectrum.mean is None else spectrum.mean
+
+
+def ends(spectrum: Spectrum, chart: Schedule, samplers: Mapping[str, Sampler], sigmas: Tensor, variance: Tensor, mean: Tensor | None,
+         error: Dependent, bias: Dependent | None = None, noise: Dependent | None = None) -> tuple[list[linear.State], float]:
+    """The run of each sampler from `variance` and `mean` of x_T, [*S,k], as an affine map of x; and the scale at the end."""
     *upper, last = sigmas.tolist()
     levels_of(chart).learn([*upper, last])
     tables = [linear.tableaux(sampler, [*upper, last or VANISHING if getattr(sampler, "at_end", False) else last])
               for sampler in samplers.values()]
     scale = lambda sigma: float(chart.scale(torch.tensor(sigma, dtype=torch.float64)))
     residual = lambda value: None if value is None else lambda sigma: -scale(sigma) * sigma**2 * linear.at(value, sigma)
-    c = linear.gain(spectrum.values, error, residual(bias), residual(noise))
+    c, first = linear.gain(spectrum.values, error, residual(bias), residual(noise)), scale(upper[0])
+    state = linear.start(variance / first**2, None if mean is None else mean / first)
+    return linear.laws(tables, c, state, None if mean is None else moment(spectrum)), scale(last)
 
-    centre = torch.zeros_like(spectrum.values) if spectrum.mean is None and bias is not None else spectrum.mean
-    begun = [initial(replace(spectrum, mean=centre), chart, start) for start in starts]
-    state = linear.start(torch.stack([law.variance for law in begun]) / scale(upper[0]) ** 2,
-                         None if centre is None else torch.stack([law.mean for law in begun]) / scale(upper[0]))
-    found, end = {}, scale(last)
-    for name, law in zip(samplers, linear.laws(tables, c, state, centre), strict=True):
-        means = [None] * len(starts) if centre is None else end * law.mean[0]
-        found |= {(name, start): Law(end**2 * v, m) for start, v, m in zip(starts, law.variance, means, strict=True)}
+
+def discrete_matrix(covariance: Tensor, chart: Schedule, samplers: Mapping[str, Sampler], sigmas: Tensor, start: Tensor,
+                    mean: Tensor | None = None, start_mean: Tensor | None = None,
+                    error: Dependent = 0.0) -> dict[str, tuple[Tensor, Tensor]]:
+    """`continuous_matrix` for samplers: mean [d] and covariance [d,d], in the chart, at the end of each run down `sigmas`.
+
+    A run is diagonal in the data's eigenvectors, x = R x_T + b + N(0, A), so  Cov = R C_T R + A  for a start that is not.
+    error: of the score, relative, in the order of torch.linalg.eigh's eigenvalues.
+    """
+    values, basis = torch.linalg.eigh(covariance)
+    turned = lambda v: torch.zeros_like(values) if v is None else basis.mT @ v
+    spectrum = Spectrum(torch.where(values > len(values) * torch.finfo(f64).eps * values.abs().max(), values, 0.0), mean=turned(mean))
+    runs, end = ends(spectrum, chart, samplers, sigmas, torch.ones_like(values), turned(start_mean), error)
+    first, found = level(chart, chart.t_max)[1], {}
+    for name, run in zip(samplers, runs, strict=True):
+        r, added = run.response[0], torch.zeros_like(values) if run.added is None else run.added[0, 0]
+        inner = r[:, None] * (basis.mT @ start @ basis / first**2) * r + torch.diag(added)
+        found[name] = end * basis @ run.mean[0], end**2 * basis @ inner @ basis.mT
     return found
 
 
