@@ -166,8 +166,8 @@ def test_the_command_winners(inside, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("words, expected", [
     (["winners", "nfe=5"], "theory winners has no option nfe; write laws=..., budgets=..., seed=..., out=..."),
-    (["winners", "budgets=0"], "budgets=0: write whole numbers"), (["winners", "laws=cube"], "there is no law cube; write laws= some of"),
-    (["gamma", "steps=ten"], "steps=ten: write whole numbers"), (["gamma", "circle"], "theory gamma has no option circle")])
+    (["winners", "budgets=0"], "budgets=0: write a whole number"), (["winners", "laws=cube"], "there is no law cube; write laws= some of"),
+    (["gamma", "steps=ten"], "steps=ten: write a whole number"), (["gamma", "circle"], "theory gamma has no option circle")])
 def test_one_line_on_a_wrong_option(inside, words, expected):
     done = inside("theory", *words)
     assert done.returncode == 2 and expected in done.line

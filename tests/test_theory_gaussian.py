@@ -340,6 +340,7 @@ def test_a_start_that_does_not_commute(inside, tmp_path):
                           ("spectrum=C.npy start=none.npy", "there is no such file")):
         failed = inside("theory", "gaussian", *line.split(), "hydra.run.dir=b")
         assert failed.returncode == 2 and message in failed.stderr, failed.stderr
-    commuting = inside("theory", "gaussian", "spectrum=C.npy", "start=[S.npy,N_0]", "schemes=[EI]", "eps=0", "grid_points=9",
-                       "figures=false", "hydra.run.dir=c")
-    assert commuting.returncode == 0, commuting.stderr
+    done = inside("theory", "gaussian", "spectrum=C.npy", "start=S.npy", "schemes=[EI,Heun]", "eps=0", "grid_points=9", "figures=false",
+                  "hydra.run.dir=c")
+    assert "inf: Heun took the score at eps = 0" in done.stdout and json.loads((tmp_path / "c" / "metrics.json").read_text())[
+        "w2/Heun@eps=0,points=9,start=S"] == math.inf, done.stderr

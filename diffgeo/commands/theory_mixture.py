@@ -95,7 +95,7 @@ def main(arguments: list[str]) -> None:
     words, rest = [a for a in arguments if "=" not in a], [a for a in arguments if "=" in a]
     name, budget = (*words, "quick")[:2] if words else (None, None)
     if name not in NAMES or budget not in BUDGETS or len(words) > 2:
-        raise UsageError(f"theory mixture {' '.join(words)}: write theory mixture, one of {', '.join(NAMES)}, and quick or full")
+        raise UsageError(f"{' '.join(['theory mixture', *words])}: write theory mixture, one of {', '.join(NAMES)}, and quick or full")
     asked = {"seed": 0, "out": Path(f"outputs/theory/mixture/{name}-{budget}")} | options("mixture", rest, {"seed": int, "out": Path})
     if (asked["out"] / "metrics.json").exists():
         print(f"{asked['out']} is finished; its metrics are in {asked['out'] / 'metrics.json'}")

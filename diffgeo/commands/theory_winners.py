@@ -44,10 +44,14 @@ def options(command: str, arguments: Sequence[str], known: Mapping[str, Callable
         key, equals, value = argument.partition("=")
         if key not in known or not equals:
             raise UsageError(f"theory {command} has no option {key}; write {', '.join(f'{name}=...' for name in known)}")
+        if not value:
+            raise UsageError(f"{key}= is empty: write a value, or leave it out")
         try:
             found[key] = known[key](value)
         except ValueError as error:
-            raise error if isinstance(error, UsageError) else UsageError(f"{argument}: write whole numbers, with commas between") from error
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(f"{argument}: write a whole number, or several with commas between") from error
     return found
 
 

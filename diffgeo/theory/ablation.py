@@ -100,6 +100,9 @@ def noncommuting(name: str, start: Start, chart: Schedule, schemes: Mapping[str,
     cells = []
 
     def put(scheme: str, e: float, n: int | None, found: tuple[Tensor, Tensor], goal: tuple[Tensor, Tensor]) -> None:
+        if not bool(found[1].isfinite().all()):
+            cells.append(Cell(scheme, e, n, name, {k: 1.0 if k == "tv" else float("inf") for k in dict.fromkeys(("w2", *distances))}))
+            return
         w2 = metric.bures(*found, *goal)
         a, b = metric.commuting(*found, *goal) if {"kl", "tv"} & set(distances) else (None, None)
         values = {"w2": w2, "frechet": w2**2} | {k: DISTANCES[k](a, b, torch.ones_like(a.variance)) for k in ("kl", "tv") if a is not None}

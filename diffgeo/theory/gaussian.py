@@ -144,6 +144,13 @@ def continuous(spectrum: Spectrum, chart: Schedule, eps: float, start: str, stoc
     return Law(last.variance + g**2 * (begun.variance - first.variance), mean)
 
 
+def directions(covariance: Tensor, mean: Tensor | None) -> tuple[Spectrum, Tensor]:
+    """The spectrum of N(mean, covariance), each eigenvector an eigenspace, eigenvalues that are rounding 0; and the eigenvectors [d,d]."""
+    values, basis = torch.linalg.eigh(covariance)
+    values = torch.where(values > len(values) * torch.finfo(f64).eps * values.abs().max(), values, 0.0)
+    return Spectrum(values, mean=torch.zeros_like(values) if mean is None else basis.mT @ mean), basis
+
+
 def continuous_matrix(covariance: Tensor, chart: Schedule, eps: float, start: Tensor, stochastic: bool,
                       mean: Tensor | None = None, start_mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean [d] and covariance [d,d] at eps of the exact reverse dynamics from N(start_mean, start) at T, both in the chart.
@@ -151,13 +158,11 @@ def continuous_matrix(covariance: Tensor, chart: Schedule, eps: float, start: Te
     Data N(mean, covariance), means 0 if None; `start` [d,d] need not commute with `covariance`, which may be singular.
     """
     check_eps(chart, eps)
-    values, basis = torch.linalg.eigh(covariance)
-    values = values.clamp(min=0)
-    spectrum = Spectrum(values, mean=torch.zeros_like(values) if mean is None else basis.mT @ mean)
+    spectrum, basis = directions(covariance, mean)
     first, last = true(spectrum, chart, chart.t_max), true(spectrum, chart, eps)
-    g = propagator(values, chart, eps, stochastic)
+    g = propagator(spectrum.values, chart, eps, stochastic)
     excess = basis.mT @ start @ basis - torch.diag(first.variance)
-    moved = (torch.zeros_like(values) if start_mean is None else basis.mT @ start_mean) - first.mean
+    moved = (0.0 if start_mean is None else basis.mT @ start_mean) - first.mean
     return basis @ (last.mean + g * moved), basis @ (torch.diag(last.variance) + g[:, None] * excess * g) @ basis.mT
 
 
@@ -209,15 +214,14 @@ def discrete_matrix(covariance: Tensor, chart: Schedule, samplers: Mapping[str, 
     A run is diagonal in the data's eigenvectors, x = R x_T + b + N(0, A), so  Cov = R C_T R + A  for a start that is not.
     error: of the score, relative, in the order of torch.linalg.eigh's eigenvalues.
     """
-    values, basis = torch.linalg.eigh(covariance)
-    turned = lambda v: torch.zeros_like(values) if v is None else basis.mT @ v
-    spectrum = Spectrum(torch.where(values > len(values) * torch.finfo(f64).eps * values.abs().max(), values, 0.0), mean=turned(mean))
-    runs, end = ends(spectrum, chart, samplers, sigmas, torch.ones_like(values), turned(start_mean), error)
-    first, found = level(chart, chart.t_max)[1], {}
+    spectrum, basis = directions(covariance, mean)
+    nothing = torch.zeros_like(spectrum.values)
+    begun = nothing if start_mean is None else basis.mT @ start_mean
+    runs, end = ends(spectrum, chart, samplers, sigmas, torch.ones_like(nothing), begun, error)
+    turned, found = basis.mT @ start @ basis / level(chart, chart.t_max)[1] ** 2, {}
     for name, run in zip(samplers, runs, strict=True):
-        r, added = run.response[0], torch.zeros_like(values) if run.added is None else run.added[0, 0]
-        inner = r[:, None] * (basis.mT @ start @ basis / first**2) * r + torch.diag(added)
-        found[name] = end * basis @ run.mean[0], end**2 * basis @ inner @ basis.mT
+        r, added = run.response[0], nothing if run.added is None else run.added[0, 0]
+        found[name] = end * basis @ run.mean[0], end**2 * basis @ (r[:, None] * turned * r + torch.diag(added)) @ basis.mT
     return found
 
 
