@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from diffgeo.commands.theory_orders import names, sampler
+from diffgeo.core import Step
 from diffgeo.data import Gaussian
 from diffgeo.errors import UsageError
 from diffgeo.sampler import RK45, EulerMaruyama
@@ -35,3 +36,12 @@ def test_what_is_not_linear_is_refused():
         linear.tableaux(Normalized(), GRID)
     with pytest.raises(UsageError, match="chooses its steps"):
         linear.tableaux(RK45(), GRID)
+
+
+def test_a_step_that_asks_nothing_is_a_number():
+    class Shrink(EulerMaruyama):
+        def step(self, denoise, x, sigma, sigma_next, history, noise):
+            return Step(x / 2 + noise(), sigma_next, x)
+
+    end = linear.law(linear.tableaux(Shrink(), GRID), linear.gain(EIGENVALUES), linear.start(torch.ones(4).double()))
+    torch.testing.assert_close(end.variance, torch.full((4,), 0.25**12 + (1 - 0.25**12) / 0.75, dtype=torch.float64), rtol=1e-14, atol=0)

@@ -1,5 +1,6 @@
 """Each sampler config builds its sampler, its steps and its own schedule; chart schemes step in the chart of that schedule."""
 from dataclasses import replace
+from functools import cache
 from inspect import signature
 from pathlib import Path
 
@@ -138,6 +139,7 @@ def unlisted(node) -> set[tuple[str, str]]:
     return missing.union(*(unlisted(child) for child in node.values()))
 
 
+@cache
 def nodes(group):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return {file.stem: compose(overrides=[f"+{group}={file.stem}"])[group] for file in (CONF / group).glob("*.yaml")}

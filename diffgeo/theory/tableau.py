@@ -149,7 +149,7 @@ class Plan:
     def factor(self, c: Residual) -> Tensor:
         """The coefficient [d] of the one output in the one source of a plan that has no more."""
         (end,) = self.substitute(c, [z for (z,) in self.direct])
-        return end
+        return torch.as_tensor(end, dtype=f64).expand(c.shape)
 
     def responses(self, c: Residual) -> Tensor:
         """The coefficients [n',S,*shape] of every output in the states, then in the draws."""
