@@ -2,6 +2,7 @@
 
     -m, --cfg job, ...       come first, wherever they were typed
     sampler.schedule=vp      schedule@sampler.schedule=vp        (the second slot of the group `schedule`)
+    sampler.corrector=ulmc   sampler/corrector=ulmc              (a group inside a group, where it has such a choice)
     run=a folder, with =     run='a folder, with ='              (and every other option that is a path)
     resume=R                 R's recorded overrides, then the line's, and R as the run's own folder
     sample run=R ...         R's recorded overrides, then the line's
@@ -114,6 +115,8 @@ def prepare(command: str, line: list[str]) -> list[str]:
             raise UsageError(f"{key}= is empty: write {key}=PATH, or leave it out")
         if key == "sampler.schedule" and equals:
             word = slot(value)
+        elif equals and "." in key and (conf_dir() / key.replace(".", "/") / f"{value}.yaml").is_file():
+            word = f"{key.replace('.', '/')}={value}"
         elif key in PATHS and value != "null" and not (multirun(line) and "," in value):
             word = f"{key}={quoted(unquoted(value))}"
         out.append(word)

@@ -192,6 +192,7 @@ def test_ten_kills_at_random_moments(diffgeo, tmp_path):
 
 def test_lines_are_prepared_for_hydra():
     assert prepare("train", ["sampler.schedule=vp"]) == prepare("train", ["sampler.schedule='vp'"]) == ["schedule@sampler.schedule=vp"]
+    assert prepare("sample", ["sampler.corrector=ulmc", "sampler.corrector=false"]) == ["sampler/corrector=ulmc", "sampler.corrector=false"]
     assert prepare("train", ["data=line", "-m", "seed=0,1"])[0] == "-m"
     assert prepare("train", ["seed=1", "--cfg", "job"]) == ["--cfg", "job", "seed=1"]
     assert prepare("sample", ["noise=a=b, c.npy"]) == ["noise='a=b, c.npy'"]

@@ -27,7 +27,6 @@ def cifar10(real):
     return spectra.of_law(image_set("cifar10", root=str(real), flip=True))[0]
 
 
-@pytest.mark.slow
 def test_all_160_cells_are_as_printed_and_the_conventions_matter(cifar10):
     published = OmegaConf.to_container(OmegaConf.load(conf_dir() / "published" / "pierret_galerne.yaml"))
     chart = process([0.05, 10.0], 1.0)
@@ -41,7 +40,6 @@ def test_all_160_cells_are_as_printed_and_the_conventions_matter(cifar10):
     assert float(cifar10.values.max()) == pytest.approx(221.4, abs=0.1)
 
 
-@pytest.mark.slow
 def test_heun_loses_to_em_at_a_score_error_of_three_tenths_of_a_percent(cifar10):
     chart, xi = process([0.05, 10.0], 1.0), drawn(1.0, 3072, 0)
     samplers = {name: SCHEMES[name](chart) for name in ("Heun", "EM")}
