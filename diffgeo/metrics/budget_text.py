@@ -11,12 +11,17 @@ WAYS = {"paths": "displacement of samples of the same noise", "w2": "displacemen
 
 def number(value: float, error: float) -> str:
     value, error = (0.0 if abs(v) < 1e-8 else v for v in (value, error))
-    return f"{value:.3g} +- {error:.1g}" if error else f"{value:.3g}"
+    return f"{value:.3g} +- {digit(error)}" if error else f"{value:.3g}"
+
+
+def digit(error: float) -> str:
+    """One digit, 10 and not 1e+01."""
+    return f"{float(f'{error:.1g}'):g}"
 
 
 def percent(value: float, error: float) -> str:
     """Of a share; no smaller standard error than a twentieth of a percent, and no minus zero."""
-    return f"{100 * value + 0.0:.1f} +- {100 * error:.1g} %" if error >= 5e-4 else f"{round(100 * value, 1) + 0.0:.1f} %"
+    return f"{100 * value + 0.0:.1f} +- {digit(100 * error)} %" if error >= 5e-4 else f"{round(100 * value, 1) + 0.0:.1f} %"
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
