@@ -203,7 +203,7 @@ def test_more_mistakes(tmp_path, monkeypatch):
             ("grid_points=2.5", "not a whole number"), ("grid_points=[]", "is empty"), ("schemes=[]", "is empty"), ("eps=1.0", "below T=1"),
             ("eps=-1", "from 0"), ("beta=[1,2,3]", "one constant"), ("beta=[0,1]", "0 < beta_min"), ("beta=1000", "300 or less"),
             ("T=0", "positive time"), ("schemes=Foo", "write EM, EI"), ("schemes=a_ddim", "first fitted to a model"),
-            ("distances=foo", "write w2, kl, tv or frechet"), ("start=x", "write p_T or N_0"), ("against=x", "write p_0 or p_eps"),
+            ("distances=foo", "write w2, kl, tv or frechet"), ("start=x", "or FILE.npy"), ("against=x", "write p_0 or p_eps"),
             ("count=x", "write points or steps"), ("eta=a", "not a number"), ("eta=.inf", "finite"), ("random=true", "write eta=.003"),
             ("mean=true", "does not go with spectrum=s.npy"), ("random=3", "true or false"), ("run=x", "leave spectrum="),
             ("spectrum=word", "power, isotropic or texture"), ("mean=none.npy", "no such file"), ("spectrum=texture", "of an image")):
@@ -344,3 +344,9 @@ def test_a_start_that_does_not_commute(inside, tmp_path):
                   "hydra.run.dir=c")
     assert "inf: Heun took the score at eps = 0" in done.stdout and json.loads((tmp_path / "c" / "metrics.json").read_text())[
         "w2/Heun@eps=0,points=9,start=S"] == math.inf, done.stderr
+
+
+def test_a_sampler_with_a_chart_of_its_own_keeps_it():
+    for name in ("splitting", "dpum"):
+        made = scheme(name, process([0.05, 10.0], 1.0)).make(10)
+        assert made.chart == type(made)().chart, name

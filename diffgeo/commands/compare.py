@@ -70,10 +70,17 @@ def markdown(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join([row(header), "|" + "|".join("-" * (w + 2) for w in width) + "|", *map(row, lines)]) + "\n"
 
 
+def common(rows: list[Row]) -> list[str]:
+    """The metrics of SHOWN that all rows have; without any, the first few that all have."""
+    every = [k for k in rows[0].metrics if all(k in r.metrics for r in rows)]
+    return [k for k in SHOWN if k in every] or every[:8]
+
+
 def report(rows: list[Row], by: str) -> str:
     """The tables as text: a row a job, the ranking by the metric `by`, the floors."""
     names = list(rows[0].settings)
-    shown = [k for k in dict.fromkeys([*([NFE] if differ(rows, NFE) else []), *SHOWN, by]) if any(k in r.metrics for r in rows)]
+    asked = dict.fromkeys([*([NFE] if differ(rows, NFE) else []), *SHOWN, *common(rows), by])
+    shown = [k for k in asked if any(k in r.metrics for r in rows)]
     def cell(row: Row, key: str) -> str:
         return f"{row.metrics[key]:.4g}" if key in row.metrics else ""
     text = markdown(names + shown, [[r.settings[k] for k in names] + [cell(r, k) for k in shown] for r in rows])
@@ -134,6 +141,6 @@ def main(arguments: list[str]) -> None:
     if differ(rows, NFE):
         plot.work(folder / "compare.png", over_seeds(rows), [k for k in WORK if any(k in r.metrics for r in rows)], NFE)
     else:
-        plot.comparison(folder / "compare.png", over_seeds(rows), [k for k in SHOWN if all(k in r.metrics for r in rows)])
+        plot.comparison(folder / "compare.png", over_seeds(rows), common(rows))
     print(text)
     print(f"written: {folder}/compare.csv, compare.md, compare.png")

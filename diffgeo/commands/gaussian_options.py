@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -79,7 +79,8 @@ def scheme(name: str, chart: Schedule) -> Scheme:
             made = sampler(name, steps)
         if hasattr(made, "fit"):
             raise UsageError(f"schemes={name}: this sampler is first fitted to a model, so it has no law of its own; leave it out")
-        return replace(made, chart=chart) if hasattr(made, "chart") else made
+        own = any(field.name == "chart" and field.init for field in fields(made))       # some fix theirs: a scheme of a paper
+        return replace(made, chart=chart) if own else made
 
     return Scheme(make, any(step.draws for step in tableaux(make(10), levels(chart, 11, chart.t_max / 1000))))
 
@@ -155,7 +156,9 @@ def other_starts(cfg, files: Sequence[str], error: float | Tensor | Learned) -> 
         return {}
     if not isinstance(error, float):
         raise UsageError(f"start={files[0]}: random=true and run= give an error of each eigenvalue; write eta= alone beside such a start")
-    if cfg.spectrum in NAMED or isinstance(cfg.mean, str):
+    if isinstance(cfg.mean, str):
+        raise UsageError(f"start={files[0]} and mean={cfg.mean}: write mean=true with data=, or leave the mean out beside such a start")
+    if cfg.spectrum in NAMED:
         raise UsageError(f"start={files[0]} wants a law with directions: write data=, or spectrum=FILE.npy that holds a covariance [d,d]")
     if cfg.spectrum is not None:
         data = torch.from_numpy(read_array(cfg.spectrum, "spectrum"))

@@ -19,12 +19,14 @@ from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from diffgeo.commands.compare import markdown
 from diffgeo.commands.gaussian_options import other_starts, process, scheme, several, subject
 from diffgeo.commands.theory_certify import write_csv
 from diffgeo.core import Schedule
+from diffgeo.errors import UsageError
 from diffgeo.files import write_json, write_text
 from diffgeo.kinds import plain
 from diffgeo.run import begin, provenance
@@ -48,7 +50,10 @@ from diffgeo.theory.learned import Learned, effective
 
 
 def main(cfg) -> None:
-    theory_gaussian(cfg, Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().overrides.task)
+    hydra = HydraConfig.get()
+    if cfg.out is not None and hydra.mode == RunMode.MULTIRUN:
+        raise UsageError(f"out={cfg.out} is one file, and a sweep has many jobs: leave it out, each job's folder holds its table.csv")
+    theory_gaussian(cfg, Path(hydra.runtime.output_dir), hydra.overrides.task)
 
 
 def theory_gaussian(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
@@ -61,6 +66,8 @@ def theory_gaussian(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     points = several("grid_points", cfg.grid_points, int)
     distances = list(dict.fromkeys(["w2", *several("distances", cfg.distances, str)]))
     check(chart, eps, points, starts, cfg.against, distances, cfg.count)
+    if cfg.out is not None and Path(cfg.out).is_dir():
+        raise UsageError(f"out={cfg.out} is a folder: write out=FILE.csv")
     started = time.process_time()
     spectrum, about, error = subject(cfg, chart, eps, overrides)
     others = other_starts(cfg, files, error)

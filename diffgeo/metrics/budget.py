@@ -158,6 +158,8 @@ class Budget:
                              "groups with 2 samples in each or more, and fine=8 or more")
         if self.by not in ("auto", *WAYS):
             raise UsageError(f"metrics.budget.by={self.by}: write auto, {', '.join(WAYS)}")
+        if isinstance(self.steps, int):
+            raise UsageError(f"metrics.budget.steps={self.steps}: write a list, [{self.steps}]")
         if any(not isinstance(k, int) or isinstance(k, bool) or k < 1 for k in self.steps or ()):
             raise UsageError(f"metrics.budget.steps={list(self.steps)}: write whole numbers of steps, 1 or more, or [] for none")
         if self.steps and self.schedule is None:

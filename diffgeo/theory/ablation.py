@@ -128,7 +128,8 @@ def check(chart: Schedule, eps: Sequence[float], points: Sequence[int], starts: 
     for option, words, known in (("start", starts, STARTS), ("against", (against,), AGAINST), ("distances", distances, tuple(DISTANCES)),
                                  ("count", (count,), COUNTS)):
         if unknown := [w for w in words if w not in known]:
-            raise UsageError(f"{option}={unknown[0]} is unknown: write {' or '.join([', '.join(known[:-1]), known[-1]])}")
+            more = "; or FILE.npy, a covariance [d,d]" if option == "start" else ""
+            raise UsageError(f"{option}={unknown[0]} is unknown: write {' or '.join([', '.join(known[:-1]), known[-1]])}{more}")
     if wrong := [e for e in eps if not 0 <= e < chart.t_max]:
         raise UsageError(f"eps={wrong[0]:g}: write a time from 0 up to but below T={chart.t_max:g}")
     least, what = (2, "points: write 2 or more") if count == "points" else (1, "steps: write 1 or more")

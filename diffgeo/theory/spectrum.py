@@ -78,6 +78,8 @@ def load(path: str | Path, mean: str | Path | None = None) -> tuple[Spectrum, st
             basis, values = eigen(array)
             return grouped(values, None if centre is None else basis.mT @ centre), f"the covariance {shape[0]} x {shape[0]} in {path}"
         values, counts = (array, torch.ones_like(array)) if array.ndim == 1 else array.T
+        if bool((counts != counts.round()).any()):
+            raise UsageError("the counts of a spectrum must be whole numbers")
         made = Spectrum(values.contiguous(), counts.contiguous(), None if centre is None else centre.abs())
         about = f"{shape[0]} eigenvalues{' and their counts' if array.ndim == 2 else ''} in {path}"
         return made, about + (" (as its 2 x 2 numbers are not symmetric)" if shape == (2, 2) else "")
