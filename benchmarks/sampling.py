@@ -13,10 +13,9 @@ import torch
 from benchmarks.measure import Row, interleaved, peer
 from diffgeo.commands.theory_orders import names, sampler
 from diffgeo.core import Sampler, Sigma
-from diffgeo.noise import Streams
-from diffgeo.sample import keys
 from diffgeo.sampler import steps
 from diffgeo.schedule import VE
+from diffgeo.simulation.noise import Streams, keys
 
 SAMPLES, STEPS = 512, 100
 SKIPPED = ("ddim", "midpoint",          # euler and dpm_solver_2 under another name
@@ -71,7 +70,7 @@ def diffusers() -> dict[str, Run]:
 def noise() -> Row:
     """A step's noise alone: a stream of its own for every sample, against one generator for the batch."""
     def streams() -> None:
-        draw = Streams(keys(0, SAMPLES), (2,))
+        draw = Streams(keys(0, range(SAMPLES)), (2,))
         for _ in range(STEPS + 1):
             draw()
 

@@ -12,8 +12,8 @@ from diffgeo import torchvision_guard
 torchvision_guard.install()             # a finder; it imports nothing
 
 __version__ = "0.1.0"
-__all__ = ["analytic", "core", "data", "denoiser", "errors", "loss", "metrics", "nn", "noise", "parameterization", "plot", "sample",
-           "sampler", "schedule", "spacing", "train", "trajectory", "weighting"]
+__all__ = ["analytic", "core", "data", "denoiser", "errors", "loss", "geometry", "metrics", "nn", "parameterization", "plot", "sampler",
+           "schedule", "simulation", "spacing", "train", "weighting"]
 
 
 def __getattr__(name: str):

@@ -15,10 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from diffgeo.simulation import Simulation
 
 Sigma = float | Tensor                          # one noise level for the whole batch, or one for each row [B]
 Noise = Callable[[], Tensor]                    # each call: fresh standard normal noise of the state's shape [B,*D]
@@ -84,10 +87,28 @@ class Past:
 class Sampler(Protocol):
     order: int          # in the step size, of the error of the flow (or in law, for stochastic methods); a test measures it
     memory: int         # how many `Past` entries `step` looks at (0 for one-step methods)
+    adaptive: bool      # whether it chooses its steps by the state, between the levels of the grid
 
+    def on(self, sigmas: Tensor) -> Sampler: ...        # this method on a grid [K+1], for those that must know theirs; else itself
     def start(self, noise: Tensor, sigma: float) -> Tensor: ...             # unit normal noise -> state at the first level
     def step(self, denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float,
              history: list[Past], noise: Noise) -> Step: ...                # may call `denoise` as often as it likes
+    def added_noise(self, sigma: float, sigma_next: float) -> float: ...    # deviation of the noise that a step leaves in a coordinate
+    def terminal_noise(self, sigmas: Tensor) -> float: ...                  # the same of the last step of a grid
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A sampler that measures the model and its law before it samples."""
+
+    def fit(self, denoise: Denoiser, data: Data, seed: int = 0) -> Sampler: ...
+
+
+class Condition(Protocol):
+    """What sample i is told: its class, its measurement, nothing."""
+
+    def around(self, denoise: Denoiser, numbers: range, device: torch.device | str) -> Denoiser: ...   # for a batch of these numbers
+    def told(self, numbers: range) -> dict[str, Tensor]: ...            # what is to lie beside the samples, by name; {} for nothing
 
 
 class Trajectory(NamedTuple):
@@ -116,17 +137,19 @@ class Manifold(Data, Protocol):
 
 
 class Run(NamedTuple):
-    """What a metric may look at: a cloud, and when there was one, the denoiser and the sampler that made it."""
+    """What a metric may look at: a cloud, and when there was one, the simulation that made it."""
 
     samples: Tensor                         # [N,*D]
     seed: int = 0                           # of every reference draw a metric makes
-    denoise: Denoiser | None = None
-    exact: bool = False                     # whether `denoise` is the law's own
-    sampler: Sampler | None = None
-    sigmas: Tensor | None = None            # the sampling grid [K+1]
-    noise: Tensor | None = None             # unit noise [N,*D] that the samples came from, when no other noise was drawn
-    nfe: float | None = None                # network evaluations a sample
-    loop: object | None = None              # the options around the sampler (sample.Loop); None: none
+    numbers: range = range(0)               # of the samples in their simulation
+    simulation: Simulation | None = None    # None: a cloud from a file
+    exact: bool = False                     # whether the simulation's denoiser is the law's own
+    nfe: float | None = None                # network evaluations a sample; None: the samples were read, not drawn
+
+    @property
+    def denoise(self) -> Denoiser | None:
+        """The denoiser that the samples were made with."""
+        return None if self.simulation is None else self.simulation.denoise
 
 
 class Metric(Protocol):

@@ -22,6 +22,7 @@ from diffgeo.errors import DiffgeoError, UsageError
 PATHS = ("run", "resume", "noise", "samples", "data.file", "data.path", "data.root", "model.path", "model.folder", "schedule.file",
          "sampler.schedule.file", "metrics.fid.weights", "metrics.fid.reference", "spectrum", "out")
 NOT_SHARED = ("trainer", "logger", "seed", "preview", "figures", "png", "device", "threads", "batch")      # of the runs of one sweep
+DRAWS_RUN = ("sample", "evaluate", "theory admissibility")                 # those that look at the run's own samples, by number
 TAKES_RUN = ("sample", "evaluate", "theory admissibility", "theory gits", "theory gaussian")
 VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn")         # flags whose value is the next word
 
@@ -125,7 +126,7 @@ def prepare(command: str, line: list[str]) -> list[str]:
     if command in TAKES_RUN and (folder := value_of("run", out)):
         several = multirun(line) and "," in folder
         known = of_runs(folder, out) if several else recorded(folder, out, "run")
-        out = [o for o in known if command == "sample" or key_of(o) not in ("first", "noise")] + out
+        out = [o for o in known if command in DRAWS_RUN or key_of(o) not in ("first", "noise")] + out
     if multirun(line) and command == "sample" and value_of("figures", out) is None:
         out.append("figures=false")                                     # the sweep's own picture is compare.png
     if multirun(line) and value_of("hydra.sweep.dir", out) is None:

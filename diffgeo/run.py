@@ -25,13 +25,13 @@ from torch import Tensor
 from diffgeo import __version__, kinds
 from diffgeo.allocator import keep_freed_memory
 from diffgeo.checkpoint import load_weights
-from diffgeo.core import Data, Denoiser, Metric, Sampler, Schedule, Weighting
+from diffgeo.core import Data, Denoiser, Fitted, Metric, Sampler, Schedule, Weighting
 from diffgeo.denoiser import trainable
 from diffgeo.distributed import own
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.files import write_json, write_text
+from diffgeo.files import read_array, write_json, write_text
 from diffgeo.precision import allow_tf32
-from diffgeo.sample import Loop
+from diffgeo.simulation import ClassLabel, Simulation
 
 ALLOWED = ("diffgeo.",)                 # a config may build nothing else: `_target_` can name any callable of the interpreter
 
@@ -70,10 +70,9 @@ class Experiment:
     model: Denoiser
     schedule: Schedule
     weighting: Weighting
-    sampler: Sampler
     chart: Schedule             # the sampler's own schedule
-    sigmas: Tensor              # [K+1]
-    loop: Loop
+    simulation: Simulation      # of the model's samples
+    numbers: range              # of the samples that the config asks for
     metrics: Metric
     device: torch.device
 
@@ -104,13 +103,40 @@ def assemble(cfg, model: Callable[..., tuple[Data, Denoiser]] | None = None) -> 
     allow_tf32("float32")                                           # but where a network is trained or sampled (precision.running)
     data, model = (model or make)(cfg, device)
     torch.set_num_threads(cfg.threads or (threads() if hasattr(data, "quantize") else 1))
-    chart = build(cfg.sampler.schedule)
-    options = OmegaConf.to_container(cfg.sampler, resolve=True)
-    sampler = build(OmegaConf.create({"sampler": {k: v for k, v in options.items() if k not in ("steps", "schedule")}}).sampler)
     schedule = build(cfg.schedule)
-    around = build(OmegaConf.create({"loop": {"_target_": "diffgeo.sample.Loop", "_partial_": True, **cfg.get("loop", {})}}).loop)
-    return Experiment(data, model, schedule, build(cfg.weighting), sampler, chart, chart.grid(cfg.sampler.steps),
-                      around(trained=schedule), build(cfg.metrics), device)
+    sampler, chart, sigmas = method(cfg.sampler)
+    first, noise = cfg.get("first", 0), None
+    if cfg.get("noise") is not None:
+        noise = load_array(cfg.noise, "noise", data.shape)
+        cfg.n = len(noise)
+    around = build(OmegaConf.create({"loop": {"_target_": "diffgeo.simulation.Loop", "_partial_": True, **cfg.get("loop", {})}}).loop)
+    guidance = kinds.plain("guidance", cfg.get("guidance", 1.0))
+    condition = ClassLabel(cfg.get("label"), guidance, classes_of(model, data))
+    if condition.label == "all" and sampler.adaptive:
+        raise UsageError("label=all: an adaptive sampler lets some samples go ahead of others; write one class, or another sampler")
+    simulation = Simulation(sampler, model, sigmas, tuple(data.shape), cfg.seed, around(trained=schedule), condition, noise, first, device)
+    return Experiment(data, model, schedule, build(cfg.weighting), chart, simulation, range(first, first + cfg.n),
+                      build(cfg.metrics), device)
+
+
+def method(node) -> tuple[Sampler, Schedule, Tensor]:
+    """The sampler of a config node, its schedule, and the levels of its steps [K+1]."""
+    options = OmegaConf.to_container(node, resolve=True)
+    own = {key: value for key, value in options.items() if key not in ("steps", "schedule")}
+    chart = build(node.schedule)
+    return build(OmegaConf.create({"sampler": own}).sampler), chart, chart.grid(node.steps)
+
+
+def load_array(path: str, option: str, shape: Sequence[int]) -> Tensor:
+    """Points [n,*shape] from a .npy, .npz or .csv file or a folder with samples.npy, float64. Raises UsageError."""
+    file = Path(path) / "samples.npy" if Path(path).is_dir() else Path(path)
+    array = torch.from_numpy(read_array(file, option))
+    if tuple(array.shape[1:]) != tuple(shape) or not len(array):
+        raise UsageError(f"{option}={file} has shape {tuple(array.shape)}, but data= has points of shape {tuple(shape)}: "
+                         f"write an array of shape (n, {', '.join(map(str, shape))}) or another data=")
+    if not torch.isfinite(array).all():
+        raise UsageError(f"{option}={file} holds {int((~torch.isfinite(array)).sum())} values that are not finite")
+    return array
 
 
 def threads() -> int:
@@ -193,17 +219,19 @@ def classes_of(model: Denoiser, data: Data) -> int:
 
 
 def load(folder: Path) -> Experiment:
-    """The experiment of a run folder as it was resolved, with the weights it was trained to."""
+    """The experiment of a run folder as it was resolved, with the weights it was trained to; its simulation draws the run's own samples."""
     experiment = assemble(read_config(folder))
     weigh(experiment.model, folder)
-    return experiment
+    return fitted(experiment)
 
 
-def fitted(experiment: Experiment, seed: int) -> Experiment:
+def fitted(experiment: Experiment) -> Experiment:
     """The experiment with a sampler that measures its law before it samples (`fit`) fitted to the model; any other as it is."""
-    if not hasattr(experiment.sampler, "fit"):
+    simulation = experiment.simulation
+    if not isinstance(simulation.sampler, Fitted):
         return experiment
-    return replace(experiment, sampler=experiment.sampler.fit(experiment.model, experiment.data, seed))
+    sampler = simulation.sampler.fit(experiment.model, experiment.data, simulation.seed)
+    return replace(experiment, simulation=replace(simulation, sampler=sampler))
 
 
 def provenance(folder: Path, cfg, verb: str, device, **measured) -> None:

@@ -47,15 +47,15 @@ def gaps(shards: Iterable[Shard], numbers: range) -> list[range]:
     return out + ([range(at, numbers.stop)] if at < numbers.stop else [])
 
 
-def write(folder: Path, numbers: range, array: np.ndarray, nfe: float, fresh: bool) -> None:
-    """One shard: the samples of `numbers`, the evaluations a sample, and whether they came from their first draw of noise alone."""
+def write(folder: Path, numbers: range, array: np.ndarray, nfe: float) -> None:
+    """One shard: the samples of `numbers`, and the evaluations a sample."""
     name = f"{numbers.start:09d}-{numbers.stop:09d}.safetensors"
-    save_tensors(folder / name, {"samples": torch.from_numpy(array)}, nfe=repr(nfe), fresh=fresh)
+    save_tensors(folder / name, {"samples": torch.from_numpy(array)}, nfe=repr(nfe))
 
 
-def assemble(folder: Path, numbers: range, path: Path) -> tuple[float, bool]:
-    """Write the samples of `numbers` to `path`, one shard in memory at a time; (evaluations a sample, whether all were fresh)."""
-    evaluations, fresh, out = 0.0, True, None
+def assemble(folder: Path, numbers: range, path: Path) -> float:
+    """Write the samples of `numbers` to `path`, one shard in memory at a time; the evaluations a sample."""
+    evaluations, out = 0.0, None
     with atomic(path) as temporary:
         for shard in held(folder, numbers):
             tensors, facts = load_tensors(shard.path)
@@ -64,10 +64,9 @@ def assemble(folder: Path, numbers: range, path: Path) -> tuple[float, bool]:
                 out = np.lib.format.open_memmap(temporary, mode="w+", dtype=array.dtype, shape=(len(numbers), *array.shape[1:]))
             out[shard.numbers.start - numbers.start:shard.numbers.stop - numbers.start] = array
             evaluations += float(facts["nfe"]) * len(array)
-            fresh &= facts["fresh"] == "True"
         out.flush()
         del out
-    return evaluations / len(numbers), fresh
+    return evaluations / len(numbers)
 
 
 def remove(folder: Path) -> None:

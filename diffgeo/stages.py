@@ -79,6 +79,15 @@ class Stages(VP):
         a_stage = math.ceil(1 / (self.L * self.h_pred) - SLACK) if steps is None else round(steps / (self.L * self.t_max))
         return 1 / (self.L * max(a_stage, 1))
 
+    def step_of(self, sigmas: Tensor) -> float:
+        """The step of time of a grid: of these stages its longest, of another one that of as many steps."""
+        t = self.t(sigmas[sigmas > 0])
+        ends = torch.tensor(self.ends, dtype=t.dtype)
+        if bool(((t[:, None] - ends).abs().amin(0) <= 1e-6 / self.L).all()):
+            longest = float((t[:-1] - t[1:]).max())
+            return 1 / (self.L * max(round(1 / (self.L * longest)), 1))
+        return self.h(len(sigmas) - 1)
+
     def grid(self, steps: int | None = None) -> Tensor:
         """Sampling noise levels sigma, float64, decreasing; the last is sigma(delta), or 0 with to_zero."""
         t = torch.tensor(self.times(self.h(steps)), dtype=torch.float64)

@@ -3,8 +3,8 @@ from functools import partial
 
 import torch
 
-from diffgeo.noise import Streams
 from diffgeo.sampler import steps
+from diffgeo.simulation.noise import Streams
 from diffgeo.theory.orders import EIGENVALUES, KARRAS, LOG, gaussian
 
 __all__ = ["KARRAS", "LAM", "LOG", "SAME", "denoise", "published", "run"]

@@ -3,13 +3,14 @@ import math
 
 import pytest
 import torch
+from simulations import draw
 
 from diffgeo.data import Ambient, Circle, Curve, Points, Square
 from diffgeo.data.dino import dino, roll
 from diffgeo.errors import UsageError
-from diffgeo.sample import Loop, draw
 from diffgeo.sampler import Euler, GradientEstimation, Heun
 from diffgeo.schedule import VE
+from diffgeo.simulation import Loop, Simulation
 from diffgeo.spacing import Geometric
 from diffgeo.theory.admissibility import Measured, Verdict, denoiser_errors, measure
 from diffgeo.theory.certificate import beta_star, betas, bounds, limits, nu_min, reachable, steps_needed
@@ -24,6 +25,19 @@ TEN = {"ddim": (999, 899, 799, 699, 599, 499, 399, 299, 199, 99, 0), "offset": (
 CERTIFICATES = {0.02: {"ddim": (3.50, 1.20), "offset": (2.61, 1.14), "edm": (1.38, 1.36), "log-linear": (1.35, 1.21)},
                 0.05: {"ddim": (math.inf, 1.59), "offset": (math.inf, 1.40), "edm": (2.31, 2.20), "log-linear": (2.18, 1.63)},
                 0.09: {"ddim": (math.inf, 2.35), "offset": (math.inf, 1.86), "edm": (4.86, 4.46), "log-linear": (4.48, 2.47)}}
+
+
+def simulated(sampler, law, sigmas, loop=Loop()):
+    return Simulation(sampler, law.denoiser(), sigmas, law.shape, loop=loop)
+
+
+def measure_of(sampler, law, sigmas, n, loop=Loop(), **options):
+    return measure(simulated(sampler, law, sigmas, loop), law, range(n), **options)
+
+
+def estimates_of(sampler, law, sigmas, n, loop=Loop()):
+    return estimates(simulated(sampler, law, sigmas, loop), law, range(n))
+
 
 
 def points(n=200, d=2, seed=0, scale=2.0):
@@ -112,14 +126,14 @@ def test_the_energy_brackets_the_squared_distance():
 @pytest.mark.parametrize("steps", [10, 20, 50])
 @pytest.mark.parametrize("law", [roll(), Ambient(Circle(), 16)], ids=["roll", "circle in R^16"])
 def test_no_violation_of_the_step_inequality(law, steps):
-    measured = measure(Euler(), law.denoiser(), law, GRID.grid(steps), 2000)
+    measured = measure_of(Euler(), law, GRID.grid(steps), 2000)
     assert measured.ddim and int(measured.violations.sum()) == 0
     assert measured.eta.shape == (steps, 2000) and measured.distance.shape == (steps + 1, 2000)
 
 
 def test_no_violation_in_ten_thousand_trajectories_on_the_curve_where_the_assumption_holds():
     law = Ambient(Curve(), 64)
-    verdict = Verdict(measure(Euler(), law.denoiser(), law, VE(sigma_min=0.01, sigma_max=200, spacing=Geometric()).grid(20), 10_000))
+    verdict = Verdict(measure_of(Euler(), law, VE(sigma_min=0.01, sigma_max=200, spacing=Geometric()).grid(20), 10_000))
     measured = verdict.measured
     assert int(measured.violations.sum()) == 0 and measured.eta.shape[1] == 10_000
     assert verdict.met and str(verdict).startswith("assumption met") and verdict.eta < 1 and verdict.nu < 2
@@ -132,7 +146,7 @@ def test_no_violation_in_ten_thousand_trajectories_on_the_curve_where_the_assump
 def test_the_inequality_can_be_violated():
     """By Heun, whose steps are not DDIM's, and by a projection that is not the nearest point."""
     law = roll()
-    heun = measure(Heun(), law.denoiser(), law, GRID.grid(10), 500)
+    heun = measure_of(Heun(), law, GRID.grid(10), 500)
     assert not heun.ddim and int(heun.violations.sum()) > 0
 
     class Wrong(Circle):
@@ -141,13 +155,13 @@ def test_the_inequality_can_be_violated():
             return torch.where(x.norm(dim=1, keepdim=True) > 3, -near, near)
 
     wrong = Wrong()
-    assert int(measure(Euler(), wrong.denoiser(), wrong, GRID.grid(20), 200).violations.sum()) > 0
+    assert int(measure_of(Euler(), wrong, GRID.grid(20), 200).violations.sum()) > 0
 
 
 def test_eta_nu_and_norm_at_the_same_point():
     """Against one step written out; the legacy pairing takes D here and everything else after the update."""
     law, sigmas = roll(), torch.tensor([3.0, 1.0, 0.5], dtype=torch.float64)
-    m, old = (measure(Euler(), law.denoiser(), law, sigmas, 50, legacy_offset=offset) for offset in (False, True))
+    m, old = (measure_of(Euler(), law, sigmas, 50, legacy_offset=offset) for offset in (False, True))
     x = draw(Euler(), law.denoiser(), sigmas[:2], law.shape, 50).samples              # the state at sigma = 1
     after = draw(Euler(), law.denoiser(), sigmas, law.shape, 50).samples
     p, d = law.project(x), law.denoiser()(x, 1.0)
@@ -160,14 +174,14 @@ def test_eta_nu_and_norm_at_the_same_point():
 
 def test_runs_do_not_depend_on_the_batch():
     law = roll()
-    one, many = (measure(Euler(), law.denoiser(), law, GRID.grid(8), 300, batch=b) for b in (300, 70))
+    one, many = (measure_of(Euler(), law, GRID.grid(8), 300, batch=b) for b in (300, 70))
     assert torch.allclose(one.eta, many.eta, rtol=1e-9, atol=1e-12) and torch.equal(one.violations, many.violations)
 
 
 def test_the_roll_in_the_plane_does_not_meet_the_assumption():
     """distance.md, A4: the median eta peaks at 2.4-2.5 at sigma about .5-.65, the median nu at 5.5-6."""
     law = roll()
-    verdict = Verdict(measure(Euler(), law.denoiser(), law, GRID.grid(51)[:-1], 2000))
+    verdict = Verdict(measure_of(Euler(), law, GRID.grid(51)[:-1], 2000))
     eta, nu = verdict.measured.eta.median(1).values, verdict.measured.nu.median(1).values
     assert 2.38 < float(eta.max()) < 2.52 and 0.5 <= float(verdict.sigmas[int(eta.argmax())]) <= 0.65 and 5.45 < float(nu.max()) < 6.05
     assert not verdict.met and str(verdict).startswith("assumption not met: eta >= 1 at") and verdict.fails
@@ -176,11 +190,11 @@ def test_the_roll_in_the_plane_does_not_meet_the_assumption():
 def test_below_the_reach_eta_vanishes():
     """Atoms 2 apart: at sigma = .1 their posterior is one atom to exp(-200), and D is the projection."""
     law = Points([[-1.0, 0], [1, 0]])
-    m = measure(Euler(), law.denoiser(), law, torch.tensor([0.2, 0.1, 0.05], dtype=torch.float64), 500)
+    m = measure_of(Euler(), law, torch.tensor([0.2, 0.1, 0.05], dtype=torch.float64), 500)
     at_rest = law.denoiser()(torch.tensor([[0.9, 0.1]], dtype=torch.float64), 0.05) - torch.tensor([[1.0, 0]], dtype=torch.float64)
     assert at_rest.abs().max() < 1e-15 and m.eta[0].median() <= 1 + 1e-9
     circle = Ambient(Circle(), 64)
-    eta = measure(Euler(), circle.denoiser(), circle, GRID.grid(40), 200).eta.median(1).values
+    eta = measure_of(Euler(), circle, GRID.grid(40), 200).eta.median(1).values
     assert eta[-1] < 2e-3 and eta[-1] < eta[-10] / 5 and eta.max() < 1
 
 
@@ -205,7 +219,7 @@ def test_denoiser_errors_of_a_denoiser_that_knows_nothing():
 
 def test_estimators_side_by_side():
     law = Ambient(Circle(), 64)
-    guess = estimates(Euler(), law.denoiser(), law, GRID.grid(30), 64)
+    guess = estimates_of(Euler(), law, GRID.grid(30), 64)
     relative = {name: (value / guess["exact"]).median(1).values for name, value in guess.items()}
     assert (relative["smoothed"] >= 1 - 1e-3).all() and (relative["smoothed"] < 1.5).all()
     assert (relative["sigma |eps|"] - 1).abs().max() < 0.05 and (relative["sqrt(n) sigma"] - 1).abs().max() < 0.1
@@ -215,15 +229,15 @@ def test_estimators_side_by_side():
 def test_estimators_along_the_trajectories_that_were_measured(options):
     """With the loop's options too: the same distances, and |x - D| = sigma |eps| of the same D."""
     law, loop, grid = Circle(), Loop(**options), GRID.grid(8)
-    found = measure(GradientEstimation(), law.denoiser(), law, grid, 20, loop=loop)
-    guess = estimates(GradientEstimation(), law.denoiser(), law, grid, 20, loop=loop)
+    found = measure_of(GradientEstimation(), law, grid, 20, loop=loop)
+    guess = estimates_of(GradientEstimation(), law, grid, 20, loop=loop)
     torch.testing.assert_close(guess["exact"], found.distance[:-1], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(guess["sigma |eps|"], found.norm * grid[:-1, None] * math.sqrt(2), rtol=1e-12, atol=1e-12)
-    plain = measure(GradientEstimation(), law.denoiser(), law, grid, 20)
+    plain = measure_of(GradientEstimation(), law, grid, 20)
     assert not torch.allclose(plain.distance, found.distance, rtol=1e-3)
 
 
 @pytest.mark.parametrize("law, message", [(Square(), "fills R"), (object(), "write|nearest")])
 def test_a_law_without_a_distance_is_refused(law, message):
     with pytest.raises((UsageError), match=message):
-        measure(Euler(), None, law, GRID.grid(3), 5)
+        measure(Simulation(Euler(), None, GRID.grid(3), (2,)), law, range(5))

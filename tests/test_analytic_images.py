@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 import scipy.stats
 import torch
+from simulations import draw
 
 from diffgeo.analytic import points as point_sets
 from diffgeo.analytic.images import ImageDenoiser
 from diffgeo.data import Cloud
 from diffgeo.errors import UsageError
-from diffgeo.sample import draw
 from diffgeo.sampler.deterministic import Heun
 from diffgeo.schedule import VE
 

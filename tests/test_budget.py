@@ -1,5 +1,6 @@
 """The error budget against the closed form on Gaussians, its identities and bounds, and the laws of its exact process."""
 import math
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -18,9 +19,9 @@ from diffgeo.metrics.budget_clouds import CAUSES, ROWS, Clouds, Process, clouds
 from diffgeo.metrics.budget_text import by_steps, percent, text
 from diffgeo.metrics.suite import text as shown
 from diffgeo.metrics.transport import w2
-from diffgeo.sample import Loop, draw
 from diffgeo.sampler import RK4, RK45, DPMpp2M, Euler, EulerAncestral, EulerMaruyama, Heun
 from diffgeo.schedule import VE
+from diffgeo.simulation import Loop, Simulation
 from diffgeo.spacing import Geometric
 from diffgeo.theory import linear
 
@@ -39,9 +40,13 @@ def wrong(law, eta=ETA):
 
 def run_of(law, sampler, sigmas=GRID, denoise=None, loop=None, n=64, seed=0):
     denoise, exact = denoise or law.denoiser(), denoise is None
-    around = loop or Loop()
-    drawn = draw(sampler, denoise, sigmas, law.shape, n, seed, loop=around)
-    return Run(drawn.samples, seed, denoise, exact, sampler, sigmas, drawn.noise, drawn.nfe, loop)
+    simulation = Simulation(sampler, denoise, sigmas, law.shape, seed, loop or Loop())
+    drawn = simulation.draw(range(n))
+    return Run(drawn.samples, seed, range(n), simulation, exact, drawn.nfe)
+
+
+def process_of(run, fine):
+    return Process(run.simulation, run.exact, fine)
 
 
 def flowed(state, first, last, eta):
@@ -129,7 +134,7 @@ def test_parts_add_up_and_bounds_hold_on_a_circle(sampler):
         for row in ROWS:
             assert get(row, "_normal_share") + get(row, "_tangential_share") == pytest.approx(get(row, "_share"), rel=1e-9, abs=1e-15)
             assert get(row, "_share") * get("total") == pytest.approx(get(row, "_part"), rel=1e-12, abs=1e-15)
-    made, _ = clouds(Process(run, GRID, 16), law, range(160), {})
+    made, _ = clouds(process_of(run, 16), law, range(160), {})
     pairs = ((made.fine, made.truth), *((end, made.fine) for end in made[2:5]), (made.run, made.truth))
     for row, (a, b) in zip((*CAUSES, "total"), pairs, strict=True):
         key = f"budget/{row}"
@@ -170,9 +175,9 @@ def test_exact_model_has_no_score_error_and_its_own_grid_no_discretization():
 def test_exact_start_and_flow_sample_by_sample():
     """y = m + (v + S^2)^(1/2) z; the flow with (1 + eta) times the score; the truth m + v^(1/2) z. The start's Gaussian is isotropic at
     1000 std, which leaves |v - std^2|/(2e6 std^2) = .9e-6 of a deviation; RK4 leaves 4e-6."""
-    process = Process(run_of(LAW, Heun(), denoise=wrong(LAW)), GRID, 64)
+    process = process_of(run_of(LAW, Heun(), denoise=wrong(LAW)), 64)
     made, _ = clouds(process, LAW, range(5), {})
-    z = process.run.noise[:5]
+    z = process.simulation.start(range(5)).unit
     y = process.true_start(LAW.denoiser(), z, LAW)
     assert_close(y - MEAN, (VARIANCE + 100).sqrt() * z, rtol=6e-6, atol=0)
     flat = 0.05**2
@@ -186,12 +191,12 @@ def test_truth_has_the_law_whatever_the_noise(sampler):
     """Uniform on a segment, by Kolmogorov-Smirnov; atoms at their weights, by 4 standard errors."""
     n = 600
     law = Segment([0.0, 0.0], [2.0, 0.0])
-    made, drew = clouds(Process(run_of(law, sampler, denoise=wrong(law, 1.0)), GRID, 12), law, range(n), {})
+    made, drew = clouds(process_of(run_of(law, sampler, denoise=wrong(law, 1.0)), 12), law, range(n), {})
     assert drew == (sampler != Heun())
     assert kstest(made.truth[:, 0].numpy() / 2, "uniform").pvalue > 1e-3 and float(made.truth[:, 1].abs().max()) < 1e-6
     assert kstest(made.net[:, 0].numpy() / 2, "uniform").pvalue < 1e-3  # 600 samples can tell
     law = Points([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]], [0.2, 0.3, 0.5])
-    made, _ = clouds(Process(run_of(law, sampler), GRID, 12), law, range(n), {})
+    made, _ = clouds(process_of(run_of(law, sampler), 12), law, range(n), {})
     share = (torch.cdist(made.truth, law.atoms) < 1e-3).double().mean(0)
     assert_close(share, law.weights, rtol=0, atol=4 * 0.5 / math.sqrt(n))
 
@@ -203,14 +208,14 @@ def test_run_is_the_run_with_its_loop():
     run = run_of(law, sampler, denoise=wrong(law), loop=loop)
     values = Budget(n=64, steps=[], fine=16)(run, law)
     assert values["budget/rerun"] == 0 and "are others" not in text(values)
-    values = Budget(n=64, steps=[], fine=16)(run._replace(loop=None), law)
+    values = Budget(n=64, steps=[], fine=16)(run._replace(simulation=replace(run.simulation, loop=Loop())), law)
     assert values["budget/rerun"] > 0.01 and "the run's samples are others" in text(values)
 
 
 def test_standard_errors_are_those_of_independent_groups():
     """Of a plain mean, the jackknife is sd/sqrt(G) to the last digit; of a total it predicts the spread over 16 seeds, by chi-squared."""
     law = Circle()
-    made, _ = clouds(Process(run_of(law, Euler(), denoise=wrong(law)), GRID, 16), law, range(160), {})
+    made, _ = clouds(process_of(run_of(law, Euler(), denoise=wrong(law)), 16), law, range(160), {})
     held = sums(made, law, 8)
     values = jackknife(held, False)
     group = held.distance[:, 5] - held.distance[:, 0]
@@ -283,6 +288,7 @@ def test_refusals():
         Budget(n=16, by="moments").way(LAW, 16, False)
     with pytest.raises(UsageError, match="images are not"):
         Budget(by="w2").prepare(SimpleNamespace(shape=(1, 8, 8), denoiser=None), 64)
-    diverged = run_of(LAW, Heun())._replace(denoise=lambda x, s: x * math.nan, exact=False)
+    run = run_of(LAW, Heun())
+    diverged = run._replace(simulation=replace(run.simulation, denoise=lambda x, s: x * math.nan), exact=False)
     with pytest.raises(DiffgeoError, match="`net` of 12 steps is not finite"):
         Budget(n=16, fine=8, steps=[])(diverged, LAW)

@@ -11,9 +11,9 @@ from scipy import integrate
 
 from diffgeo.denoiser import Counted
 from diffgeo.errors import UsageError
-from diffgeo.noise import Streams
 from diffgeo.sampler import DPUM, Euler, ExponentialFlow, Langevin, PredictorCorrector, Underdamped, steps
 from diffgeo.schedule import OU, VE, VP, Flow
+from diffgeo.simulation.noise import Streams
 from diffgeo.stages import Stages, gaussian_smoothness, mixture_smoothness
 from diffgeo.theory import linear
 from diffgeo.theory.orders import KARRAS, correlated_gaussian, gaussian, slope
@@ -64,9 +64,9 @@ def published(lam, T, L, h_pred, h_corr, delta, m=0.0):
     return v, mean, calls
 
 
-def law(sampler, lam, m=0.0):
+def law(sampler, lam, m=0.0, steps=None):
     """Variance and mean of x_delta by the sampler's own step, from x_T ~ N(0, I)."""
-    sigmas = sampler.stages.grid(sampler.n)
+    sigmas = sampler.stages.grid(steps)
     start = linear.start(f64(1 + float(sigmas[0]) ** 2).expand(len(lam)), torch.zeros(len(lam), dtype=torch.float64))
     end = linear.law(linear.tableaux(sampler, sigmas), linear.gain(f64(lam)), start, torch.full((len(lam),), m).double())
     scale = 1 / math.hypot(1, float(sigmas[-1]))
@@ -86,14 +86,16 @@ def test_law_on_gaussians_by_a_second_implementation(T, L, h_pred, h_corr, delta
     sigmas = sampler.stages.grid()
     for _ in steps(sampler, counted, torch.ones(1, 4), sigmas, lambda: torch.zeros(1, 4, dtype=torch.float64)):
         pass
-    assert counted.nfe == sum(calls) and [len(sigmas) - 1, len(sampler.stages.ends) * sampler.corrector.steps] == calls
+    substeps = sampler.on(sigmas).corrector.steps
+    assert counted.nfe == sum(calls) and [len(sigmas) - 1, len(sampler.stages.ends) * substeps] == calls
 
 
 def test_calls_of_a_run_in_numbers():
     """T = 6, L = 4, h = .05 from delta = .01: 23 stages of 5 steps and 7 in the last, 24 times 10 sub-steps."""
     sampler = DPUM(Stages(t_max=6, L=4, h_pred=0.05, t_min=0.01))
-    assert len(sampler.stages.grid()) - 1 == 23 * 5 + 7 and sampler.corrector == Underdamped(1.0, 10, 4, sampler.stages)
-    assert (sampler.stage, sampler.predictor, len(sampler.stages.ends)) == (1 / 4, ExponentialFlow(sampler.stages), 24)
+    method = sampler.on(sampler.stages.grid())
+    assert len(sampler.stages.grid()) - 1 == 23 * 5 + 7 and method.corrector == Underdamped(1.0, 10, 4, sampler.stages)
+    assert (method.stage, method.predictor, len(sampler.stages.ends)) == (1 / 4, ExponentialFlow(sampler.stages), 24)
 
 
 @pytest.mark.parametrize("h, flow, total", [(1 / 4, 38, 86), (1 / 8, 61, 157), (1 / 16, 108, 300)])
@@ -101,7 +103,7 @@ def test_calls_that_convergence_md_reports(h, flow, total):
     """C2, the one-dimensional mixture: 86/157/300 calls of DPUM and 38/61/108 of its flow alone; T = 6, L = 4, delta = 1e-5."""
     sampler = DPUM(Stages(t_max=6, L=4, h_pred=h, t_min=1e-5))
     steps_of_flow = len(sampler.stages.grid()) - 1
-    assert (steps_of_flow, steps_of_flow + 24 * sampler.corrector.steps) == (flow, total)
+    assert (steps_of_flow, steps_of_flow + 24 * sampler.on(sampler.stages.grid()).corrector.steps) == (flow, total)
 
 
 def test_last_stage_halves_its_steps_down_to_delta():
@@ -179,7 +181,7 @@ def test_a_fixed_corrector_step_keeps_its_bias_and_a_number_of_steps_refines_bot
 
     assert bias(0.1) > 0.015 and 1.6 < bias(0.1) / bias(0.05) < 2.4
     counts = (48, 96, 192)
-    errors = [np.abs(law(DPUM(Stages(t_max=3, t_min=0.01), n), LAM)[0] / true - 1).max() for n in counts]
+    errors = [np.abs(law(DPUM(Stages(t_max=3, t_min=0.01)), LAM, steps=n)[0] / true - 1).max() for n in counts]
     assert 0.85 < slope(counts, errors) < 1.05
 
 

@@ -5,16 +5,16 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from simulations import draw
 
 from diffgeo.core import Run, generator
 from diffgeo.data import Circle, Line
 from diffgeo.line import conf_dir
 from diffgeo.metrics.suite import within_floor
-from diffgeo.noise import Streams
 from diffgeo.run import build
-from diffgeo.sample import draw, keys
 from diffgeo.sampler import DDPM, Heun, Splitting
 from diffgeo.schedule import OU, VE
+from diffgeo.simulation.noise import Streams, keys
 
 LAWS = sorted(p.stem for p in (conf_dir() / "data").glob("*.yaml") if p.stem != "cloud")
 FAST = ("circle", "points5", "segment")
@@ -30,7 +30,7 @@ def is_the_truth(name: str, n: int, *overrides: str):
     """Every transport and atom metric within floor + 4 sd and the mean distance at most sigma_min, 100 Heun steps."""
     data, metrics, _ = law(f"data={name}", "metrics.denoiser=null", "metrics.pairs=32", *overrides)
     sigmas = VE().grid(100)
-    samples, nfe, _ = draw(Heun(), data.denoiser(), sigmas, data.shape, n, seed=1)
+    samples, nfe = draw(Heun(), data.denoiser(), sigmas, data.shape, n, seed=1)
     values = metrics(Run(samples, 1), data)
     beyond = {k: (values[k], values[f"{k}_floor"], values[f"{k}_floor_sd"]) for k in values
               if k.startswith(("transport/", "atoms/chi2", "tangential/")) and f"{k}_floor" in values and not within_floor(values, k)}
@@ -65,7 +65,7 @@ def test_a_biased_sampler_is_not_within_the_floor():
 def test_heun_follows_the_exact_flow_of_the_line():
     """x1 -> x1 sqrt(1/(1+sigma^2)), x2 -> 0: the closed-form flow map, sample by sample."""
     sigmas = VE().grid(200)
-    noise = Streams(keys(4, 50), (2,))()
+    noise = Streams(keys(4, range(50)), (2,))()
     samples, *_ = draw(Heun(), Line().denoiser(), sigmas, (2,), 50, seed=4)
     torch.testing.assert_close(samples[:, 0], 80 * noise[:, 0] / math.hypot(1, 80), atol=1e-3, rtol=0)
     assert float(samples[:, 1].abs().max()) < 1e-12

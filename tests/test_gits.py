@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from simulations import collect
 
 from diffgeo.core import Step
 from diffgeo.data import Circle, random_points
@@ -15,9 +16,9 @@ from diffgeo.levels import Planned
 from diffgeo.sampler import Euler, Heun
 from diffgeo.sampler.base import Method
 from diffgeo.schedule import VE
+from diffgeo.simulation import Simulation
 from diffgeo.spacing import Geometric
 from diffgeo.theory.gits import costs, fit, plan
-from diffgeo.trajectory import collect
 
 V = 0.7                                                         # of the Gaussian whose flow is x sqrt((V + s'^2)/(V + s^2))
 GRID = VE(sigma_max=20, sigma_min=0.02, to_zero=False).grid(12)
@@ -40,7 +41,7 @@ class Exact(Method):
 @pytest.mark.parametrize("norm, p", [("l2", 2), ("l1", 1)])
 def test_costs_of_a_gaussian_in_closed_form(norm, p):
     x = torch.randn(50, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    cost = costs(collect(Exact(), gaussian, x, GRID, None), norm)
+    cost = costs(collect(Exact(), gaussian, x, GRID), norm)
     s = GRID[:, None]
     jump = 1 + (GRID - s) * s / (V + s**2)                                      # Euler's factor from level i (row) to level j (column)
     flow = torch.sqrt((V + GRID**2) / (V + s**2))
@@ -53,7 +54,7 @@ def test_costs_of_a_gaussian_in_closed_form(norm, p):
 
 def test_the_costs_of_an_euler_teacher_vanish_next_to_the_diagonal():
     x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    cost = costs(collect(Euler(), gaussian, x, GRID, None))
+    cost = costs(collect(Euler(), gaussian, x, GRID))
     assert cost.diagonal(1).max() < 1e-13 < cost.diagonal(2).min()
 
 
@@ -77,9 +78,10 @@ def test_plans_against_every_plan_there_is(coeff, seed):
     assert plans[10].path == tuple(range(11)) and plans[1].path == (0, 10)
 
 
-def fitted(**options):
+def fitted(seed=0, **options):
     circle = Circle()
-    return fit(circle.denoiser(), Heun(), circle.shape, VE(to_zero=False).grid(60), n=64, steps=12, law="circle", **options)
+    teacher = Simulation(Heun(), circle.denoiser(), VE(to_zero=False).grid(60), circle.shape, seed)
+    return fit(teacher, range(64), steps=12, law="circle", **options)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,7 @@ def errors(law, planned, steps):
     denoise, noise = law.denoiser(), 80 * torch.randn(100, 2, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
 
     def end(sampler, grid):
-        return collect(sampler, denoise, noise, grid, None).x[-1]
+        return collect(sampler, denoise, noise, grid).x[-1]
 
     truth = end(Heun(), VE(to_zero=False).grid(500))
     grids = {"planned": torch.tensor(planned["levels"][str(steps)], dtype=torch.float64), "karras": VE(to_zero=False).grid(steps),
@@ -125,7 +127,7 @@ def errors(law, planned, steps):
 def test_eulers_error_is_smaller_on_planned_levels():
     """On five points in the plane, whose flow bends: at 8 steps .023 against .061 and .062."""
     law = random_points(count=5, n=2, seed=0)
-    planned = fit(law.denoiser(), Heun(), law.shape, VE(to_zero=False).grid(60), steps=10)
+    planned = fit(Simulation(Heun(), law.denoiser(), VE(to_zero=False).grid(60), law.shape), range(256), steps=10)
     for steps in (5, 8, 10):
         found = errors(law, planned, steps)
         assert found["planned"] < 0.75 * min(found["karras"], found["loglinear"]), found

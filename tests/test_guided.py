@@ -1,6 +1,7 @@
 """Guidance and labels, against closed forms and the exact denoisers of labelled sets."""
 import pytest
 import torch
+from simulations import draw
 from torch import nn
 
 from diffgeo.analytic.images import ImageDenoiser
@@ -9,7 +10,6 @@ from diffgeo.data import Cloud
 from diffgeo.denoiser import Clipped, Counted, Guided, Labelled, Network, score
 from diffgeo.errors import UsageError
 from diffgeo.parameterization import EDM
-from diffgeo.sample import draw
 from diffgeo.sampler.adaptive import RK45
 from diffgeo.sampler.deterministic import Heun
 from diffgeo.schedule import VE

@@ -1,22 +1,24 @@
 """What is done around any sampler: histories, final orders, analytical first steps, thresholds; and noise that belongs to a sample."""
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from simulations import draw, made_by
 
 from diffgeo.commands.reproduce import execute
 from diffgeo.commands.theory_orders import names, sampler
-from diffgeo.core import Past, Run
+from diffgeo.core import Fitted, Past, Run
 from diffgeo.data import Circle, Mixture
 from diffgeo.denoiser import AnalyticFirst, Clipped, Counted, Thresholded
 from diffgeo.discrete import Discrete, LinearBetas
 from diffgeo.errors import UsageError
 from diffgeo.metrics import FlowError, flow
-from diffgeo.sample import Loop, draw
 from diffgeo.sampler import DDPM, DPMpp2M, Euler, GradientEstimation, Heun, steps
 from diffgeo.schedule import VE
+from diffgeo.simulation import Loop, Simulation
 from diffgeo.spacing import Exponential
 from diffgeo.theory.orders import correlated_gaussian
 
@@ -137,7 +139,7 @@ def test_options_out_of_range_are_refused(option):
 def test_a_sample_depends_on_its_seed_and_number_alone(name):
     """Not on the batch, nor on which others are drawn, nor on how a run is shared out: for every sampler of conf/sampler."""
     method, law = sampler(name, 9), Mixture([[-1, 0.5], [2, 0]], [[[0.1, 0], [0, 0.3]], [[0.5, 0.2], [0.2, 0.2]]], [0.3, 0.7])
-    if hasattr(method, "fit"):
+    if isinstance(method, Fitted):
         method = method.fit(law.denoiser(), law)
     whole = draw(method, law.denoiser(), GRID, (2,), 40, seed=3).samples
     batched = draw(method, law.denoiser(), GRID, (2,), 40, seed=3, batch=7).samples
@@ -156,18 +158,20 @@ def test_flow_error_against_the_closed_form():
     x = problem.x
     for step in steps(Heun(), problem.denoise, x, grid, None):
         x = step.x
-    run = Run(x, denoise=problem.denoise, sampler=Heun(), sigmas=grid, noise=unit)
+    run = made_by(problem.denoise, x, sampler=Heun(), sigmas=grid, noise=unit, nfe=59)
     truth = (x - problem.end).square().sum(1).mean().sqrt()
     assert FlowError()(run, None)["flow/rms"] == pytest.approx(float(truth), rel=1e-3)
     assert FlowError(n=5)(run, None)["flow/rms"] == pytest.approx(float((x - problem.end)[:5].square().sum(1).mean().sqrt()), rel=1e-3)
-    assert FlowError()(run._replace(noise=None), None) == {} == FlowError()(Run(x), None)
+    assert FlowError()(run._replace(nfe=None), None) == {} == FlowError()(Run(x), None)           # read from a file
+    stochastic = made_by(problem.denoise, x, sampler=DDPM(), sigmas=grid, noise=unit, nfe=30)
+    assert FlowError()(stochastic, None) == {}
 
 
 def test_flow_error_of_one_step_into_zero():
     """The flow from the first level to itself is no flow at all: X = D(x), which is Euler's step."""
     grid = VE().grid(1)
     drawn = draw(Euler(), LAW.denoiser(), grid, (2,), 5)
-    run = Run(drawn.samples, denoise=LAW.denoiser(), sampler=Euler(), sigmas=grid, noise=drawn.noise)
+    run = made_by(LAW.denoiser(), drawn.samples, sigmas=grid, nfe=1)
     assert grid.tolist() == [80, 0] and FlowError()(run, None) == {"flow/rms": 0}
     assert FlowError()(run._replace(samples=drawn.samples + 3), None)["flow/rms"] == pytest.approx(math.sqrt(18))
 
@@ -175,10 +179,10 @@ def test_flow_error_of_one_step_into_zero():
 def test_one_denoiser_s_flow_is_kept_and_no_other(monkeypatch):
     """A sweep asks for the same few ends again and again; the network of an earlier run is let go."""
     computed = []
-    monkeypatch.setattr(flow, "flow", lambda denoise, x, first, last, count: computed.append((denoise, last)) or x)
+    monkeypatch.setattr(flow, "flow", lambda denoise, x, first, last, *rest: computed.append((denoise, last)) or x)
     one, other = LAW.denoiser(), (lambda x, sigma: x)
     x = points()
-    ask = lambda denoise, low: FlowError()(Run(x, denoise=denoise, sampler=Euler(), sigmas=torch.tensor([2.0, low]), noise=x), None)
+    ask = lambda denoise, low: FlowError()(made_by(denoise, x, sigmas=torch.tensor([2.0, low]), noise=x, nfe=1), None)
     for denoise, low in ((one, 0.5), (one, 0.25), (one, 0.5), (one, 0.25), (other, 0.5), (other, 0.5), (one, 0.5)):
         ask(denoise, low)
     assert computed == [(one, 0.5), (one, 0.25), (other, 0.5), (one, 0.5)]
@@ -198,7 +202,14 @@ def test_the_trajectories_drawn_end_in_the_samples(tmp_path, monkeypatch):
     assert (drawn[0].x[-1] - drawn[1].x[-1]).abs().max() > 1e-6
 
 
-def test_a_sampler_that_draws_noise_has_no_flow():
-    assert draw(DDPM(), LAW.denoiser(), GRID, (2,), 3).noise is None
-    drawn = draw(Euler(), LAW.denoiser(), GRID, (2,), 3, seed=5, batch=2)
-    assert torch.equal(drawn.noise, draw(Euler(), LAW.denoiser(), GRID[:2], (2,), 3, seed=5).noise) and drawn.noise.shape == (3, 2)
+@pytest.mark.parametrize("name", names())
+def test_a_sampler_is_deterministic_where_it_draws_no_noise(name):
+    """As a run tells: with other noise after the start the end is another one, or it is not."""
+    method = sampler(name, 9)
+    if isinstance(method, Fitted):
+        method = method.fit(LAW.denoiser(), LAW)
+    simulation = Simulation(method, LAW.denoiser(), GRID, (2,))
+    start = simulation.start(range(5))
+    other = replace(simulation, seed=1).start(range(5)).noise
+    one, two = (simulation.path(start._replace(noise=noise)).x[-1] for noise in (start.noise, other))
+    assert simulation.deterministic == torch.equal(one, two)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from simulations import made_by
 
 from diffgeo.analytic.images import ImageDenoiser
 from diffgeo.core import Run, generator
@@ -104,7 +105,7 @@ def test_errors_of_a_known_denoiser():
     """Off by 1/8 in every coordinate: rms 1/8 on training and on test images, whatever the level."""
     data = law(twin=lambda: law(30, seed=4, split="test"))
     learned = Shifted(data.denoiser(), 0.125)
-    values = ImageDenoiserError(n=50, sigmas=(0.1, 3.0), batch=20)(Run(data.images[:2], denoise=learned), data)
+    values = ImageDenoiserError(n=50, sigmas=(0.1, 3.0), batch=20)(made_by(learned, data.images[:2]), data)
     assert [values[f"denoiser/{key}@{s}"] for key in ("rms", "rms_test") for s in ("0.1", "3")] == pytest.approx([0.125] * 4, rel=1e-5)
     assert [n for n, _ in learned.asked] == [20, 20, 10] * 4 and all(label is None for _, label in learned.asked)
 
@@ -114,7 +115,7 @@ def test_leave_one_out_and_neighbours_by_hand():
     images = torch.tensor([100, 140], dtype=torch.uint8).view(2, 1, 1, 1)
     data = Images(images)
     a, sigma = data.float(images).double().flatten(), 0.2
-    values = ImageDenoiserError(n=4000, sigmas=(sigma,))(Run(images, denoise=Shifted(data.denoiser()), seed=5), data)
+    values = ImageDenoiserError(n=4000, sigmas=(sigma,))(made_by(Shifted(data.denoiser()), images, seed=5), data)
     assert values["denoiser/rms@0.2"] == 0 and "denoiser/rms_test@0.2" not in values
     z, w = np.polynomial.hermite_e.hermegauss(80)
     step, p = float(a[1] - a[0]), []
@@ -130,18 +131,18 @@ def test_conditional_denoisers_are_asked_with_labels():
     """The exact class-conditional denoiser has no error; the unconditional one, asked as if it were conditional, has."""
     data = law(labels=torch.arange(60) % 3, classes=3, twin=lambda: law(30, seed=4, split="test", labels=torch.arange(30) % 3, classes=3))
     told = Shifted(data.denoiser(), conditional=True)
-    values = ImageDenoiserError(n=40, sigmas=(2.0,))(Run(data.images[:1], denoise=told), data)
+    values = ImageDenoiserError(n=40, sigmas=(2.0,))(made_by(told, data.images[:1]), data)
     assert values["denoiser/rms@2"] == 0 == values["denoiser/rms_test@2"] and all(label is not None for _, label in told.asked)
     deaf = Shifted(ImageDenoiser(data.images), conditional=True)
     deaf.exact = lambda x, sigma, label=None, e=deaf.exact: e(x, sigma)
-    assert ImageDenoiserError(n=40, sigmas=(2.0,))(Run(data.images[:1], denoise=deaf), data)["denoiser/rms@2"] > 0.05
+    assert ImageDenoiserError(n=40, sigmas=(2.0,))(made_by(deaf, data.images[:1]), data)["denoiser/rms@2"] > 0.05
 
 
 def test_where_there_is_nothing_to_measure():
     data = law()
-    exact = Run(data.images, denoise=data.denoiser(), exact=True)
+    exact = made_by(data.denoiser(), data.images, exact=True)
     assert ImageDenoiserError()(exact, data) == {} == ImageDenoiserError()(Run(data.images), data)
-    points = Run(Line().sample(5, generator(0)), denoise=Line().denoiser())
+    points = made_by(Line().denoiser(), Line().sample(5, generator(0)))
     assert Memorization()(points, Line()) == {} == ImageDenoiserError()(points, Line())
     assert Memorization().describe(points, Line()) == {}
     for make, node in ((lambda: Memorization(n=0), "memorization"), (lambda: ImageDenoiserError(n=0), "denoiser"),
@@ -155,7 +156,7 @@ def test_in_a_suite_without_floors(monkeypatch):
     monkeypatch.setattr(sys.modules["diffgeo.metrics.suite"], "reference", lambda *_: pytest.fail("a floor was drawn"))
     data = law()
     measure = suite(memorization=Memorization(n=10), image_denoiser=ImageDenoiserError(n=5, sigmas=(1.0,)))
-    report = measure(Run(data.images[:20], denoise=Shifted(data.denoiser())), data)
+    report = measure(made_by(Shifted(data.denoiser()), data.images[:20]), data)
     assert set(report) == {"memorization/ratio", "memorization/nearest", "denoiser/rms@1", "denoiser/rms_loo@1", "denoiser/neighbours@1"}
     assert measure.describe(Run(data.images[:20]), data)["memorization"] == {
         "n": 10, "seed": 0, "set": data.key, "rule": "d1 < d2/3 in pixels, equal images once"}

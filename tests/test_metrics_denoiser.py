@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from simulations import made_by
 
 from diffgeo.core import Run, expand
 from diffgeo.errors import UsageError
@@ -117,7 +118,7 @@ def test_metric_nodes_and_roots():
     metric, exact = DenoiserError(n=10), Line().denoiser()
     t = 1e-4 * 1e5 ** (torch.arange(100, dtype=f64) / 199)
     assert torch.allclose(OU().t(metric.sigmas()), t, rtol=1e-9) and float(t[-1]) < 10 / 199       # below the paper's training times
-    run = Run(torch.zeros(1, 2), denoise=lambda x, s: exact(x, s) + torch.tensor([0.0, 0.03]))
+    run = made_by(lambda x, s: exact(x, s) + torch.tensor([0.0, 0.03]), torch.zeros(1, 2))
     report = metric(run, Line())
     root = math.sqrt(0.03**2 / 2)
     assert set(report) == {f"denoiser/{k}_l2{p}" for k in ("score", "epsilon", "f") for p in ("", "_normal", "_tangential")}

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from simulations import made_by
 from test_metrics_cloud import Line, Points
 
 from diffgeo.core import Run, generator
@@ -11,6 +12,7 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.metrics import Atoms, Distance, Suite, Tangential, Transport, reference, suite, table
 from diffgeo.metrics.floor import draws
 from diffgeo.metrics.suite import within_floor
+from diffgeo.sampler.base import Method
 
 f64 = torch.float64
 
@@ -21,7 +23,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "floors"
 
 
-class EndsWithNoise:
+class EndsWithNoise(Method):
     """A sampler whose last step adds noise of standard deviation sqrt(1 - e^{-t}) at the last positive time t."""
 
     def terminal_noise(self, sigmas):
@@ -110,14 +112,14 @@ def test_last_step_noise():
     """t_1 = 1e-4: s = sqrt(1-e^{-t_1}) = .01, E|s z| = s sqrt(2/pi) = .00798 (cem.md), q99 = 2.5758 s."""
     sigmas = torch.tensor([100.0, 1.0, math.sqrt(math.expm1(1e-4)), 0.0], dtype=f64)
     measure = suite(distance=Distance(), tangential=Tangential())
-    run = Run(Line().sample(20_000, generator(1)), sampler=EndsWithNoise(), sigmas=sigmas)
+    run = made_by(None, Line().sample(20_000, generator(1)), sampler=EndsWithNoise(), sigmas=sigmas)
     report = measure(run, Line())
     band = 4 * math.sqrt(math.pi / 2 - 1) / math.sqrt(8 * 20_000)           # relative, four standard errors of the mean of |z|
     assert report["distance/mean_last_step_noise"] == pytest.approx(0.01 * math.sqrt(2 / math.pi), rel=band)
     assert report["distance/q99_last_step_noise"] == pytest.approx(0.025758, rel=0.02)
     assert report["tangential/w2_last_step_noise"] == pytest.approx(report["tangential/w2_floor"], rel=0.05)
-    assert not any("last_step" in key for key in measure(run._replace(sampler=None), Line()))
-    assert not any("last_step" in key for key in measure(run._replace(sampler=object()), Line()))
+    assert not any("last_step" in key for key in measure(run._replace(simulation=None), Line()))
+    assert not any("last_step" in key for key in measure(made_by(None, run.samples, sigmas=sigmas), Line()))         # Euler's
 
 
 def test_bad_input():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from diffgeo.noise import Streams, normal, philox
+from diffgeo.simulation.noise import Streams, normal, philox
 
 MASK = 0xFFFFFFFF
 

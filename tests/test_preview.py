@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from simulations import draw
 from test_sample_images import SHAPE, SIGMAS, Means
 
 from diffgeo import plot
@@ -12,8 +13,8 @@ from diffgeo.commands.report import Sampling
 from diffgeo.data.images import Images
 from diffgeo.distributed import ALONE
 from diffgeo.errors import UsageError
-from diffgeo.sample import Condition, Loop, draw
 from diffgeo.sampler import Heun
+from diffgeo.simulation import ClassLabel, Simulation
 
 
 class Recorded(list):
@@ -42,20 +43,22 @@ def look(tmp_path, monkeypatch):
     monkeypatch.setattr(Images, "store", lambda self, x: (stored.append(len(x)), store(self, x))[1])
 
     def run(preview, model, step=4, before=2):
-        experiment = SimpleNamespace(data=law, sampler=Heun(), sigmas=SIGMAS, device=torch.device("cpu"), loop=Loop(),
+        condition = ClassLabel("all", 2.0, 3)
+        simulation = Simulation(Heun(), model, SIGMAS, SHAPE, 7, condition=condition)
+        experiment = SimpleNamespace(data=law, simulation=simulation,
                                      metrics=lambda run, data: {"mean": float(data.quantize(run.samples).double().mean())})
         training = SimpleNamespace(world=ALONE, step=step, averaged=lambda: contextlib.nullcontext(model))
-        plan = Sampling(Condition("all", 2.0, 3), "float32", 4, False, torch.device("cpu"), True)
+        plan = Sampling("float32", 4, False, torch.device("cpu"), True)
         logger = Recorded()
         preview(training, before, experiment, tmp_path, logger, 7, plan)
-        return law, plan, shown, stored, logger
+        return law, condition, shown, stored, logger
     return run
 
 
 def test_a_look_shows_the_run_s_first_samples_with_their_classes(look):
     """Those that the run would end with, guided towards the class of each; of a large cloud only one batch is held unquantized."""
-    law, plan, shown, stored, logger = look(Preview(every=4, n=5, metrics=14), Smooth())
-    whole = law.quantize(draw(Heun(), Smooth(), SIGMAS, SHAPE, 14, seed=7, batch=4, condition=plan.condition).samples)
+    law, condition, shown, stored, logger = look(Preview(every=4, n=5, metrics=14), Smooth())
+    whole = law.quantize(draw(Heun(), Smooth(), SIGMAS, SHAPE, 14, seed=7, batch=4, condition=condition).samples)
     assert torch.equal(shown[0], whole[:5]) and len(whole.unique(dim=0)) > 3
     assert stored == [4, 4, 4, 2]
     assert logger == [(4, {"preview/mean": float(whole.double().mean())}), "preview_0000004"]

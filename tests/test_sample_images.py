@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from simulations import draw
 from torch import nn
 
 from diffgeo import shards
@@ -16,9 +17,9 @@ from diffgeo.distributed import ALONE
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.parameterization import EDM
 from diffgeo.run import load
-from diffgeo.sample import Condition, draw, fitting, parts, ranges
 from diffgeo.sampler import Euler, Heun
 from diffgeo.schedule import VE
+from diffgeo.simulation import ClassLabel, Simulation, fitting, ranges
 from diffgeo.speed import flops
 
 SIGMAS = VE(sigma_min=0.02, sigma_max=20.0).grid(6)
@@ -44,9 +45,8 @@ def network():
     return Network(Small(), EDM()).eval()
 
 
-def pieces(denoise, seed=3, sampler=Heun(), **options):
-    """What `streamed` calls: the samples of each range of numbers in turn."""
-    return lambda pieces: parts(sampler, denoise, SIGMAS, SHAPE, pieces, seed, **options)
+def simulated(denoise):
+    return Simulation(Heun(), denoise, SIGMAS, SHAPE, seed=3)
 
 
 # batches
@@ -74,7 +74,7 @@ def test_gaps_are_what_no_shard_holds(tmp_path):
         folder = tmp_path / str(trial)
         for _ in range(rng.randrange(6)):
             start = rng.randrange(90)
-            shards.write(folder, range(start, start + rng.randrange(1, 30)), np.zeros((1, 2)), 1.0, True)
+            shards.write(folder, range(start, start + rng.randrange(1, 30)), np.zeros((1, 2)), 1.0)
         numbers = range(rng.randrange(20), rng.randrange(40, 100))
         kept = shards.held(folder, numbers)
         covered = [i for r in [s.numbers for s in kept] + shards.gaps(kept, numbers) for i in r]
@@ -83,9 +83,9 @@ def test_gaps_are_what_no_shard_holds(tmp_path):
 
 @pytest.mark.parametrize("batch", [4, 9, 100])
 def test_a_stream_is_what_is_drawn_in_memory(tmp_path, law, network, batch):
-    samples, nfe, fresh = streamed(pieces(network), range(2, 25), batch, law, tmp_path, ALONE)
+    samples, nfe = streamed(simulated(network), range(2, 25), batch, law, tmp_path, ALONE)
     whole = draw(Heun(), network, SIGMAS, SHAPE, 23, seed=3, batch=batch, first=2)
-    assert torch.equal(samples, law.quantize(whole.samples)) and nfe == whole.nfe == 11 and fresh
+    assert torch.equal(samples, law.quantize(whole.samples)) and nfe == whole.nfe == 11
     stored = np.load(tmp_path / "samples.npy")
     assert stored.dtype == np.uint8 and stored.shape == (23, 8, 8, 3) and torch.equal(law.restore(stored), samples)
     assert not list(tmp_path.glob(".*"))
@@ -103,11 +103,11 @@ def test_a_killed_run_draws_only_what_is_missing(tmp_path, law, network):
             return network(x, sigma)
 
     with pytest.raises(DiffgeoError, match="killed"):
-        streamed(pieces(Fails()), range(20), 4, law, tmp_path, ALONE)
+        streamed(simulated(Fails()), range(20), 4, law, tmp_path, ALONE)
     assert not (tmp_path / "samples.npy").exists() and len(list((tmp_path / "shards").iterdir())) == 2
     rows = []
     counted = lambda x, sigma: (rows.append(len(x)), network(x, sigma))[1]
-    samples, nfe, _ = streamed(pieces(counted), range(20), 7, law, tmp_path, ALONE)
+    samples, nfe = streamed(simulated(counted), range(20), 7, law, tmp_path, ALONE)
     assert sum(rows) == 12 * 11 and rows[0] == 7 and nfe == 11
     assert torch.equal(samples[:8], law.quantize(draw(Heun(), network, SIGMAS, SHAPE, 20, seed=3, batch=4).samples)[:8])
     difference = samples.int() - law.quantize(draw(Heun(), network, SIGMAS, SHAPE, 20, seed=3).samples).int()
@@ -143,7 +143,7 @@ class Means:
 @pytest.mark.parametrize("label, expected", [(None, [0.5] * 7), (2, [2.0] * 7), ("all", [2.0, 0, 1, 2, 0, 1, 2])])
 def test_every_sample_has_its_class_in_any_batch(label, expected):
     """Euler's last step is D itself. Sample i has class i mod 3, counted from the number of the first, which is 5."""
-    condition = Condition(label, 1.0, 3)
+    condition = ClassLabel(label, 1.0, 3)
     for batch in (2, 7):
         drawn = draw(Euler(), Means(), SIGMAS, SHAPE, 7, batch=batch, first=5, condition=condition)
         torch.testing.assert_close(drawn.samples[:, 0, 0, 0], torch.tensor(expected, dtype=torch.float64))
@@ -151,10 +151,10 @@ def test_every_sample_has_its_class_in_any_batch(label, expected):
 
 
 def test_guidance_is_the_published_combination_and_costs_two_evaluations():
-    drawn = draw(Euler(), Means(), SIGMAS, SHAPE, 4, batch=3, condition=Condition(2, 3.0, 3))
+    drawn = draw(Euler(), Means(), SIGMAS, SHAPE, 4, batch=3, condition=ClassLabel(2, 3.0, 3))
     torch.testing.assert_close(drawn.samples, torch.full((4, *SHAPE), 0.5 + 3 * (2 - 0.5), dtype=torch.float64))
     assert drawn.nfe == 2 * 6
-    assert draw(Euler(), Means(), SIGMAS, SHAPE, 4, condition=Condition(2, 1.0, 3)).nfe == 6
+    assert draw(Euler(), Means(), SIGMAS, SHAPE, 4, condition=ClassLabel(2, 1.0, 3)).nfe == 6
 
 
 @pytest.mark.parametrize("label, guidance, classes, words", [
@@ -163,7 +163,7 @@ def test_guidance_is_the_published_combination_and_costs_two_evaluations():
     (True, 1.0, 3, "label=True"), (None, 2.0, 3, "guidance=2 leads towards a class")])
 def test_what_the_model_cannot_be_told(label, guidance, classes, words):
     with pytest.raises(UsageError, match=words):
-        Condition(label, guidance, classes)
+        ClassLabel(label, guidance, classes)
 
 
 # the command

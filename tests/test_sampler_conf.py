@@ -70,7 +70,7 @@ CONFIGS = {
     "deis_rho": (DEIS(points=3, interpolation="rho"), 40, PLANE),
     "pndm": (PNDM(), 31, PLANE),
     "euler_ancestral": (EulerAncestral(eta=1), 40, PLANE),
-    "edm_churn": (EDMChurn(n=20, s_churn=30, s_min=0.01, s_max=1, s_noise=1), 20, PLANE),
+    "edm_churn": (EDMChurn(n=None, s_churn=30, s_min=0.01, s_max=1, s_noise=1), 20, PLANE),
     "dpmpp_sde": (DPMppSDE(order=2, eta=1), 20, PLANE),
     "dpmpp_2m_sde": (DPMpp2MSDE(solver="midpoint", eta=1), 40, PLANE),
     "dpmpp_3m_sde": (DPMpp3MSDE(weights="exact", eta=1), 40, PLANE),
@@ -87,7 +87,7 @@ CONFIGS = {
     "langevin": (PredictorCorrector(Euler(), Langevin(delta=0.2, steps=1), chart=PLANE), 20, PLANE),
     "underdamped": (PredictorCorrector(Euler(), Underdamped(time=1, steps=1, smoothness=1), chart=PLANE), 20, PLANE),
     "predictor_corrector": (PredictorCorrector(ExponentialIntegrator(OU()), Underdamped(time=1, steps=1, smoothness=1)), 100, OU()),
-    "dpum": (DPUM(Stages(L=4, h_pred=0.05), n=None, h_corr=None), None, Stages(t_max=6, t_min=0.01)),
+    "dpum": (DPUM(Stages(L=4, h_pred=0.05), h_corr=None), None, Stages(t_max=6, t_min=0.01)),
     "restart": (Restart(Heun(), t_min=0.05, t_max=0.3, times=1, substeps=4), 16, PLANE),
     "euler_maruyama": (EulerMaruyama(OU()), 200, OU()),
     "exponential_integrator": (ExponentialIntegrator(OU()), 200, OU()),
@@ -165,5 +165,5 @@ def test_options_that_were_missing_can_be_typed():
     assert build("+sampler=unipc", "sampler.corrector=false")[0] == UniPC(corrector=False)
     assert build("+sampler=sa_solver", "sampler.tau_min=0.05", "sampler.tau_max=1")[0] == SASolver(tau_min=0.05, tau_max=1)
     assert build("+sampler=dpmpp_sde", "sampler.r=0.3")[0] == DPMppSDE(r=0.3)
-    assert build("+sampler=dpum", "sampler.steps=48", "sampler.schedule.L=9", "sampler.h_corr=0.1")[0] == DPUM(Stages(L=9), 48, 0.1)
+    assert build("+sampler=dpum", "sampler.steps=48", "sampler.schedule.L=9", "sampler.h_corr=0.1")[0] == DPUM(Stages(L=9), 0.1)
     assert build("+sampler=a_ddim", "sampler.n=100")[0] == AnalyticVariance(n=100)

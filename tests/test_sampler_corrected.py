@@ -10,10 +10,10 @@ from scipy.linalg import expm
 
 from diffgeo.denoiser import Counted
 from diffgeo.errors import UsageError
-from diffgeo.noise import Streams
 from diffgeo.sampler import DDPM, DPMpp2M, Euler, EulerMaruyama, Heun, Langevin, PredictorCorrector, Restart, Underdamped, steps
 from diffgeo.sampler.corrected import tanh_deficit, underdamped
 from diffgeo.schedule import OU, VE
+from diffgeo.simulation.noise import Streams
 from diffgeo.spacing import Geometric
 from diffgeo.theory.orders import gaussian, impulse_response, slope, weak_errors
 

@@ -12,9 +12,9 @@ from scipy.integrate import solve_ivp
 
 from diffgeo.denoiser import Counted
 from diffgeo.errors import UsageError
-from diffgeo.noise import Streams
 from diffgeo.sampler import DDPM, DPMpp2M, Euler, GradientEstimation, Heun, steps
 from diffgeo.schedule import OU, VE
+from diffgeo.simulation.noise import Streams
 from diffgeo.spacing import Exponential, Power
 
 EIGENVALUES = torch.tensor([4.0, 1.0, 0.05], dtype=torch.float64)

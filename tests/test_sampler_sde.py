@@ -13,7 +13,6 @@ from gaussian_runs import KARRAS, LAM, LOG, SAME, denoise, run
 from diffgeo.core import Past
 from diffgeo.denoiser import Counted
 from diffgeo.errors import UsageError
-from diffgeo.noise import Streams
 from diffgeo.sampler import (
     DDPM,
     AnalyticVariance,
@@ -31,6 +30,7 @@ from diffgeo.sampler import (
     steps,
 )
 from diffgeo.schedule import OU, VE
+from diffgeo.simulation.noise import Streams
 from diffgeo.spacing import Exponential
 from diffgeo.theory.orders import correlated_gaussian, gaussian, impulse_response, slope, unit_circle, weak_errors
 
@@ -55,7 +55,7 @@ def test_weak_order_of_the_variance(sampler):
 
 @pytest.mark.parametrize("keep", [{}, {"s_min": 0.05, "s_max": 1.0}], ids=["all", "some"])
 def test_churn_keeps_the_order_of_heun(keep):
-    errors = [weak_errors(EDMChurn(n, s_churn=20, **keep), KARRAS.grid(n))[1] for n in COUNTS]
+    errors = [weak_errors(EDMChurn(s_churn=20, **keep), KARRAS.grid(n))[1] for n in COUNTS]
     assert 1.8 < slope(COUNTS, errors) < 2.2
 
 

@@ -7,10 +7,10 @@ import torch
 from gaussian_runs import KARRAS, LOG, SAME, denoise, published, run
 from scipy.integrate import quad
 
-from diffgeo.noise import Streams
 from diffgeo.sampler import DPMpp2MSDE, DPMpp3MSDE, DPMppSDE, EDMChurn, EulerAncestral, SASolver, steps
 from diffgeo.sampler.exponential_sde import legacy
 from diffgeo.schedule import VE
+from diffgeo.simulation.noise import Streams
 from diffgeo.theory.orders import slope, weak_errors
 
 COUNTS = (64, 128, 256)
@@ -39,7 +39,7 @@ def test_edm_algorithm_2(s_churn, s_min, s_max, s_noise):
         euler = x + (s_next - s_hat) * d
         return x + (s_next - s_hat) * (d + (euler - denoise(euler, s_next)) / s_next) / 2
 
-    sampler, grid = EDMChurn(18, s_churn, s_min, s_max, s_noise), VE(sigma_min=0.002, sigma_max=80, to_zero=False).grid(18)
+    sampler, grid = EDMChurn(s_churn, s_min, s_max, s_noise), VE(sigma_min=0.002, sigma_max=80, to_zero=False).grid(18)
     SAME(run(sampler, grid), published(update, grid))
 
 

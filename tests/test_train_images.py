@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from simulations import draw
 from torch import nn
 
 from diffgeo import memory
@@ -12,7 +13,6 @@ from diffgeo.data.images import Images
 from diffgeo.denoiser import Network
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.parameterization import CEM, EDM
-from diffgeo.sample import draw
 from diffgeo.sampler import Euler
 from diffgeo.schedule import VE
 from diffgeo.train import DATA, Flat, Trainer, Training

@@ -3,11 +3,12 @@ import math
 
 import pytest
 import torch
+from simulations import collect
 
 from diffgeo.errors import UsageError
+from diffgeo.geometry import chord, straightness, to_chart
 from diffgeo.sampler import Euler, GradientEstimation, Heun, steps
 from diffgeo.schedule import OU, VE, VP, Flow
-from diffgeo.trajectory import chord, collect, straightness, to_chart
 
 SIGMAS = VE().grid(18)
 
@@ -22,7 +23,7 @@ def gaussian(variance=1.0):
 
 def test_collect_keeps_every_state_and_counts_evaluations():
     x = 80 * unit(7, 2, 3)
-    run = collect(Heun(), gaussian(), x, SIGMAS, None)
+    run = collect(Heun(), gaussian(), x, SIGMAS)
     assert run.x.shape == (19, 7, 2, 3) and run.denoised.shape == (18, 7, 2, 3) and run.nfe == 35 and run.chart == "ve"
     assert torch.equal(run.x[0], x) and torch.equal(run.sigma, SIGMAS)
     for k, step in enumerate(steps(Heun(), gaussian(), x, SIGMAS, None)):
@@ -32,21 +33,21 @@ def test_collect_keeps_every_state_and_counts_evaluations():
 
 def test_recorded_states_do_not_alias_the_callers():
     x = unit(3, 2)
-    run = collect(GradientEstimation(), gaussian(), x, SIGMAS, None)
+    run = collect(GradientEstimation(), gaussian(), x, SIGMAS)
     x.zero_()
     assert bool((run.x[0] != 0).all())
 
 
 def test_one_point_and_isotropic_gaussian_are_straight_in_ve():
     for denoise in (gaussian(0.5), lambda x, sigma: torch.ones_like(x)):
-        deviation, length = chord(collect(Heun(), denoise, 80 * unit(5, 4), SIGMAS, None))
+        deviation, length = chord(collect(Heun(), denoise, 80 * unit(5, 4), SIGMAS))
         assert float((deviation / length).max()) < 1e-14
 
 
 def test_chord_against_a_triangle():
     """From (0,0) over (1,3) to (4,0): the chord has length 4, the middle state is 3 away from it; with a second sample scaled by 2."""
     path = torch.tensor([[0.0, 0], [1, 3], [4, 0]], dtype=torch.float64)
-    run = collect(Euler(), gaussian(), unit(2, 2), SIGMAS[-3:], None)._replace(x=torch.stack([path, 2 * path], 1))
+    run = collect(Euler(), gaussian(), unit(2, 2), SIGMAS[-3:])._replace(x=torch.stack([path, 2 * path], 1))
     deviation, length = chord(run)
     torch.testing.assert_close(deviation, torch.tensor([[0.0, 0], [3, 6], [0, 0]], dtype=torch.float64))
     assert length.tolist() == [4, 8]
@@ -56,7 +57,7 @@ def test_chord_against_a_triangle():
 @pytest.mark.parametrize("schedule, scale", [(OU(), lambda s: 1 / math.hypot(1, s)), (VP(), lambda s: 1 / math.hypot(1, s)),
                                              (Flow(), lambda s: 1 / (1 + s)), (VE(), lambda s: 1)])
 def test_change_of_chart(schedule, scale):
-    run = collect(Heun(), gaussian(2.0), 80 * unit(5, 4), SIGMAS, None)
+    run = collect(Heun(), gaussian(2.0), 80 * unit(5, 4), SIGMAS)
     moved = to_chart(run, schedule)
     for k, sigma in enumerate(SIGMAS.tolist()):
         torch.testing.assert_close(moved.x[k], scale(sigma) * run.x[k], rtol=1e-14, atol=0)
@@ -65,7 +66,7 @@ def test_change_of_chart(schedule, scale):
 
 def test_a_second_change_of_chart_is_refused():
     with pytest.raises(UsageError, match="already"):
-        to_chart(to_chart(collect(Euler(), gaussian(), unit(2, 2), SIGMAS, None), OU()), VP())
+        to_chart(to_chart(collect(Euler(), gaussian(), unit(2, 2), SIGMAS), OU()), VP())
 
 
 def test_the_same_trajectories_are_straight_in_ve_and_bent_in_vp_and_flow():
@@ -75,7 +76,7 @@ def test_the_same_trajectories_are_straight_in_ve_and_bent_in_vp_and_flow():
     def denoise(x, sigma):
         return torch.softmax(-torch.cdist(x, points) ** 2 / (2 * sigma**2), -1) @ points
 
-    run = collect(Heun(), denoise, 80 * unit(40, 32, seed=2), VE(to_zero=False).grid(100), None)
+    run = collect(Heun(), denoise, 80 * unit(40, 32, seed=2), VE(to_zero=False).grid(100))
     curvature = {name: straightness(chart)[f"trajectory/{name}/curvature"]
                  for name, chart in (("ve", run), ("vp", to_chart(run, VP())), ("flow", to_chart(run, Flow())))}
     assert 0.005 < curvature["ve"] < 0.015

@@ -9,12 +9,11 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 
 from diffgeo.commands.report import measure
-from diffgeo.commands.sample import load_array
 from diffgeo.core import Run
 from diffgeo.data.pixels import read_images
 from diffgeo.denoiser import trainable
 from diffgeo.errors import UsageError
-from diffgeo.run import Experiment, assemble, begin, fitted, weigh
+from diffgeo.run import Experiment, assemble, begin, fitted, load_array, weigh
 
 
 def main(cfg) -> None:
@@ -30,7 +29,7 @@ def evaluate(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     samples = load_samples(path, option, experiment)
     if cfg.run is not None:
         weigh(experiment.model, Path(cfg.run))
-        experiment = fitted(experiment, cfg.seed)
+        experiment = fitted(experiment)
     experiment.metrics.prepare(experiment.data, len(samples))
     if cfg.run is None:
         for name, metric in getattr(experiment.metrics, "metrics", {}).items():
@@ -39,8 +38,8 @@ def evaluate(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     if not begin(folder, cfg, overrides):
         run = Run(samples, cfg.seed)
         if cfg.run is not None:
-            run = run._replace(denoise=experiment.model, exact=not trainable(experiment.model), sampler=experiment.sampler,
-                               sigmas=experiment.sigmas, loop=experiment.loop)
+            numbers = range(cfg.first, cfg.first + len(samples))
+            run = Run(samples, cfg.seed, numbers, experiment.simulation, not trainable(experiment.model))
         measure(cfg, "evaluate", experiment, folder, run, n=len(samples))
 
 

@@ -12,11 +12,8 @@ from diffgeo import plot
 from diffgeo.core import Run, expand, generator
 from diffgeo.metrics import denoiser_error
 from diffgeo.metrics.budget_text import by_steps
-from diffgeo.noise import Streams
 from diffgeo.run import Experiment
-from diffgeo.sample import keys
 from diffgeo.schedule import OU
-from diffgeo.trajectory import collect
 
 PATHS, LEVELS = 64, 40                  # trajectories and noise levels in a picture of points
 SHOWN, PAIRS = 100, 10                  # images in a grid, and beside their neighbours
@@ -48,14 +45,10 @@ def of_points(experiment: Experiment, run: Run, draw_to: Callable) -> None:
     if run.denoise is None:
         return
     draw_to("fields", plot.fields, None if run.exact else run.denoise, data)
-    noise = Streams(keys(run.seed, PATHS, device=experiment.device), data.shape)
-    start = run.sampler.start(noise(), float(run.sigmas[0]))
-    shown = experiment.loop.around(run.denoise, float(run.sigmas[0]))
     with torch.no_grad():
-        paths = collect(run.sampler, shown, start, run.sigmas, noise, lower_order_final=experiment.loop.lower_order_final)
-        draw_to("trajectories", plot.trajectories, paths, data, PATHS)
+        draw_to("trajectories", plot.trajectories, run.simulation.trajectory(run.numbers[:PATHS]), data, PATHS)
     if not run.exact:
-        positive = run.sigmas[run.sigmas > 0]
+        positive = run.simulation.positive
         levels = torch.logspace(*(math.log10(float(positive[i])) for i in (-1, 0)), LEVELS, dtype=torch.float64)
         chart = OU()
         trained = float(chart.t(experiment.schedule.draw(4096, generator(0)).min()))

@@ -142,7 +142,7 @@ def of_run(cfg, chart: Schedule, eps: Sequence[float], overrides: Sequence[str])
     basis, values = eigen(found.covariance)
     low, high = float(levels(chart, 2, max(min(eps), chart.t_max / 1000))[-1]), float(levels(chart, 2)[0])
     sigmas = torch.linspace(math.log(low), math.log(high), LEVELS, dtype=torch.float64).exp()
-    error = measure(e.loop.around(e.model, high), e.data, found.mean, basis, values, sigmas, cfg.n, cfg.seed, e.device)
+    error = measure(e.simulation.loop.around(e.model, high), e.data, found.mean, basis, values, sigmas, cfg.n, cfg.seed, e.device)
     kept = cfg.mean is True or (cfg.mean is None and not hasattr(e.data, "images"))
     return Spectrum(values, None, basis.mT @ found.mean if kept else None), found.about, error
 

@@ -1,7 +1,7 @@
 """Looks at a training on its way: samples of the averaged weights, drawn and measured, that leave the training as it was to the bit."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from diffgeo.core import Run
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.logger import Logger
 from diffgeo.run import Experiment, fitted
-from diffgeo.sample import parts, ranges
+from diffgeo.simulation import ranges
 from diffgeo.train import Training
 
 
@@ -50,9 +50,8 @@ class Preview:
         data, step = experiment.data, training.step
         pieces = ranges(range(max(self.n, self.metrics)), plan.batch)
         with training.averaged() as model, plan.running(model) as shown:
-            now = fitted(experiment, seed)
-            drawn = parts(now.sampler, shown, now.sigmas, data.shape, pieces, seed, device=now.device, loop=now.loop,
-                          condition=plan.condition)
+            simulation = replace(fitted(experiment).simulation, denoise=shown)
+            drawn = simulation.parts(pieces)
             samples = torch.cat([data.restore(data.store(part.samples)) for part in drawn])          # of images, bytes
         path = folder / "figures" / f"preview_{step:07d}.png"
         plot.grid(path, samples[:self.n]) if samples.ndim == 4 else plot.samples(path, samples[:self.n], data)

@@ -3,9 +3,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +15,17 @@ from diffgeo.commands.figures import figures
 from diffgeo.core import Data, Denoiser, Run
 from diffgeo.denoiser import trainable
 from diffgeo.distributed import ALONE, World
-from diffgeo.errors import UsageError
 from diffgeo.files import write_array, write_json
 from diffgeo.logger import Group, Logger
 from diffgeo.metrics.suite import text
-from diffgeo.noise import Streams
-from diffgeo.run import Experiment, classes_of, fitted, provenance
-from diffgeo.sample import Condition, Drawn, draw, fitting, keys, parts, ranges
+from diffgeo.run import Experiment, fitted, provenance
+from diffgeo.simulation import Drawn, Simulation, fitting, ranges
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How a config asks for its samples: what `planned` has found to fit the law, the model and the sampler."""
 
-    condition: Condition
     precision: str              # float32, tf32 or bf16
     batch: int                  # samples at once
     png: bool
@@ -45,66 +41,57 @@ class Sampling:
 
 def planned(cfg, experiment: Experiment) -> Sampling:
     """The sampling options of a config, checked: to be called before anything is trained, drawn or written. Raises UsageError."""
-    guidance, png = kinds.plain("guidance", cfg.get("guidance", 1.0)), kinds.plain("png", cfg.get("png", False), bool)
+    png = kinds.plain("png", cfg.get("png", False), bool)
     kinds.plain("figures", cfg.figures, bool)
-    condition = Condition(cfg.get("label"), guidance, classes_of(experiment.model, experiment.data))
-    adaptive = getattr(experiment.sampler, "adaptive", False)
-    if condition.label == "all" and adaptive:
-        raise UsageError("label=all: an adaptive sampler lets some samples go ahead of others; write one class, or another sampler")
+    adaptive = experiment.simulation.sampler.adaptive
     kind = precision.resolved(cfg.get("precision", "float32"), experiment.device, "tf32", "precision")
-    return Sampling(condition, kind, cfg.get("batch") or fitting(experiment.data.shape), png, experiment.device, not adaptive)
+    return Sampling(kind, cfg.get("batch") or fitting(experiment.data.shape), png, experiment.device, not adaptive)
 
 
 def report(cfg, verb: str, experiment: Experiment, folder: Path, plan: Sampling, logger: Logger | None = None,
-           initial: torch.Tensor | None = None, world: World = ALONE, **measured) -> None:
+           world: World = ALONE, **measured) -> None:
     """Sample `experiment.model` into `folder` as planned, measure and draw; `measured` goes to provenance.json. Every process samples,
     rank 0 does the rest."""
     cpu, wall = time.process_time(), time.monotonic()
-    experiment = fitted(experiment, cfg.seed)
-    drawn = sampled(cfg, experiment, folder, plan, initial, world)
+    experiment = fitted(experiment)
+    drawn = sampled(experiment, folder, plan, world)
     if not world.first:
         return
     measured |= {"sampling_cpu_s": time.process_time() - cpu, "sampling_wall_s": time.monotonic() - wall, "n": len(drawn.samples)}
-    run = Run(drawn.samples, cfg.seed, experiment.model, not trainable(experiment.model), experiment.sampler, experiment.sigmas,
-              drawn.noise, drawn.nfe, experiment.loop)
+    exact = not trainable(experiment.model)
+    run = Run(drawn.samples, cfg.seed, experiment.numbers, experiment.simulation, exact, drawn.nfe)
     measure(cfg, verb, experiment, folder, run, logger, **measured)
     shards.remove(folder / "shards")
 
 
-def sampled(cfg, experiment: Experiment, folder: Path, plan: Sampling, initial: torch.Tensor | None, world: World) -> Drawn:
-    """cfg.n samples in `folder`/samples.npy, and labels.npy where they have classes.
+def sampled(experiment: Experiment, folder: Path, plan: Sampling, world: World) -> Drawn:
+    """The experiment's samples in `folder`/samples.npy, and labels.npy where they have classes.
 
-    Points are drawn in memory. Images, and whatever several processes draw, go through shards: those that are there are not drawn again.
+    Points are drawn in memory. Images, and whatever several processes draw, go through shards: those that are there are not
+    drawn again.
     """
-    data, device, first = experiment.data, experiment.device, cfg.get("first", 0)
-    numbers = range(first, first + cfg.n)
-    images, batch = hasattr(data, "quantize"), plan.batch
-    common = dict(seed=cfg.seed, initial=initial, device=device, loop=experiment.loop, first=first, condition=plan.condition)
-    labels = plan.condition.labels(numbers)
-    if labels is not None and world.first:
-        write_array(folder / "labels.npy", labels.numpy())
-    advice = f"write batch={max(1, min(batch, cfg.n) // 2)}, the samples drawn at once"
-    with memory.advised(advice), plan.running(experiment.model) as model:
-        arguments = experiment.sampler, model, experiment.sigmas, data.shape
-        if not images and world.size == 1:
-            drawn = draw(*arguments, cfg.n, batch=batch, **common)
-            write_array(folder / "samples.npy", data.store(drawn.samples))
+    data, simulation, numbers = experiment.data, experiment.simulation, experiment.numbers
+    images = hasattr(data, "quantize")
+    if world.first:
+        for name, values in simulation.condition.told(numbers).items():
+            write_array(folder / f"{name}.npy", values.numpy())
+    advice = f"write batch={max(1, min(plan.batch, len(numbers)) // 2)}, the samples drawn at once"
+    with memory.advised(advice), plan.running(simulation.denoise) as model:
+        simulation = replace(simulation, denoise=model)
+        if images or world.size > 1:
+            drawn = streamed(simulation, numbers, plan.batch, data, folder, world, quiet=not images)
         else:
-            samples, nfe, fresh = streamed(partial(parts, *arguments, **common), numbers, batch, data, folder, world, quiet=not images)
-            noise = None                                            # that of many images would fill the memory
-            if fresh and not images:
-                unit = Streams(keys(cfg.seed, cfg.n, first, device), data.shape)() if initial is None else initial
-                noise = unit.to(device, torch.float64)
-            drawn = Drawn(samples if images else samples.to(device), nfe, noise)
+            drawn = simulation.draw(numbers, plan.batch)
+            write_array(folder / "samples.npy", data.store(drawn.samples))
+    if not images:
+        drawn = drawn._replace(samples=drawn.samples.to(experiment.device))
     if images and world.first and plan.png:
-        pictures(drawn.samples, folder / "samples", first)
+        pictures(drawn.samples, folder / "samples", numbers.start)
     return drawn
 
 
-def streamed(draw_parts: Callable[..., Iterator[Drawn]], numbers: range, batch: int, data: Data, folder: Path, world: World,
-             quiet: bool = False) -> tuple[torch.Tensor, float, bool]:
-    """The samples of `numbers` by way of shards, each process its own; rank 0 assembles samples.npy and returns them, with the evaluations
-    a sample and whether they came from their first draw of noise alone. The others return empty."""
+def streamed(simulation: Simulation, numbers: range, batch: int, data: Data, folder: Path, world: World, quiet: bool = False) -> Drawn:
+    """The samples of `numbers` by way of shards, each process its own; rank 0 assembles samples.npy. The others return empty."""
     from tqdm import tqdm
 
     place, path = folder / "shards", folder / "samples.npy"
@@ -113,14 +100,14 @@ def streamed(draw_parts: Callable[..., Iterator[Drawn]], numbers: range, batch: 
     mine = missing[world.rank::world.size]
     with tqdm(total=len(numbers), initial=len(numbers) - sum(map(len, missing)), desc="sample", unit="sample",
               disable=quiet or None if world.first else True) as bar:
-        for piece, part in zip(mine, draw_parts(pieces=mine), strict=True):
-            shards.write(place, piece, data.store(part.samples), part.nfe, part.noise is not None)
+        for piece, part in zip(mine, simulation.parts(mine), strict=True):
+            shards.write(place, piece, data.store(part.samples), part.nfe)
             bar.update(len(piece) * world.size)
     world.barrier()
     if not world.first:
-        return torch.empty(0), 0.0, False
-    nfe, fresh = shards.assemble(place, numbers, path)
-    return data.restore(np.load(path, mmap_mode="c", allow_pickle=False)), nfe, fresh
+        return Drawn(torch.empty(0), 0.0)
+    nfe = shards.assemble(place, numbers, path)
+    return Drawn(data.restore(np.load(path, mmap_mode="c", allow_pickle=False)), nfe)
 
 
 def pictures(samples: torch.Tensor, folder: Path, first: int) -> None:

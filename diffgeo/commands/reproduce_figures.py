@@ -7,17 +7,13 @@ from pathlib import Path
 import torch
 
 from diffgeo import plot
-from diffgeo.commands.sample import load_array
 from diffgeo.core import generator
 from diffgeo.metrics import denoiser_error
 from diffgeo.metrics import fixed_point as fixed_point_curves
-from diffgeo.noise import Streams
 from diffgeo.plot.canvas import plane, sheet, support
-from diffgeo.run import Experiment, load
-from diffgeo.sample import keys
+from diffgeo.run import Experiment, load, load_array
 from diffgeo.schedule import OU
 from diffgeo.spacing import UniformTimes
-from diffgeo.trajectory import collect
 
 PAPER_T_MIN = 10 / 199                              # the smallest training time of the paper's grid
 
@@ -62,9 +58,7 @@ def errors(out: Path, every: Mapping, cells: Sequence[str], n: int = 2000) -> No
 def snapshots(out: Path, every: Mapping, cells: Sequence[str], after: Sequence[int], n: int = 2000) -> None:
     """Figure 5: the states of the first cell's sampler after the given numbers of steps, in the chart x_t."""
     e = load(every[cells[0]].folder)
-    noise = Streams(keys(0, n), e.data.shape)
-    with torch.no_grad():
-        path = collect(e.sampler, e.model, e.sampler.start(noise(), float(e.sigmas[0])), e.sigmas, noise)
+    path = e.simulation.trajectory(e.numbers[:n])
     with sheet(out / "snapshots.png", 1, len(after), (2.6, 2.6)) as (_, axes):
         for ax, i in zip(axes[0], after, strict=True):
             x_t = path.x[i] * e.chart.scale(path.sigma[i])

@@ -5,18 +5,13 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from diffgeo import plot
 from diffgeo.commands.compare import markdown
 from diffgeo.commands.reproduce import plain
-from diffgeo.commands.theory_admissibility import along, inequality
-from diffgeo.noise import Streams
+from diffgeo.commands.theory_admissibility import inequality
 from diffgeo.plot.canvas import BLUE, VERMILION, plane, sheet, support
 from diffgeo.run import load
-from diffgeo.sample import keys
-from diffgeo.theory.admissibility import Verdict, denoiser_errors
-from diffgeo.trajectory import collect
+from diffgeo.theory.admissibility import Verdict, denoiser_errors, measure
 
 
 def timesteps(out: Path, every: Mapping, cells: Sequence[str], published: Mapping[str, Sequence[int]],
@@ -37,7 +32,7 @@ def assumption(out: Path, every: Mapping, cells: Sequence[str], n: int = 1000) -
     lines = []
     for i, name in enumerate(cells):
         e = load(every[name].folder)
-        verdict = Verdict(along(e, n, 0))
+        verdict = Verdict(measure(e.simulation, e.data, e.numbers[:n]))
         sigma = verdict.measured.sigma[:len(verdict.measured.eta)]
         plot.noise_norm(out / f"noise_norm_{i}.png", verdict.measured)
         plot.noise_error(out / f"noise_error_{i}.png", sigma, denoiser_errors(e.model, e.data, sigma))
@@ -53,10 +48,8 @@ def paths(out: Path, every: Mapping, cells: Sequence[str], n: int = 1000, drawn:
     with sheet(out / f"{plain(cells[0].partition('gamma')[0])}.png", 1, len(cells), (2.8, 2.9), sharex=True, sharey=True) as (_, axes):
         for ax, name in zip(axes[0], cells, strict=True):
             e = load(every[name].folder)
-            view, noise = plane(e.data), Streams(keys(0, n), e.data.shape)
-            with torch.no_grad():
-                run = collect(e.sampler, e.model, e.sampler.start(noise(), float(e.sigmas[0])), e.sigmas, noise)
-            shrunk = run.x[:, :drawn] / torch.sqrt(1 + run.sigma**2)[:, None, None]
+            view, run = plane(e.data), e.simulation.trajectory(e.numbers[:n])
+            shrunk = run.x[:, :drawn] / (1 + run.sigma**2).sqrt()[:, None, None]
             support(ax, e.data, view, linewidth=1)
             ax.scatter(*view(run.x[-1]).T, s=2, linewidths=0, color=BLUE, alpha=0.6, rasterized=True)
             for path in view(shrunk).transpose(1, 0, 2):

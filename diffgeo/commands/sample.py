@@ -16,7 +16,6 @@ from diffgeo.core import Data, Denoiser
 from diffgeo.denoiser import trainable
 from diffgeo.distributed import ALONE, World
 from diffgeo.errors import UsageError
-from diffgeo.files import read_array
 from diffgeo.run import assemble, begin, device_of, make, pretrained, weigh
 
 
@@ -30,15 +29,11 @@ def main(cfg) -> None:
 def sample(cfg, folder: Path, overrides: Sequence[str] = (), model: Callable[..., tuple[Data, Denoiser]] | None = None,
            world: World = ALONE) -> None:
     """Draw cfg.n samples into `folder` and measure them; `model` makes the law and its model, as `loaded` does."""
-    initial = None
     experiment = assemble(cfg, model or loaded)
-    if cfg.noise is not None:
-        initial = load_array(cfg.noise, "noise", experiment.data.shape)
-        cfg.n = len(initial)
     plan = planned(cfg, experiment)
     experiment.metrics.prepare(experiment.data, cfg.n)
     if not world.once(lambda: begin(folder, cfg, overrides)):
-        report(cfg, "sample", experiment, folder, plan, initial=initial, world=world)
+        report(cfg, "sample", experiment, folder, plan, world=world)
 
 
 def loaded(cfg, device: torch.device) -> tuple[Data, Denoiser]:
@@ -66,15 +61,3 @@ def shared(cfg, device: torch.device) -> tuple[Data, Denoiser]:
         _last[asked] = data, model, cfg.sigma_data
     data, model, cfg.sigma_data = _last[asked]
     return data, model
-
-
-def load_array(path: str, option: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Points [n,*shape] from a .npy, .npz or .csv file or a folder with samples.npy, float64. Raises UsageError."""
-    file = Path(path) / "samples.npy" if Path(path).is_dir() else Path(path)
-    array = torch.from_numpy(read_array(file, option))
-    if tuple(array.shape[1:]) != tuple(shape) or not len(array):
-        raise UsageError(f"{option}={file} has shape {tuple(array.shape)}, but data= has points of shape {tuple(shape)}: "
-                         f"write an array of shape (n, {', '.join(map(str, shape))}) or another data=")
-    if not torch.isfinite(array).all():
-        raise UsageError(f"{option}={file} holds {int((~torch.isfinite(array)).sum())} values that are not finite")
-    return array

@@ -47,10 +47,10 @@ def theory_admissibility(cfg, folder: Path, overrides: Sequence[str] = ()) -> No
     if begin(folder, cfg, overrides):
         return
     started = time.process_time()
-    experiment = fitted(experiment, cfg.seed)
-    verdict = Verdict(along(experiment, cfg.n, cfg.seed, cfg.legacy_offset), cfg.quantile)
-    guesses = estimates(experiment.sampler, experiment.model, experiment.data, experiment.sigmas, min(128, cfg.n), cfg.seed,
-                        loop=experiment.loop)
+    experiment = fitted(experiment)
+    simulation, data, numbers = experiment.simulation, experiment.data, experiment.numbers
+    verdict = Verdict(measure(simulation, data, numbers, cfg.legacy_offset), cfg.quantile)
+    guesses = estimates(simulation, data, numbers[:128])
     measured = {"measuring_cpu_s": time.process_time() - started}
     header, rows = by_level(verdict.measured, guesses)
     write_csv(folder / "levels.csv", header, rows)
@@ -71,11 +71,6 @@ def take_model(cfg, overrides: Sequence[str]) -> None:
     if cfg.run is not None and "model" not in map(key_of, overrides):
         with open_dict(cfg):
             cfg.model = read_config(Path(cfg.run)).model
-
-
-def along(e: Experiment, n: int, seed: int, legacy_offset: bool = False) -> Measured:
-    """Measure an experiment's sampler on its model."""
-    return measure(e.sampler, e.model, e.data, e.sigmas, n, seed, legacy_offset, device=e.device, loop=e.loop)
 
 
 def inequality(measured: Measured) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -21,7 +22,7 @@ from diffgeo.commands.sample import loaded
 from diffgeo.commands.theory_admissibility import take_model
 from diffgeo.files import write_json
 from diffgeo.kinds import plain
-from diffgeo.run import assemble, begin, build, provenance
+from diffgeo.run import assemble, begin, method, provenance
 from diffgeo.theory.gits import fit
 
 
@@ -33,12 +34,11 @@ def theory_gits(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     """Plan the levels of 1 .. cfg.most steps of cfg's model into `folder`. Raises UsageError on more steps than the teacher has."""
     take_model(cfg, overrides)
     experiment = assemble(cfg, loaded)
-    options = OmegaConf.to_container(cfg.teacher, resolve=True)
-    teacher = build(OmegaConf.create({key: value for key, value in options.items() if key not in ("steps", "schedule")}))
-    grid = build(cfg.teacher.schedule).grid(cfg.teacher.steps)
+    sampler, _, grid = method(cfg.teacher)
+    teacher = replace(experiment.simulation, sampler=sampler, sigmas=grid)
     started = time.process_time()
-    plans = fit(experiment.loop.around(experiment.model, float(grid[0])), teacher, experiment.data.shape, grid, cfg.n, cfg.seed,
-                plain("most", cfg.most, int), plain("coeff", cfg.coeff), cfg.norm, OmegaConf.to_yaml(cfg.data).strip(), experiment.device)
+    plans = fit(teacher, experiment.numbers, plain("most", cfg.most, int), plain("coeff", cfg.coeff), cfg.norm,
+                OmegaConf.to_yaml(cfg.data).strip())
     if begin(folder, cfg, overrides):
         return
     write_json(folder / "gits.json", plans)

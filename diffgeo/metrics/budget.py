@@ -32,7 +32,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -44,7 +44,7 @@ from diffgeo.metrics.budget_clouds import ROWS, Clouds, Process, clouds
 from diffgeo.metrics.budget_text import WAYS, text
 from diffgeo.metrics.points import points
 from diffgeo.metrics.transport import matched
-from diffgeo.sample import fitting, ranges
+from diffgeo.simulation import fitting, ranges
 
 FACTORS = (0.25, 0.5, 1, 2, 4)          # of the run's steps, where steps=null
 AXES = 64                               # dimensions up to which moments and matchings are worth their noise
@@ -172,10 +172,11 @@ class Budget:
 
     def grids(self, run: Run) -> dict[int, Tensor]:
         """The run's grid first, then the others, by their number of steps, which a schedule of stages rounds."""
-        count = len(run.sigmas) - 1
-        made = {count: run.sigmas}
+        sigmas = run.simulation.sigmas
+        count = len(sigmas) - 1
+        made = {count: sigmas}
         wanted = self.steps if self.steps is not None else [round(f * count) for f in FACTORS] if self.schedule else ()
-        if getattr(run.sampler, "adaptive", False):
+        if run.simulation.sampler.adaptive:
             if self.steps:
                 raise UsageError(f"metrics.budget.steps={list(self.steps)}: an adaptive sampler chooses its own steps; write []")
             wanted = ()
@@ -197,14 +198,15 @@ class Budget:
         return self.by if self.by != "auto" else "moments" if moments and drew and hasattr(data, "variance") else "paths"
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
-        if run.denoise is None or run.sampler is None or run.sigmas is None:
+        if run.simulation is None:
             return {}
         self.prepare(data, 0)
         n, held, values = self.n or (1_000 if len(data.shape) == 1 else 64), {}, {}
         n -= n % self.groups
+        numbers = range(run.numbers.start, run.numbers.start + n)
         for count, sigmas in self.grids(run).items():
-            process = Process(run, sigmas, self.fine)
-            parts, drew = zip(*(clouds(process, data, numbers, held) for numbers in ranges(range(n), fitting(data.shape))), strict=True)
+            process = Process(replace(run.simulation, sigmas=sigmas), run.exact, self.fine)
+            parts, drew = zip(*(clouds(process, data, piece, held) for piece in ranges(numbers, fitting(data.shape))), strict=True)
             made = Clouds(*(points(torch.cat(rows)) for rows in zip(*parts, strict=True)))
             for name, cloud in zip(made._fields, made, strict=True):
                 if not bool(cloud.isfinite().all()):
@@ -216,7 +218,7 @@ class Budget:
             if not values:
                 values = {f"budget/{key}": value for key, value in report.items()}
                 values |= {"budget/n": n, f"budget/by_{way}": 1, "budget/rerun": rerun(made.run, run.samples, data)}
-            if not getattr(run.sampler, "adaptive", False):
+            if not run.simulation.sampler.adaptive:
                 values.setdefault("budget/steps", count)
                 values |= {f"budget/{count}/{key}": report[key] for row in ROWS for key in (f"{row}_part", f"{row}_part_se")}
         return values
@@ -227,7 +229,7 @@ class Budget:
 
 
 def rerun(made: Tensor, samples: Tensor, data: Data) -> float:
-    """How far the run's samples are from the budget's, which are samples 0, 1, ... of its seed, as a mean square root."""
+    """How far the run's samples are from the budget's, which its simulation draws again, as a mean square root."""
     same = min(len(made), len(samples))
     made, samples = made[:same], samples[:same]
     if hasattr(data, "quantize"):                               # samples of images are bytes

@@ -19,17 +19,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffgeo.core import Data, Denoiser, Noise, Run
-from diffgeo.noise import Streams
-from diffgeo.sample import Loop, keys
-from diffgeo.sampler import RK4, steps
+from diffgeo.core import Data, Denoiser, Noise
+from diffgeo.simulation import Simulation
+from diffgeo.simulation.flow import flow
 
 CAUSES = ("truncation", "initialization", "discretization", "score")
 ROWS = (*CAUSES, "interaction", "total")
@@ -54,26 +53,25 @@ class Clouds(NamedTuple):
         return [*causes, ends[3] - truth - sum(causes), ends[3] - truth]
 
 
-def flow(denoise: Denoiser, x: Tensor, first: float, last: float, step: float) -> Tensor:
-    """Where the flow takes x from the level `first` to `last` > 0, by RK4 in steps of log sigma of at most `step`."""
-    count = math.ceil(math.log(first / last) / step - 1e-9)
-    grid = torch.logspace(0, 1, count + 1, base=last / first, dtype=torch.float64) * first
-    for end in steps(RK4(), denoise, x, grid, None) if count else ():
-        x = end.x
-    return x
+def flowed(denoise: Denoiser, x: Tensor, first: float, last: float, step: float) -> Tensor:
+    """Where the flow takes x from the level `first` to `last` > 0, in steps of log sigma of at most `step`."""
+    return flow(denoise, x, first, last, math.ceil(math.log(first / last) / step - 1e-9))
 
 
 @dataclass(frozen=True)
 class Process:
-    """A run's sampler on its grid, and its exact counterpart. fine: RK4 steps of a flow from the first to the last positive level."""
+    """A simulation on its grid, and its exact counterpart.
 
-    run: Run
-    sigmas: Tensor
+    exact_run: whether the simulation's denoiser is the law's own.    fine: RK4 steps of a flow from the first to the last positive level.
+    """
+
+    simulation: Simulation
+    exact_run: bool
     fine: int
 
     @property
     def positive(self) -> list[float]:
-        return self.sigmas[self.sigmas > 0].tolist()
+        return self.simulation.positive.tolist()
 
     @property
     def step(self) -> float:
@@ -81,69 +79,71 @@ class Process:
 
     def added(self, sigma: float, sigma_next: float, draws: int) -> float:
         """The noise that the exact process adds in a step: the sampler's, and no more than ancestral sampling does."""
-        told = getattr(self.run.sampler, "added_noise", lambda *levels: math.inf)
-        return min(told(sigma, sigma_next), sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2)) if draws else 0.0
+        if not draws:
+            return 0.0
+        ancestral = sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2)
+        return min(self.simulation.method.added_noise(sigma, sigma_next), ancestral)
 
-    def own(self, denoise: Denoiser, x: Tensor, noise: Streams) -> tuple[Tensor, list[int]]:
-        """The end of the sampler's run, and how often each step drew noise."""
-        loop, drawn = self.run.loop or Loop(), [noise.drawn]
-        denoise = loop.around(denoise, float(self.sigmas[0]))
-        for end in steps(self.run.sampler, denoise, x, self.sigmas, noise, lower_order_final=loop.lower_order_final):
-            x = end.x
-            drawn.append(noise.drawn)
-        return loop.kept(x), [b - a for a, b in pairwise(drawn)]
+    def own(self, denoise: Denoiser, numbers: range, x: Tensor | None = None) -> tuple[Tensor, list[int]]:
+        """The end of the simulation with another denoiser, from x in the place of its own start; and how often each step drew noise."""
+        simulation = replace(self.simulation, denoise=denoise)
+        start = simulation.start(numbers)
+        if x is not None:
+            start = start._replace(x=x)
+        x, drawn = start.x, [start.noise.drawn]
+        for step in simulation.steps(start):
+            x = step.x
+            drawn.append(start.noise.drawn)
+        return simulation.loop.kept(x), [b - a for a, b in pairwise(drawn)]
 
     def exact(self, denoise: Denoiser, x: Tensor, noise: Noise, draws: Sequence[int]) -> Tensor:
         """The end of the exact process at the last positive level; it uses up the draws of every step."""
         levels = self.positive
         if not any(draws[:len(levels) - 1]):
-            return flow(denoise, x, levels[0], levels[-1], self.step)
+            return flowed(denoise, x, levels[0], levels[-1], self.step)
         for (sigma, sigma_next), count in zip(pairwise(levels), draws, strict=False):
             added = self.added(sigma, sigma_next, count)
-            x = flow(denoise, x, sigma, math.sqrt((sigma_next - added) * (sigma_next + added)), self.step)
+            x = flowed(denoise, x, sigma, math.sqrt((sigma_next - added) * (sigma_next + added)), self.step)
             drawn = [noise() for _ in range(count)]
             x = torch.add(x, sum(drawn), alpha=added / math.sqrt(count)) if added else x
         return x
 
     def ending(self, denoise: Denoiser, x: Tensor, noise: Noise) -> Tensor:
         """The sampler's step from the last positive level to 0, if its grid has one."""
-        if self.sigmas[-1] > 0:
+        simulation = self.simulation
+        if simulation.sigmas[-1] > 0:
             return x
-        loop, last = self.run.loop or Loop(), self.positive[-1]
-        return self.run.sampler.step(loop.around(denoise, float(self.sigmas[0])), x, last, 0.0, [], noise).x
+        shown = simulation.loop.around(denoise, simulation.highest)
+        return simulation.method.step(shown, x, self.positive[-1], 0.0, [], noise).x
 
     def true_start(self, denoise: Denoiser, z: Tensor, data: Data) -> Tensor:
         """A draw of p_S for each z [n,*D]."""
         first = self.positive[0]
         high = max(first, FAR * float(data.std))
-        return flow(denoise, data.mean.to(z).reshape(data.shape) + math.hypot(high, data.std) * z, high, first, 0.25)
+        return flowed(denoise, data.mean.to(z).reshape(data.shape) + math.hypot(high, data.std) * z, high, first, 0.25)
 
     def to_zero(self, denoise: Denoiser, x: Tensor) -> Tensor:
         last = self.positive[-1]
-        return denoise(flow(denoise, x, last, DEPTH * last, 0.25), DEPTH * last)
+        return denoise(flowed(denoise, x, last, DEPTH * last, 0.25), DEPTH * last)
 
 
 @torch.no_grad()
 def clouds(process: Process, data: Data, numbers: range, held: dict) -> tuple[Clouds, bool]:
     """The six clouds of the samples of these numbers, and whether the sampler draws noise. held: what does not depend on the grid, from one
     grid to the next."""
-    run, device = process.run, process.run.samples.device
-    exact, shape, first = data.denoiser(), tuple(data.shape), process.positive[0]
-    learned = exact if run.exact else run.denoise
-
-    def streams() -> tuple[Tensor, Streams]:
-        noise = Streams(keys(run.seed, len(numbers), numbers.start, device), shape)
-        return noise(), noise
-
-    z, noise = streams()
+    simulation, first = process.simulation, process.positive[0]
+    law = data.denoiser()
+    model = law if process.exact_run else simulation.denoise
+    exact, learned = (simulation.condition.around(denoise, numbers, simulation.device) for denoise in (law, model))
+    begun = simulation.start(numbers)
     if (numbers, first) not in held:
-        held[numbers, first] = process.true_start(exact, z, data)
-    true, start = held[numbers, first], run.sampler.start(z, first)
-    grid, draws = process.own(exact, true, noise)
+        held[numbers, first] = process.true_start(exact, begun.unit, data)
+    true, start = held[numbers, first], begun.x
+    grid, draws = process.own(law, numbers, true)
 
     def fine(name: str, denoise: Denoiser, x: Tensor) -> tuple[Tensor, Tensor]:
         """At the last positive level, and after the run's ending."""
-        name, noise = (name, numbers, first, process.positive[-1]), streams()[1]
+        name, noise = (name, numbers, first, process.positive[-1]), simulation.start(numbers).noise
         if any(draws[:len(process.positive) - 1]) or name not in held:
             held[name] = process.exact(denoise, x, noise, draws)
         return held[name], process.ending(denoise, held[name], noise)
@@ -152,6 +152,6 @@ def clouds(process: Process, data: Data, numbers: range, held: dict) -> tuple[Cl
     truth = ("truth", *((numbers, first, process.positive[-1]) if not any(draws) else (numbers, tuple(process.positive))))
     if truth not in held:
         held[truth] = process.to_zero(exact, last)
-    net = end if run.exact else fine("net", learned, true)[1]
-    made = Clouds(held[truth], end, fine("start", exact, start)[1], grid, net, process.own(learned, start, streams()[1])[0])
+    net = end if process.exact_run else fine("net", learned, true)[1]
+    made = Clouds(held[truth], end, fine("start", exact, start)[1], grid, net, process.own(model, numbers)[0])
     return made, any(draws)

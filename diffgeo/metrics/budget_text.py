@@ -57,8 +57,8 @@ def text(values: Mapping[str, float]) -> str:
     if way == "paths" and "budget/total_distance" in values and normal > 5 * abs(get("total", "_distance")):
         out.append("a sample that jumps to another branch of the support moves normally, without leaving it: see the distance")
     if values["budget/rerun"] > 1e-3 * get("total", ""):
-        out.append(f"the run's samples are others, by {values['budget/rerun']:.2g} (sampler=, first=, noise=, label=, seed=?): this is the "
-                   "budget of unlabelled samples 0, 1, ... of its seed")
+        out.append(f"the run's samples are others, by {values['budget/rerun']:.2g} (sampler=, schedule=, seed=?): this is the budget of "
+                   "the samples that this line draws")
     if len(parts := by_steps(values)) > 1:
         grid = [[str(k), *(number(*parts[k][row]) for row in ROWS)] for k in parts]
         out += ["parts by number of steps", *aligned([["steps", *ROWS], *grid])]

@@ -96,7 +96,7 @@ class DenoiserError:
 
     def curves(self, run: Run, data: Manifold) -> dict[str, Tensor]:
         """`denoiser_error` of the run at the nodes. The denoiser is called on the samples' device."""
-        return denoiser_error(run.denoise, data, self.sigmas(), self.schedule, self.n, run.seed, run.samples.device)
+        return denoiser_error(run.denoise, data, self.sigmas(), self.schedule, self.n, run.seed, run.simulation.device)
 
     def __call__(self, run: Run, data: Manifold) -> dict[str, float]:
         if run.denoise is None or run.exact:

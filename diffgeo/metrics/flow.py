@@ -4,7 +4,8 @@
 
 between the same first and last levels, a jump to 0 included when the grid has one. It says nothing of the denoiser: a wrong network has a
 flow too. That flow is of the denoiser itself, without the options of the sampling loop (clip, threshold, afs, rounding): what they change
-counts as the sampler's error. Samplers that draw noise of their own follow no flow and have no such number.
+counts as the sampler's error. Samplers that draw noise of their own follow no flow and have no such number, nor has a cloud that was
+read from a file.
 """
 from __future__ import annotations
 
@@ -16,18 +17,10 @@ from torch import Tensor
 from diffgeo.core import Data, Denoiser, Run
 from diffgeo.errors import UsageError
 from diffgeo.metrics.points import points
-from diffgeo.sampler import DPMpp3M, steps
+from diffgeo.sampler import DPMpp3M
+from diffgeo.simulation.flow import flow
 
-
-@torch.no_grad()
-def flow(denoise: Denoiser, x: Tensor, first: float, last: float, count: int) -> Tensor:
-    """Where the flow takes x [n,*D] from the level `first` to the positive level `last`, in `count` steps; x itself when they are one."""
-    if first == last:
-        return x
-    grid = torch.logspace(0, 1, count + 1, base=last / first, dtype=torch.float64) * first
-    for step in steps(DPMpp3M(), denoise, x, grid, None):
-        x = step.x
-    return x
+TEACHER = DPMpp3M()
 
 
 @dataclass
@@ -43,7 +36,7 @@ class Held:
             self.denoise, self.ends = denoise, {}
         start, end = self.ends.get(levels, (None, None))
         if start is None or not torch.equal(start, x):
-            end = flow(denoise, x, *levels)
+            end = flow(denoise, x, *levels, TEACHER)
             self.ends[levels] = x, end
         return end
 
@@ -64,13 +57,14 @@ class FlowError:
 
     def end(self, run: Run) -> Tensor:
         """X [n,*D]."""
-        first, last = float(run.sigmas[0]), float(run.sigmas[run.sigmas > 0][-1])
-        x = run.sampler.start(run.noise[:self.n], first)
-        end = _held.end(run.denoise, x, first, last, self.steps)
-        return run.denoise(end, last) if run.sigmas[-1] == 0 else end
+        simulation = run.simulation
+        first, last = simulation.highest, float(simulation.positive[-1])
+        x = simulation.start(run.numbers[:self.n]).x
+        end = _held.end(simulation.denoise, x, first, last, self.steps)
+        return simulation.denoise(end, last) if simulation.sigmas[-1] == 0 else end
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
-        if run.denoise is None or run.noise is None:
+        if run.simulation is None or run.nfe is None or not run.simulation.deterministic:
             return {}
         with torch.no_grad():
             error = points(run.samples[:self.n]) - points(self.end(run))

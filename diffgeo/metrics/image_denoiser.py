@@ -46,7 +46,7 @@ class ImageDenoiserError:
         if run.denoise is None or run.exact or not hasattr(data, "quantize"):
             return {}
         law = training(data)
-        device = next((p.device for p in getattr(run.denoise, "parameters", tuple)()), "cpu")
+        device = run.simulation.device
         classes, exact, report = getattr(run.denoise, "conditional", False), law.denoiser(), {}
         for k, sigma in enumerate(map(float, self.sigmas)):
             for part, split in (("", law), ("_test", law.other())):

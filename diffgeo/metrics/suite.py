@@ -25,8 +25,7 @@ def check(samples: Tensor, data: Data) -> None:
 
 def last_step_noise(run: Run) -> float:
     """Standard deviation, in data units, of the independent noise that the sampler's last step leaves in every coordinate; 0 for none."""
-    terminal = getattr(run.sampler, "terminal_noise", None)
-    return 0.0 if terminal is None or run.sigmas is None else float(terminal(run.sigmas) or 0.0)
+    return 0.0 if run.simulation is None else float(run.simulation.method.terminal_noise(run.simulation.sigmas))
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def steps(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise:
     lower_order_final: a method that has k steps to go is shown k - 1 earlier steps at most, so that its order falls to 1 in the last.
     """
     x = x.to(torch.float64)
+    sampler = sampler.on(sigmas)
     history = list(history)[-sampler.memory:] if sampler.memory else []
     for left, (sigma, sigma_next) in zip(range(len(sigmas) - 2, -1, -1), pairwise(sigmas.tolist()), strict=True):
         shown = history[len(history) - left:] if lower_order_final and left < len(history) else history

@@ -5,11 +5,18 @@ import math
 
 from torch import Tensor
 
+from diffgeo.core import Sampler
+
 
 class Method:
     """A sampler in x = x0 + sigma eps that starts from x = sigma * noise, looks at no earlier step and adds no noise."""
 
     memory = 0
+    adaptive = False
+
+    def on(self, sigmas: Tensor) -> Sampler:
+        """This method on the grid `sigmas` [K+1]: for those that must know their grid before the first step."""
+        return self
 
     def start(self, noise: Tensor, sigma: float) -> Tensor:
         """The state at the first level, from unit normal noise [B,*D]."""

@@ -20,7 +20,7 @@ the grid they converge: with delta or the sub-step time/steps like 1/N in order 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import Protocol
@@ -184,6 +184,9 @@ class PredictorCorrector(Corrected):
 
     base = property(lambda self: self.predictor)
 
+    def on(self, sigmas):
+        return replace(self, predictor=self.predictor.on(sigmas))
+
     def __post_init__(self):
         one_step(self.predictor, "predictor")
         if self.stage is not None and not 0 < self.stage < math.inf:
@@ -221,6 +224,9 @@ class Restart(Corrected):
     substeps: int = 4
 
     base = property(lambda self: self.inner)
+
+    def on(self, sigmas):
+        return replace(self, inner=self.inner.on(sigmas))
 
     def __post_init__(self):
         one_step(self.inner, "inner")

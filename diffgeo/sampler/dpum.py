@@ -13,14 +13,14 @@ The law has order 1 in h_pred and h_corr together; a fixed h_corr has a bias of 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
-from diffgeo.core import Sampler, Schedule, Step
+from diffgeo.core import Schedule, Step
 from diffgeo.errors import UsageError
 from diffgeo.sampler.base import ChartMethod
-from diffgeo.sampler.corrected import Corrector, PredictorCorrector, Underdamped
+from diffgeo.sampler.corrected import PredictorCorrector, Underdamped
 from diffgeo.sampler.stochastic import levels_of
 from diffgeo.schedule import OU
 from diffgeo.stages import MOST, SLACK, Stages
@@ -45,33 +45,38 @@ class ExponentialFlow(ChartMethod):
 
 
 @dataclass(frozen=True)
-class DPUM(PredictorCorrector):
+class DPUM(ChartMethod):
     """DPUM(T, L, h_pred, h_corr, delta) down the grid of its `stages`, which say T, L, h_pred and delta.
 
-    n: the number of steps that the grid was laid for, None where it was laid by h_pred.
-    h_corr: the longest sub-step of the corrector in its own time, of which a stage has 1/sqrt(L); it is cut into equal ones. None: the
-        predictor's step, so that n refines both.
-    On another grid the corrector acts at the first level at or below the end of a stage. Calls of the denoiser: one a predictor step and,
-    for each stage, the number of sub-steps.
+    h_corr: the longest sub-step of the corrector in its own time, of which a stage has 1/sqrt(L); it is cut into equal ones.
+        None: the predictor's step, so that a finer grid refines both.
+    On a grid that is not of its stages the corrector acts at the first level at or below the end of a stage. Calls of the
+    denoiser: one a predictor step and, for each stage, the number of sub-steps.
     Raises UsageError on a schedule without stages, and on a sub-step h_corr below 1e-6.
     """
 
     stages: Schedule = Stages()
-    n: int | None = None
     h_corr: float | None = None
-    predictor: Sampler = field(init=False)
-    corrector: Corrector = field(init=False)
-    stage: float = field(init=False)
-    chart: Schedule = field(init=False)
 
-    order = property(lambda self: 1 if self.h_corr is None else 0)          # in n
+    order = property(lambda self: 1 if self.h_corr is None else 0)          # in the steps of the grid
 
     def __post_init__(self):
-        if not hasattr(self.stages, "h_pred"):
+        if not isinstance(self.stages, Stages):
             raise UsageError("DPUM lays its levels in stages: write sampler.schedule=stages, with sampler.schedule.L and the like")
         if self.h_corr is not None and not 1 / MOST <= self.h_corr < math.inf:
             raise UsageError(f"sampler.h_corr={self.h_corr}: write null, or a sub-step of at least {1 / MOST:g}")
-        L, h = self.stages.L, self.h_corr or self.stages.h(self.n)
-        substeps = math.ceil(1 / (math.sqrt(L) * h) - SLACK)
-        self.__dict__.update(predictor=ExponentialFlow(self.stages), corrector=Underdamped(1.0, max(substeps, 1), L, self.stages),
-                             stage=1 / L, chart=self.stages)
+
+    def on(self, sigmas) -> PredictorCorrector:
+        """The predictor and the corrector on the grid `sigmas`."""
+        L, h = self.stages.L, self.h_corr or self.stages.step_of(sigmas)
+        substeps = max(math.ceil(1 / (math.sqrt(L) * h) - SLACK), 1)
+        return PredictorCorrector(
+            predictor=ExponentialFlow(self.stages),
+            corrector=Underdamped(1.0, substeps, L, self.stages),
+            stage=1 / L,
+            chart=self.stages,
+        )
+
+    def step(self, denoise, x, sigma, sigma_next, history, noise):
+        method = self.on(torch.tensor([sigma, sigma_next], dtype=torch.float64))
+        return method.step(denoise, x, sigma, sigma_next, history, noise)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -92,27 +92,33 @@ class EDMChurn(Heun):
 
     The kick is exact in law, so the order is Heun's. Two evaluations a step; one in the step to 0. S_churn = 0 is Heun.
 
-    n: N, the number of steps of the grid.    s_churn: S_churn; a kick raises a level by the fraction gamma of itself.
+    s_churn: S_churn; a kick raises a level by the fraction gamma of itself.
     s_min, s_max: the levels that are kicked.    s_noise: deviation of w; above 1 against a network's lost detail.
+    n: N, the number of steps of the grid; None: of the grid that the method is put `on`.
     Raises UsageError on n < 1, on a negative s_churn or s_noise, and on s_min > s_max.
     """
 
-    n: int
     s_churn: float = 30.0
     s_min: float = 0.0
     s_max: float = math.inf
     s_noise: float = 1.0
+    n: int | None = None
 
     def __post_init__(self):
-        if self.n < 1:
+        if self.n is not None and self.n < 1:
             raise UsageError(f"sampler.n={self.n}: write the number of steps of the grid, 1 or more")
         if self.s_churn < 0 or self.s_noise < 0:
             raise UsageError(f"sampler.s_churn={self.s_churn}, sampler.s_noise={self.s_noise}: write 0 or more")
         if not 0 <= self.s_min <= self.s_max:
             raise UsageError(f"sampler.s_min={self.s_min}, sampler.s_max={self.s_max}: write 0 <= s_min <= s_max")
 
+    def on(self, sigmas):
+        return self if self.n is not None else replace(self, n=len(sigmas) - 1)
+
     def lifted(self, sigma: float) -> float:
         """(1 + gamma) sigma."""
+        if self.n is None:
+            raise UsageError("EDMChurn does not know how many steps its grid has: write n=, or put it on a grid by on(sigmas)")
         gamma = min(self.s_churn / self.n, math.sqrt(2) - 1) if self.s_min <= sigma <= self.s_max else 0.0
         return (1 + gamma) * sigma
 

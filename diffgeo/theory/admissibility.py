@@ -16,20 +16,18 @@ inflates eta and nu by about sigma/sigma'; `legacy_offset` does as it does.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Manifold, Sampler, Step, generator
+from diffgeo.core import Denoiser, Manifold, generator
 from diffgeo.errors import UsageError
-from diffgeo.noise import Streams
-from diffgeo.sample import Loop, keys
-from diffgeo.sampler import steps
+from diffgeo.simulation import Simulation, ranges
 from diffgeo.theory import certificate
 
 NUMBERS = 1 << 18                                   # of the states held at once
@@ -70,32 +68,29 @@ def check(law: Manifold, quantile: float = 1.0) -> None:
                          f"or data.ambient={8 * law.shape[0]}, and blur=0")
 
 
-def measure(sampler: Sampler, denoise: Denoiser, law: Manifold, sigmas: Tensor, n: int, seed: int = 0, legacy_offset: bool = False,
-            batch: int | None = None, device="cpu", loop: Loop = Loop()) -> Measured:
-    """Run n samples down `sigmas` [K+1] and measure at every state; memory holds one batch of states and K numbers a run.
+def measure(simulation: Simulation, law: Manifold, numbers: range, legacy_offset: bool = False, batch: int | None = None) -> Measured:
+    """Draw the samples of these numbers and measure at every state of theirs; memory holds one batch of states and K numbers a run.
 
-    The runs are those of `sample.draw` with the same seed; `legacy_offset` leaves a last step into 0 out.
-    Raises UsageError for a law without a proper support.
+    `legacy_offset` leaves a last step into 0 out. Raises UsageError for a law without a proper support.
     """
     check(law)
     batch = batch or min(2500, 1 + NUMBERS // math.prod(law.shape))
-    sigmas = sigmas[sigmas > 0] if legacy_offset else sigmas            # the state after a step into 0 has no distance to divide by
-    run = partial(steps, sampler, loop.around(denoise, float(sigmas[0])), lower_order_final=loop.lower_order_final)
-    parts = [one_batch(run, sampler, law, sigmas, keys(seed, min(batch, n - first), first, device), legacy_offset)
-             for first in range(0, n, batch)]
+    if legacy_offset:                                                   # the state after a step into 0 has no distance to divide by
+        simulation = replace(simulation, sampler=simulation.method, sigmas=simulation.positive)
+    sigmas = simulation.sigmas
+    parts = [one_batch(simulation, law, piece, legacy_offset) for piece in ranges(numbers, batch)]
     along = {name: torch.cat([getattr(p, name) for p in parts], 1) for name in ("distance", "eta", "ratio", "norm")}
     return Measured(sigma=sigmas, violations=sum(p.violations for p in parts), ddim=all(p.ddim for p in parts), **along)
 
 
 @torch.no_grad()
-def one_batch(run: Callable[..., Iterator[Step]], sampler: Sampler, law: Manifold, sigmas: Tensor, seeds: Tensor,
-              legacy_offset: bool) -> Measured:
-    """`measure` for the runs of `seeds` [N]; `run(x=, sigmas=, noise=)` is the sampling loop."""
-    noise, root = Streams(seeds, law.shape), math.sqrt(math.prod(law.shape))
-    x = sampler.start(noise(), float(sigmas[0]))
+def one_batch(simulation: Simulation, law: Manifold, numbers: range, legacy_offset: bool) -> Measured:
+    """`measure` for the runs of these numbers."""
+    start, sigmas, root = simulation.start(numbers), simulation.sigmas, math.sqrt(math.prod(law.shape))
+    x = start.x
     p = law.project(x)
     distance, rows, violations, ddim = [length(x - p)], [], [], True
-    for (sigma, sigma_next), step in zip(pairwise(sigmas.tolist()), run(x=x, sigmas=sigmas, noise=noise), strict=True):
+    for (sigma, sigma_next), step in zip(pairwise(sigmas.tolist()), simulation.steps(start), strict=True):
         d, beta, rounding = distance[-1], 1 - sigma_next / sigma, ROUNDING * (length(x) + length(p))
         error = length(step.denoised - p)
         after = law.project(step.x)

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Manifold, Sampler, Sigma, column, generator
-from diffgeo.noise import Streams
-from diffgeo.sample import Loop, keys
-from diffgeo.sampler import steps
+from diffgeo.core import Manifold, Sigma, column, generator
+from diffgeo.simulation import Simulation
 
 PRODUCTS = 1 << 20                      # distances held at a time
 STANDING = 1 << 19                      # numbers in the true samples that stand in for a law
@@ -56,16 +54,14 @@ def energy_of(law: Manifold, count: int = 2048, seed: int = 0) -> Energy:
 
 
 @torch.no_grad()
-def estimates(sampler: Sampler, denoise: Denoiser, law: Manifold, sigmas: Tensor, n: int = 128, seed: int = 0,
-              energy: Energy | None = None, loop: Loop = Loop()) -> dict[str, Tensor]:
-    """The distance of n runs to the support and what estimates it, [K,n] at the states that the K steps leave: by exact projection,
-    smoothed sqrt(2 E), sigma |eps| = |x - D|, and sqrt(n) sigma, which knows the level alone. The runs are those of `admissibility.measure`
-    with the same seed and loop, and D is as the loop shows it."""
-    energy, noise = energy or energy_of(law), Streams(keys(seed, n), law.shape)
-    x, rows = sampler.start(noise(), float(sigmas[0])), []
-    run = steps(sampler, loop.around(denoise, float(sigmas[0])), x, sigmas, noise, lower_order_final=loop.lower_order_final)
-    for sigma, step in zip(sigmas.tolist(), run, strict=False):
-        level = torch.full((n,), math.sqrt(x[0].numel()) * sigma, dtype=torch.float64)
+def estimates(simulation: Simulation, law: Manifold, numbers: range, energy: Energy | None = None) -> dict[str, Tensor]:
+    """The distance of the runs of these n numbers to the support and what estimates it, [K,n] at the states that the K steps leave: by
+    exact projection, smoothed sqrt(2 E), sigma |eps| = |x - D|, and sqrt(d) sigma, which knows the level alone. D is as the loop shows
+    it."""
+    energy, start = energy or energy_of(law), simulation.start(numbers)
+    x, rows = start.x, []
+    for sigma, step in zip(simulation.sigmas.tolist(), simulation.steps(start), strict=False):
+        level = torch.full((len(numbers),), math.sqrt(x[0].numel()) * sigma, dtype=torch.float64)
         rows.append((law.distance(x), energy.distance(x, sigma), torch.linalg.vector_norm((x - step.denoised).flatten(1), dim=1), level))
         x = step.x
     return dict(zip(("exact", "smoothed", "sigma |eps|", "sqrt(n) sigma"), map(torch.stack, zip(*rows, strict=True)), strict=True))

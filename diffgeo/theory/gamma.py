@@ -25,9 +25,10 @@ from torch import Tensor
 from diffgeo.core import Past
 from diffgeo.sampler import RK4, GradientEstimation
 from diffgeo.schedule import VE
+from diffgeo.simulation import Simulation
+from diffgeo.simulation.flow import flow, silence
 from diffgeo.spacing import Exponential
-from diffgeo.theory.selection import Truth, run, teach
-from diffgeo.trajectory import collect
+from diffgeo.theory.selection import Truth, run
 
 
 def log_grid(truth: Truth, n: int) -> Tensor:
@@ -52,10 +53,10 @@ def gamma_errors(truth: Truth, n: int, gammas: Sequence[float], history: bool = 
     count, sigmas, past = len(gammas), log_grid(truth, n), []
     if history:
         before = float(sigmas[0] ** 2 / sigmas[1])
-        x = teach(truth.denoise, truth.x, truth.high, before, 20).repeat(count, 1)
+        x = flow(truth.denoise, truth.x, truth.high, before, 20).repeat(count, 1)
         past = [Past(before, x, truth.denoise(x, before))]
     gamma = torch.tensor(gammas, dtype=torch.float64).repeat_interleave(truth.points)[:, None]
-    end = run(GradientEstimation(gamma), truth.denoise, truth.x.repeat(count, 1), sigmas, None, past)
+    end = run(GradientEstimation(gamma), truth.denoise, truth.x.repeat(count, 1), sigmas, silence, past)
     return truth.rms(end - truth.end.repeat(count, 1), count).tolist()
 
 
@@ -84,7 +85,8 @@ def coefficient(truth: Truth, history: bool = False) -> float:
     In l = log sigma, with e = eps:    dv/dl = v - (dD/dx) v + sigma (e_l,  5/12 (e_ll - e_l)),    v = (0, -F) at the first level.
     """
     grid = log_grid(truth, truth.count)
-    path = collect(RK4(), truth.denoise, truth.x, grid, None)
+    teacher = Simulation(RK4(), truth.denoise, grid, truth.law.shape, noise=truth.unit)
+    path = teacher.trajectory(range(truth.points))
     levels, dl = grid[:-1].tolist(), float(torch.log(grid[1] / grid[0]))
     eps = (path.x[:-1] - path.denoised) / grid[:-1].view(-1, 1, 1)
     slope = torch.gradient(eps, spacing=dl, dim=0, edge_order=2)[0]

@@ -12,17 +12,14 @@ The cost adds local errors as if the flow neither shrank nor stretched them: whe
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Sampler, Trajectory
+from diffgeo.core import Trajectory
 from diffgeo.errors import UsageError
-from diffgeo.noise import Streams
-from diffgeo.sample import keys
-from diffgeo.trajectory import collect
+from diffgeo.simulation import Simulation
 
 NORMS = {"l2": 2, "l1": 1}
 
@@ -71,17 +68,15 @@ def plan(cost: Tensor, steps: int, coeff: float = 1.15) -> dict[int, Plan]:
     return plans
 
 
-def fit(denoise: Denoiser, sampler_teacher: Sampler, shape: Sequence[int], grid: Tensor, n: int = 256, seed: int = 0, steps: int = 20,
-        coeff: float = 1.15, norm: str = "l2", law: str = "", device: torch.device | str = "cpu") -> dict:
-    """Plan the levels for 1 .. steps steps of `denoise` on samples of `shape`, from n runs of the teacher down `grid` [L].
+def fit(simulation: Simulation, numbers: range, steps: int = 20, coeff: float = 1.15, norm: str = "l2", law: str = "") -> dict:
+    """Plan the levels for 1 .. steps steps of a denoiser, from the runs of these numbers of the teacher's simulation, down a fine grid [L].
 
     Returns what levels.Planned reads, for files.write_json: levels and cost of every step count, and what they were fitted to.
     """
-    noise = Streams(keys(seed, n, device=device), tuple(shape))
-    with torch.no_grad():
-        teacher = collect(sampler_teacher, denoise, sampler_teacher.start(noise(), float(grid[0])), grid, noise)
+    teacher, grid = simulation.trajectory(numbers), simulation.sigmas
     plans = plan(costs(teacher, norm), steps, coeff)
     return {"levels": {str(k): [float(grid[i]) for i in path] for k, (_, path) in plans.items()},
             "cost": {str(k): cost for k, (cost, _) in plans.items()},
-            "teacher": repr(sampler_teacher), "grid": grid.tolist(), "nfe": teacher.nfe, "law": law, "n": n, "seed": seed,
+            "teacher": repr(simulation.sampler), "grid": grid.tolist(), "nfe": teacher.nfe, "law": law, "n": len(numbers),
+            "seed": simulation.seed,
             "coeff": coeff, "norm": norm}

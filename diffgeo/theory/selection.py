@@ -15,11 +15,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Noise, Past, Sampler, Schedule, generator
+from diffgeo.core import Denoiser, Fitted, Noise, Past, Sampler, Schedule, generator
 from diffgeo.data import Law
 from diffgeo.denoiser import Counted
-from diffgeo.sampler import RK4, steps
+from diffgeo.sampler import steps
 from diffgeo.schedule import VE, VP, Cosine, Flow
+from diffgeo.simulation.flow import end, flow, silence
 from diffgeo.spacing import Beta, Exponential, Polyexponential, Power
 
 HIGH, LOW = 80.0, 0.002                 # EDM's range
@@ -27,16 +28,9 @@ GROUPS = 4                              # disjoint parts of the points: does the
 SOLVED = 1e-3                           # of a law's deviation: errors below it count as equal
 
 
-def run(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Noise | None = None, history: Sequence[Past] = ()) -> Tensor:
-    for step in steps(sampler, denoise, x, sigmas, noise, history):
-        x = step.x
-    return x
-
-
-@torch.no_grad()
-def teach(denoise: Denoiser, x: Tensor, first: float, last: float, count: int) -> Tensor:
-    """The flow from the level `first` to `last`, by `count` Runge-Kutta steps of fourth order: a multistep teacher's plain start shows."""
-    return run(RK4(), denoise, x, torch.logspace(0, 1, count + 1, base=last / first, dtype=torch.float64) * first)
+def run(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Noise = silence, history: Sequence[Past] = ()) -> Tensor:
+    """The end of a run from the states x at the first level."""
+    return end(steps(sampler, denoise, x, sigmas, noise, history), x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +52,17 @@ class Truth:
         return self.law.denoiser()
 
     @cached_property
+    def unit(self) -> Tensor:
+        """Standard normal noise [points,*D]."""
+        return torch.randn(self.points, *self.law.shape, generator=generator(self.seed, *b"selection"), dtype=torch.float64)
+
+    @cached_property
     def x(self) -> Tensor:
-        noise = torch.randn(self.points, *self.law.shape, generator=generator(self.seed, *b"selection"), dtype=torch.float64)
-        return self.high * noise
+        return self.high * self.unit
 
     @cached_property
     def end(self) -> Tensor:
-        return teach(self.denoise, self.x, self.high, self.low, self.count)
+        return flow(self.denoise, self.x, self.high, self.low, self.count)
 
     @cached_property
     def limit(self) -> Tensor:
@@ -108,19 +106,19 @@ def probe(sampler: Sampler) -> Tensor | None:
         return torch.zeros(3, 1, dtype=torch.float64)
 
     x = 80 * torch.tensor([[0.3], [1.0], [-2.0]], dtype=torch.float64)
-    end = run(sampler, lambda x, sigma: torch.sin(x) / (1 + sigma**2), x, PROBE.grid(12), noise)
-    return None if drawn else end
+    last = run(sampler, lambda x, sigma: torch.sin(x) / (1 + sigma**2), x, PROBE.grid(12), noise)
+    return None if drawn else last
 
 
 def candidates(samplers: Mapping[str, Sampler]) -> dict[str, Sampler]:
     """Those that follow the flow (they draw no noise) in steps that are given (not adaptive), of twins (ddim = euler) the first name."""
     kept: dict[str, Tensor] = {}
     for name, sampler in samplers.items():
-        if getattr(sampler, "adaptive", False) or hasattr(sampler, "fit"):
+        if sampler.adaptive or isinstance(sampler, Fitted):
             continue
-        end = probe(sampler)
-        if end is not None and not any(torch.allclose(end, other, rtol=1e-9, atol=0) for other in kept.values()):
-            kept[name] = end
+        last = probe(sampler)
+        if last is not None and not any(torch.allclose(last, other, rtol=1e-9, atol=0) for other in kept.values()):
+            kept[name] = last
     return {name: samplers[name] for name in kept}
 
 

@@ -98,6 +98,7 @@ def form(row: Tensor) -> Form:
 
 def tableaux(sampler: Sampler, sigmas: Sequence[float] | Tensor) -> list[Tableau]:
     """The tableau of every step of `sampler` down the levels `sigmas`. Raises UsageError on a sampler that is not linear in its state."""
+    sampler = sampler.on(torch.as_tensor(sigmas, dtype=f64))
     levels, table, room = [float(s) for s in sigmas], [], 8
     linear(sampler, levels[0], levels[1])
     for k, (a, b) in enumerate(pairwise(levels)):
@@ -109,7 +110,7 @@ def tableaux(sampler: Sampler, sigmas: Sequence[float] | Tensor) -> list[Tableau
 def linear(sampler: Sampler, sigma: float, sigma_next: float) -> None:
     """Raise UsageError unless a step is linear: tripled state and noise give a tripled step."""
     name = type(sampler).__name__
-    if getattr(sampler, "adaptive", False):
+    if sampler.adaptive:
         raise UsageError(f"{name} chooses its steps by the state, and has no law in closed form; write a sampler of fixed steps")
     x = torch.linspace(-1, 2, 5, dtype=f64)[None]
     gain = torch.linspace(0, 0.9, 5, dtype=f64)

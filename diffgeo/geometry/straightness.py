@@ -1,4 +1,4 @@
-"""Trajectories and their geometry.
+"""How straight a trajectory is, in the chart in which it is looked at.
 
 A trajectory is the states x_0 .. x_K of a sampling run; how straight it is depends on the chart x_t = scale(sigma) x in which it is
 looked at, so the chart's name travels with it and stands in the name of every number. The deviation of a state from the chord is
@@ -10,22 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Noise, Sampler, Schedule, Trajectory
-from diffgeo.denoiser import Counted
+from diffgeo.core import Schedule, Trajectory
 from diffgeo.errors import UsageError
-from diffgeo.sampler import steps
-
-
-def collect(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Noise,
-            lower_order_final: bool = False) -> Trajectory:
-    """Run the sampler from the state x [N,*D] at sigmas[0] and keep every state; chart "ve", evaluations counted.
-
-    lower_order_final: as in `steps`.
-    """
-    counted = Counted(denoise)
-    run = list(steps(sampler, counted, x, sigmas, noise, lower_order_final=lower_order_final))
-    states = [x.to(torch.float64), *(step.x for step in run)]
-    return Trajectory(torch.stack(states), torch.stack([step.denoised for step in run]), sigmas, counted.nfe)
 
 
 def to_chart(trajectory: Trajectory, schedule: Schedule) -> Trajectory:

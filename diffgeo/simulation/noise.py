@@ -65,3 +65,8 @@ class Streams:
             self.ahead = [*draws.view(count, len(self.seeds), *self.shape)][::-1]
         self.drawn += 1
         return self.ahead.pop()
+
+
+def keys(seed: int, numbers: range, device: torch.device | str = "cpu") -> Tensor:
+    """The noise keys of the samples of these numbers in a run, int64 [n]: the run's seed in the high word, the number in the low."""
+    return (int(seed) << 32) + torch.arange(numbers.start, numbers.stop, device=device)

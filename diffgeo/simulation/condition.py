@@ -1,0 +1,67 @@
+"""What sample i is told: here its class. A measurement of its own is another condition (`core.Condition`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffgeo.core import Denoiser
+from diffgeo.denoiser import Guided, Labelled
+from diffgeo.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ClassLabel:
+    """Which class a sample has, and how strongly the model is told.
+
+    label: None, no class; a number 0..classes-1; or `all`, by which sample i has class i mod classes.
+    guidance: the scale of classifier-free guidance (Ho and Salimans 2022),
+        D(null) + guidance (D(label) - D(null)); 1: D(label).
+    classes: how many the model knows.
+    Raises UsageError on what the model cannot be told.
+    """
+
+    label: int | str | None = None
+    guidance: float = 1.0
+    classes: int = 0
+
+    def __post_init__(self):
+        if self.label is None and self.guidance != 1:
+            raise UsageError(
+                f"guidance={self.guidance:g} leads towards a class: write label=0, another class, or label=all"
+            )
+        if self.label is not None and not self.classes:
+            raise UsageError(
+                f"label={self.label}: this model knows no classes; "
+                "write label=null, or train one with net.classes=K"
+            )
+        one_class = type(self.label) is int and 0 <= self.label < self.classes
+        if self.label not in (None, "all") and not one_class:
+            raise UsageError(
+                f"label={self.label}: write null, all, or a class from 0 to {self.classes - 1}"
+            )
+
+    def labels(self, numbers: range, device: torch.device | str = "cpu") -> Tensor | None:
+        """The classes of the samples of these numbers, int64 [n]; None for no class."""
+        if self.label is None:
+            return None
+        i = torch.arange(numbers.start, numbers.stop, device=device)
+        if self.label == "all":
+            return i % self.classes
+        return torch.full_like(i, int(self.label))
+
+    def told(self, numbers: range) -> dict[str, Tensor]:
+        """`labels`, where samples have classes."""
+        labels = self.labels(numbers)
+        return {} if labels is None else {"labels": labels}
+
+    def around(
+        self, denoise: Denoiser, numbers: range, device: torch.device | str = "cpu"
+    ) -> Denoiser:
+        """`denoise` told the classes of these samples."""
+        labels = self.labels(numbers, device)
+        if labels is None:
+            return denoise
+        return Labelled(Guided(denoise, float(self.guidance)), labels)

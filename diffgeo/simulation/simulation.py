@@ -1,0 +1,166 @@
+"""A simulation: everything about a cloud of samples but its size.
+
+    x_K = start(noise, sigma_K),     x_{k-1} = step(x_k),     noise of sample i = Philox(key = (seed, i)) alone
+
+so sample i is a function of the simulation and of i. It does not depend on how many others are drawn, on the
+batch size or on the device, but for the rounding of a network's float32 products, whose order of summation may
+change with the batch. Whatever looks at a run (a picture of its paths, a metric, a theory, an error budget) asks
+the same simulation for the same numbers, and sees the run's own samples on their way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffgeo.core import Condition, Denoiser, Sampler, Step, Trajectory
+from diffgeo.denoiser import Counted
+from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.sampler import steps
+from diffgeo.simulation.batches import fitting, ranges
+from diffgeo.simulation.condition import ClassLabel
+from diffgeo.simulation.noise import Streams, keys
+from diffgeo.simulation.options import Loop
+
+
+class Start(NamedTuple):
+    """Where some samples set out from, and what they are given on their way."""
+
+    x: Tensor  # the states at the first level, [n,*D] float64
+    unit: Tensor  # the unit normal noise that they were made of, [n,*D]
+    noise: Streams  # each sample's further draws
+    denoise: Denoiser  # as the sampler is shown it: told the condition, inside the loop's options
+    counted: Counted  # the simulation's own denoiser within, counting
+
+
+class Drawn(NamedTuple):
+    """Samples, and what they took."""
+
+    samples: Tensor  # [n,*D] float64
+    nfe: float  # network evaluations a sample; their mean where a sampler chooses steps for each sample
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """How samples are drawn.
+
+    sampler, denoise, sigmas: the method, its denoiser, and the decreasing levels [K+1], of which only the last may be 0.
+    shape: of one sample, *D.
+    seed: of the noise of every sample.
+    loop: the options around the sampler.
+    condition: what each sample is told.
+    noise: given unit normal noise [m,*D] of the samples first .. first+m-1; None: each sample's own first draw.
+    device: where the samples are drawn.
+    """
+
+    sampler: Sampler
+    denoise: Denoiser
+    sigmas: Tensor
+    shape: tuple[int, ...]
+    seed: int = 0
+    loop: Loop = Loop()
+    condition: Condition = ClassLabel()
+    noise: Tensor | None = None
+    first: int = 0
+    device: torch.device | str = "cpu"
+
+    @cached_property
+    def method(self) -> Sampler:
+        """The sampler on these levels, which some have to know before their first step."""
+        return self.sampler.on(self.sigmas)
+
+    @property
+    def highest(self) -> float:
+        """The level at which samples start."""
+        return float(self.sigmas[0])
+
+    @property
+    def positive(self) -> Tensor:
+        """The levels at which a denoiser may be asked, [K] or [K+1]."""
+        return self.sigmas[self.sigmas > 0]
+
+    @cached_property
+    def deterministic(self) -> bool:
+        """Whether a sample is a function of its start alone: no step draws noise. Found out by a run on D = 0."""
+        noise = Streams(keys(0, range(1)), (1,))
+        start = torch.ones(1, 1, dtype=torch.float64)
+        zero = lambda x, sigma, **cond: torch.zeros_like(x)
+        return not any(noise.drawn for _ in steps(self.method, zero, start, self.sigmas, noise))
+
+    def shown(self, denoise: Denoiser, numbers: range) -> Denoiser:
+        """`denoise` in the place of this simulation's own, as the sampler is shown it for the samples of these numbers."""
+        told = self.condition.around(denoise, numbers, self.device)
+        return self.loop.around(told, self.highest)
+
+    def given(self, numbers: range) -> Tensor | None:
+        """The given noise of these samples. Raises UsageError where it does not reach."""
+        if self.noise is None:
+            return None
+        begin, end = numbers.start - self.first, numbers.stop - self.first
+        if begin < 0 or end > len(self.noise):
+            raise UsageError(
+                f"samples {numbers.start} to {numbers.stop - 1} were asked for, and noise is given for "
+                f"{self.first} to {self.first + len(self.noise) - 1}: write a smaller n, or a file of more rows"
+            )
+        return self.noise[begin:end].to(self.device, torch.float64)
+
+    def start(self, numbers: range) -> Start:
+        """The samples of these numbers at the first level."""
+        counted = Counted(self.denoise)
+        noise = Streams(keys(self.seed, numbers, self.device), self.shape)
+        own = noise()  # drawn even where noise is given, so that later draws keep their numbers
+        given = self.given(numbers)
+        unit = own if given is None else given
+        x = self.method.start(unit, self.highest)
+        return Start(x, unit, noise, self.shown(counted, numbers), counted)
+
+    @torch.no_grad()
+    def steps(self, start: Start) -> Iterator[Step]:
+        """The run from `start` down the levels. Its end is a sample once the loop has `kept` it."""
+        yield from steps(
+            self.method,
+            start.denoise,
+            start.x,
+            self.sigmas,
+            start.noise,
+            lower_order_final=self.loop.lower_order_final,
+        )
+
+    def trajectory(self, numbers: range) -> Trajectory:
+        """The whole way of the samples of these numbers; the last states are the samples. Chart "ve"."""
+        return self.path(self.start(numbers))
+
+    def path(self, start: Start) -> Trajectory:
+        """The whole way from `start`, every state kept. Chart "ve"."""
+        run = list(self.steps(start))
+        states = [start.x.to(torch.float64), *(step.x for step in run)]
+        states[-1] = self.loop.kept(states[-1])
+        denoised = torch.stack([step.denoised for step in run])
+        return Trajectory(torch.stack(states), denoised, self.sigmas, start.counted.nfe)
+
+    def parts(self, pieces: Iterable[range]) -> Iterator[Drawn]:
+        """The samples of each range of numbers in turn. Raises DiffgeoError when one is not finite."""
+        for numbers in pieces:
+            start = self.start(numbers)
+            x = start.x
+            for step in self.steps(start):
+                x = step.x
+            x = self.loop.kept(x)
+            bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
+            if bad:
+                raise DiffgeoError(
+                    f"{bad} of {len(numbers)} samples are not finite: the denoiser or the sampler diverged; "
+                    "try more steps or another sampler"
+                )
+            yield Drawn(x, start.counted.rows / len(numbers))
+
+    def draw(self, numbers: range, batch: int | None = None) -> Drawn:
+        """The samples of these numbers, all in memory; `batch` at once (None: as many as fit)."""
+        parts = list(self.parts(ranges(numbers, batch or fitting(self.shape))))
+        evaluations = sum(part.nfe * len(part.samples) for part in parts)
+        return Drawn(torch.cat([part.samples for part in parts]), evaluations / len(numbers))
