@@ -15,7 +15,7 @@ from pathlib import Path  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks.measure import Row, table  # noqa: E402
-from diffgeo.allocator import keep_freed_memory  # noqa: E402
+from diffgeo.machine.allocator import keep_freed_memory  # noqa: E402
 
 PARTS = ("startup", "training", "sweep", "sampling", "exact", "fid", "theory")
 

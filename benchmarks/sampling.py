@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.measure import Row, interleaved, peer
-from diffgeo.commands.theory_orders import names, sampler
+from diffgeo.commands.theory.orders import names, sampler
 from diffgeo.core import Sampler, Sigma
 from diffgeo.sampler import steps
 from diffgeo.schedule import VE

@@ -17,8 +17,8 @@ from diffgeo.denoiser import Network
 from diffgeo.nn import MLPTanh
 from diffgeo.parameterization import Epsilon
 from diffgeo.schedule import VE
-from diffgeo.train import Trainer, Training
-from diffgeo.weighting import Power
+from diffgeo.training import Trainer, Training
+from diffgeo.training.weighting import Power
 
 REPLICAS, STEPS = 8, 128
 

@@ -12,8 +12,8 @@ from diffgeo.denoiser import Network
 from diffgeo.nn import MLPTanh
 from diffgeo.parameterization import Epsilon
 from diffgeo.schedule import VE
-from diffgeo.train import Trainer, Training
-from diffgeo.weighting import Power
+from diffgeo.training import Trainer, Training
+from diffgeo.training.weighting import Power
 
 STEPS, BATCH, LOW, HIGH = 512, 512, 0.02, 80.0
 IMAGE_STEPS, IMAGE_BATCH = 8, 128
@@ -58,9 +58,9 @@ def smalldiffusion(package):
 def unet():
     """A step on images: our loop with the images' options, or the loop that everybody writes, on the same network and the same images."""
     from diffgeo.data import image_set
-    from diffgeo.ema import Power as PowerAverage
     from diffgeo.nn import UNet
     from diffgeo.parameterization import EDM
+    from diffgeo.training.ema import Power as PowerAverage
 
     data = image_set("digits")
     net = UNet(data.shape, channels=32, mult=(1, 2), blocks=1, attention=(), groups=8, dropout=0.0)

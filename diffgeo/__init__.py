@@ -7,13 +7,13 @@
 """
 import importlib
 
-from diffgeo import torchvision_guard
+from diffgeo.machine import torchvision_guard
 
 torchvision_guard.install()             # a finder; it imports nothing
 
 __version__ = "0.1.0"
-__all__ = ["analytic", "core", "data", "denoiser", "errors", "loss", "geometry", "metrics", "nn", "parameterization", "plot", "sampler",
-           "schedule", "simulation", "spacing", "train", "weighting"]
+__all__ = ["analytic", "core", "data", "denoiser", "errors", "metrics", "nn", "parameterization",
+           "plot", "sampler", "schedule", "simulation", "theory", "training"]
 
 
 def __getattr__(name: str):

@@ -1,5 +1,5 @@
 """`diffgeo <command> [overrides]`: one primary Hydra config a command, and everything of Hydra's own line: -m, --cfg job, --help,
---info, shell completion. What is changed on a line before Hydra reads it is in `line.py`.
+--info, shell completion. What is changed on a line before Hydra reads it is in `config/line.py`.
 
 This module imports neither Hydra nor torch until a command runs. Every failure ends as one line on stderr.
 """
@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from diffgeo.config.line import conf_dir, multirun, prepare, value_of
 from diffgeo.errors import DiffgeoError
-from diffgeo.line import conf_dir, multirun, prepare, value_of
 
 COMMANDS = {
     "train": "train a network on a law, then sample it, measure it and draw it",
@@ -59,8 +59,8 @@ def usage() -> str:
 
 
 def module(command: str):
-    """The module of a command; a name of two words has an underscore there, and in its primary config."""
-    return importlib.import_module(f"diffgeo.commands.{command.replace(' ', '_')}")
+    """The module of a command; of two words the first is a folder, here and of its config."""
+    return importlib.import_module(f"diffgeo.commands.{command.replace(' ', '.')}")
 
 
 @contextlib.contextmanager
@@ -105,7 +105,7 @@ def hydra_command(command: str, line: list[str]) -> None:
 
     try:
         with composed_once():
-            hydra.main(config_path=str(conf_dir()), config_name=command.replace(" ", "_"), version_base="1.3")(task)()
+            hydra.main(config_path=str(conf_dir()), config_name=command.replace(" ", "/"), version_base="1.3")(task)()
     except Exception as error:                      # of a launcher's worker
         failures.append(error)
     if sweep and any(Path(sweep).rglob("metrics.json")):
@@ -125,7 +125,7 @@ def complete(flags: list[str]) -> None:
     sys.argv = ["diffgeo", "-sc", *flags]
     import hydra
 
-    name = command.replace(" ", "_") if command in COMMANDS else "train"
+    name = command.replace(" ", "/") if command in COMMANDS else "train"
     hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(lambda cfg: None)()
 
 

@@ -22,16 +22,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from diffgeo import __version__, kinds
-from diffgeo.allocator import keep_freed_memory
-from diffgeo.checkpoint import load_weights
+from diffgeo import __version__
+from diffgeo.config import kinds
 from diffgeo.core import Data, Denoiser, Fitted, Metric, Sampler, Schedule, Weighting
 from diffgeo.denoiser import trainable
-from diffgeo.distributed import own
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.files import read_array, write_json, write_text
-from diffgeo.precision import allow_tf32
+from diffgeo.machine.allocator import keep_freed_memory
+from diffgeo.machine.distributed import own
+from diffgeo.machine.precision import allow_tf32
 from diffgeo.simulation import ClassLabel, Simulation
+from diffgeo.store.checkpoint import load_weights
+from diffgeo.store.files import read_array, write_json, write_text
 
 ALLOWED = ("diffgeo.",)                 # a config may build nothing else: `_target_` can name any callable of the interpreter
 

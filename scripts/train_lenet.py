@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffgeo.core import generator
-from diffgeo.files import atomic
 from diffgeo.metrics import lenet
+from diffgeo.store.files import atomic
 
 
 def load(root: Path, split: str) -> tuple[Tensor, Tensor]:

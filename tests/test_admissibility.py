@@ -10,8 +10,8 @@ from diffgeo.data.dino import dino, roll
 from diffgeo.errors import UsageError
 from diffgeo.sampler import Euler, GradientEstimation, Heun
 from diffgeo.schedule import VE
+from diffgeo.schedule.spacing import Geometric
 from diffgeo.simulation import Loop, Simulation
-from diffgeo.spacing import Geometric
 from diffgeo.theory.admissibility import Measured, Verdict, denoiser_errors, measure
 from diffgeo.theory.certificate import beta_star, betas, bounds, limits, nu_min, reachable, steps_needed
 from diffgeo.theory.energy import Energy, energy_of, estimates

@@ -21,8 +21,8 @@ from diffgeo.metrics.suite import text as shown
 from diffgeo.metrics.transport import w2
 from diffgeo.sampler import RK4, RK45, DPMpp2M, Euler, EulerAncestral, EulerMaruyama, Heun
 from diffgeo.schedule import VE
+from diffgeo.schedule.spacing import Geometric
 from diffgeo.simulation import Loop, Simulation
-from diffgeo.spacing import Geometric
 from diffgeo.theory import linear
 
 ETA = 0.05

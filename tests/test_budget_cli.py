@@ -8,7 +8,7 @@ SMALL = ("metrics.budget.n=64", "metrics.budget.fine=16")
 
 
 def test_evaluate_prints_writes_and_draws_the_budget(inside, tmp_path, monkeypatch):
-    monkeypatch.setattr("diffgeo.commands.figures.of_points", lambda *arguments: None)          # the other pictures, of no interest here
+    monkeypatch.setattr("diffgeo.report.figures.of_points", lambda *arguments: None)          # the other pictures, of no interest here
     trained = "trained"
     assert inside("train", *TINY, "hydra.run.dir=trained").returncode == 0
     done = inside("evaluate", f"run={trained}", "metrics=budget", *SMALL, "figures=true", "hydra.run.dir=measured")

@@ -11,7 +11,7 @@ from diffgeo.data import Circle
 from diffgeo.errors import UsageError
 from diffgeo.sampler import DDPM, ChartEuler, ChartHeun, ChartRK4, EulerMaruyama, ExponentialIntegrator, steps
 from diffgeo.schedule import OU, VE, VP, Cosine, Flow
-from diffgeo.spacing import Power
+from diffgeo.schedule.spacing import Power
 from diffgeo.theory.orders import slope
 
 CHARTS = [VP(), OU(), Cosine(), Flow(), VE(sigma_max=20.0)]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from diffgeo.config.line import prepare, unquoted
 from diffgeo.errors import UsageError
-from diffgeo.line import prepare, unquoted
 
 QUICK = ["data=line", "net.width=16", "trainer.steps=60", "trainer.batch=128", "trainer.log_every=5", "trainer.checkpoint_every=10",
          "n=400", "sampler.steps=6", "metrics=quick", "figures=false", "logger=jsonl"]
@@ -149,7 +149,7 @@ def test_a_nan_leaves_the_last_good_checkpoint(inside, tmp_path):
     done = inside("train", "model=cem", *QUICK, RUN, "trainer=adam", "trainer.lr=1e38", "trainer.warmup=1000000000", "trainer.steps=4000",
                   "trainer.batch=128", "trainer.log_every=1", "trainer.checkpoint_every=1")
     assert done.returncode == 1 and ("the loss became" in done.line or "the weights became" in done.line)
-    from diffgeo.checkpoint import is_finite, load_state
+    from diffgeo.store.checkpoint import is_finite, load_state
     if (tmp_path / "run/checkpoint/state.safetensors").exists():
         state, step, _ = load_state(tmp_path / "run/checkpoint", "cpu")
         assert is_finite(state) and step >= 1

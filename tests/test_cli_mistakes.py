@@ -9,9 +9,9 @@ import torch
 from test_cli import QUICK
 
 from diffgeo import cli
+from diffgeo.config.line import of_runs
 from diffgeo.errors import UsageError
-from diffgeo.line import of_runs
-from diffgeo.train import Training
+from diffgeo.training import Training
 
 EXACT = ["model=exact", "data=line"]
 MISTAKES = [
@@ -103,9 +103,9 @@ def test_unwritable_outputs_and_wrong_clouds(inside, tmp_path):
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path):
     """Files may not pass 50 kB here: every writer says so, keeps what was there and removes what it began."""
-    from diffgeo.checkpoint import save_tensors
     from diffgeo.errors import DiffgeoError
-    from diffgeo.files import write_array, write_text
+    from diffgeo.store.checkpoint import save_tensors
+    from diffgeo.store.files import write_array, write_text
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for name, write in (("a.txt", lambda p: write_text(p, "x" * 100_000)), ("a.npy", lambda p: write_array(p, np.zeros(100_000))),

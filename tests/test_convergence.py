@@ -8,8 +8,8 @@ import torch
 from scipy import integrate
 
 from diffgeo.theory.convergence import EXPERIMENTS, mixture, slope, stopping
-from diffgeo.theory.convergence.certificate import initialization, path_kl, path_kl_of, step_kl, tail, uniform_path_kl
 from diffgeo.theory.convergence.experiment import HORIZON, decaying, tiled, uniform
+from diffgeo.theory.convergence.girsanov import initialization, path_kl, path_kl_of, step_kl, tail, uniform_path_kl
 from diffgeo.theory.convergence.kernel import Modes, line
 from diffgeo.theory.gaussian import Spectrum
 

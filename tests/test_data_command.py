@@ -6,7 +6,9 @@ from omegaconf import OmegaConf
 from test_data_errors import damage
 from test_prepare import idx_files, photographs
 
-from diffgeo.commands import data_check, data_list, data_prepare
+from diffgeo.commands.data import check as data_check
+from diffgeo.commands.data import list as data_list
+from diffgeo.commands.data import prepare as data_prepare
 from diffgeo.data.sets import SOURCES
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.run import build

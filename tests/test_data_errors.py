@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from test_prepare import RNG, idx_files, photographs, ready, surroundings  # noqa: F401
 
-from diffgeo.commands import data_prepare
+from diffgeo.commands.data import prepare as data_prepare
 from diffgeo.data import Images, image_set, prepared, read_images, sources
 from diffgeo.data.prepared import Blocks
 from diffgeo.errors import DiffgeoError, UsageError

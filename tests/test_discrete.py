@@ -7,7 +7,10 @@ import pytest
 import torch
 from scipy import stats
 
-from diffgeo.discrete import (
+from diffgeo.errors import UsageError
+from diffgeo.sampler import Euler, ExponentialIntegrator, Heun, steps
+from diffgeo.schedule import VE
+from diffgeo.schedule.discrete import (
     CosineBetas,
     Discrete,
     EvenTimesteps,
@@ -20,10 +23,7 @@ from diffgeo.discrete import (
     Trailing,
     trained,
 )
-from diffgeo.errors import UsageError
-from diffgeo.sampler import Euler, ExponentialIntegrator, Heun, steps
-from diffgeo.schedule import VE
-from diffgeo.spacing import OnGrid, Rho
+from diffgeo.schedule.spacing import OnGrid, Rho
 from diffgeo.theory.orders import weak_errors
 
 mp.mp.dps = 50

@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from diffgeo.checkpoint import load_tensors
-from diffgeo.distributed import ALONE, World
+from diffgeo.machine.distributed import ALONE, World
+from diffgeo.store.checkpoint import load_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = """
 import sys
 import torch
-from diffgeo.checkpoint import save_tensors
+from diffgeo.store.checkpoint import save_tensors
 from diffgeo.cli import guarded
 from diffgeo.core import generator
 from diffgeo.denoiser import Network
-from diffgeo.distributed import joined
+from diffgeo.machine.distributed import joined
 from diffgeo.errors import DiffgeoError
 from diffgeo.nn import MLP
 from diffgeo.parameterization import EDM
 from diffgeo.schedule import VE
-from diffgeo.train import Trainer, Training
-from diffgeo.weighting import Power
+from diffgeo.training import Trainer, Training
+from diffgeo.training.weighting import Power
 
 class Normal:
     shape, std = (2,), 1.0

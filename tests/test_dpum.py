@@ -13,8 +13,8 @@ from diffgeo.denoiser import Counted
 from diffgeo.errors import UsageError
 from diffgeo.sampler import DPUM, Euler, ExponentialFlow, Langevin, PredictorCorrector, Underdamped, steps
 from diffgeo.schedule import OU, VE, VP, Flow
+from diffgeo.schedule.stages import Stages, gaussian_smoothness, mixture_smoothness
 from diffgeo.simulation.noise import Streams
-from diffgeo.stages import Stages, gaussian_smoothness, mixture_smoothness
 from diffgeo.theory import linear
 from diffgeo.theory.orders import KARRAS, correlated_gaussian, gaussian, slope
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import torch
 
-from diffgeo.ema import Constant, Power
 from diffgeo.errors import UsageError
-from diffgeo.trainer import Trainer
+from diffgeo.training.ema import Constant, Power
+from diffgeo.training.trainer import Trainer
 
 
 def averaged(rule, values: np.ndarray) -> np.ndarray:

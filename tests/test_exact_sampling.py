@@ -7,9 +7,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from simulations import draw
 
+from diffgeo.config.line import conf_dir
 from diffgeo.core import Run, generator
 from diffgeo.data import Circle, Line
-from diffgeo.line import conf_dir
 from diffgeo.metrics.suite import within_floor
 from diffgeo.run import build
 from diffgeo.sampler import DDPM, Heun, Splitting

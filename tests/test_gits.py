@@ -11,13 +11,13 @@ from simulations import collect
 from diffgeo.core import Step
 from diffgeo.data import Circle, random_points
 from diffgeo.errors import UsageError
-from diffgeo.files import write_json
-from diffgeo.levels import Planned
 from diffgeo.sampler import Euler, Heun
 from diffgeo.sampler.base import Method
 from diffgeo.schedule import VE
+from diffgeo.schedule.listed import Planned
+from diffgeo.schedule.spacing import Geometric
 from diffgeo.simulation import Simulation
-from diffgeo.spacing import Geometric
+from diffgeo.store.files import write_json
 from diffgeo.theory.gits import costs, fit, plan
 
 V = 0.7                                                         # of the Gaussian whose flow is x sqrt((V + s'^2)/(V + s^2))

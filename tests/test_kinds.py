@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import pytest
 from omegaconf import OmegaConf
 
+from diffgeo.config.kinds import check, hints, numbers, plain, wrong
 from diffgeo.core import Schedule
 from diffgeo.errors import UsageError
-from diffgeo.kinds import check, hints, numbers, plain, wrong
 from diffgeo.run import build
 from diffgeo.sampler import DEIS, UniPC
 from diffgeo.schedule import VP
-from diffgeo.spacing import Power
+from diffgeo.schedule.spacing import Power
 
 NODE = OmegaConf.create({"_target_": "diffgeo.schedule.VP"})
 NUMBER, WHOLE, FLAG, WORD, BUILT = "a number", "a whole number", "true or false", "a word", "a node with a _target_"
@@ -40,14 +40,16 @@ def test_annotations_are_found_through_bases_and_class_methods():
 
 
 def test_the_line_names_the_option_in_full_its_class_and_what_to_write():
-    cfg = OmegaConf.create({"schedule": {"_target_": "diffgeo.schedule.VE", "spacing": {"_target_": "diffgeo.spacing.Rho", "rho": "abc"}}})
+    rho = {"_target_": "diffgeo.schedule.spacing.Rho", "rho": "abc"}
+    cfg = OmegaConf.create({"schedule": {"_target_": "diffgeo.schedule.VE", "spacing": rho}})
     with pytest.raises(UsageError, match=r"^schedule\.spacing\.rho=abc is not a number; write one for Rho$"):
         build(cfg.schedule)
-    cfg.schedule.spacing = {"_target_": "diffgeo.spacing.Rho", "roh": 7}
+    cfg.schedule.spacing = {"_target_": "diffgeo.schedule.spacing.Rho", "roh": 7}
     with pytest.raises(UsageError, match=r"^there is no option schedule\.spacing\.roh; Rho takes rho$"):
         build(cfg.schedule)
-    cfg.schedule.spacing = {"_target_": "diffgeo.spacing.Roh"}
-    with pytest.raises(UsageError, match=r"^schedule\.spacing\._target_=diffgeo\.spacing\.Roh: there is no such class or function$"):
+    cfg.schedule.spacing = {"_target_": "diffgeo.schedule.spacing.Roh"}
+    unknown = r"^schedule\.spacing\._target_=diffgeo\.schedule\.spacing\.Roh: there is no such class or function$"
+    with pytest.raises(UsageError, match=unknown):
         build(cfg.schedule)
     cfg.schedule = {"_target_": "diffgeo.schedule.VP.through", "sigma_min": 1, "sigma_max": 2, "to_zero": "maybe"}
     with pytest.raises(UsageError, match=r"^schedule\.to_zero=maybe is not true or false; write one for through$"):
@@ -55,7 +57,7 @@ def test_the_line_names_the_option_in_full_its_class_and_what_to_write():
 
 
 def test_interpolations_lists_and_what_is_handed_on_are_followed():
-    cfg = OmegaConf.create({"n": None, "list": [{"_target_": "diffgeo.spacing.OnGrid", "steps": "${n}"}]})
+    cfg = OmegaConf.create({"n": None, "list": [{"_target_": "diffgeo.schedule.spacing.OnGrid", "steps": "${n}"}]})
     with pytest.raises(UsageError, match=r"list\[0\]\.steps=null is not a whole number; write one for OnGrid"):
         check(cfg)
     cfg.n = 20
@@ -68,7 +70,7 @@ def test_interpolations_lists_and_what_is_handed_on_are_followed():
 
 def test_what_is_right_is_built_as_before():
     assert build(OmegaConf.create({"_target_": "diffgeo.sampler.UniPC", "points": 2, "corrector": False})) == UniPC(2, corrector=False)
-    chart = {"_target_": "diffgeo.schedule.VP", "spacing": {"_target_": "diffgeo.spacing.Power", "p": 2}}
+    chart = {"_target_": "diffgeo.schedule.VP", "spacing": {"_target_": "diffgeo.schedule.spacing.Power", "p": 2}}
     assert build(OmegaConf.create({"_target_": "diffgeo.sampler.DEIS", "chart": chart})) == DEIS(chart=VP(spacing=Power(2)))
 
 

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from diffgeo.errors import UsageError
-from diffgeo.levels import Levels, Planned
+from diffgeo.schedule.listed import Levels, Planned
 
 
 def draws(schedule, n=20_000):

@@ -2,13 +2,13 @@
 import pytest
 import torch
 
-from diffgeo.commands.theory_orders import names, sampler
+from diffgeo.commands.theory.orders import names, sampler
 from diffgeo.core import Step
 from diffgeo.data import Gaussian
 from diffgeo.errors import UsageError
 from diffgeo.sampler import RK45, EulerMaruyama
 from diffgeo.schedule import VE
-from diffgeo.spacing import Exponential
+from diffgeo.schedule.spacing import Exponential
 from diffgeo.theory import linear
 from diffgeo.theory.orders import EIGENVALUES, gaussian, impulse_response
 

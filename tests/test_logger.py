@@ -9,7 +9,7 @@ import torch
 
 from diffgeo import plot
 from diffgeo.errors import UsageError
-from diffgeo.logger import Jsonl, auto, has_key, jsonl, wandb
+from diffgeo.store.logger import Jsonl, auto, has_key, jsonl, wandb
 
 
 def records(path: Path):

@@ -8,18 +8,18 @@ import pytest
 import torch
 from simulations import draw, made_by
 
-from diffgeo.commands.reproduce import execute
-from diffgeo.commands.theory_orders import names, sampler
+from diffgeo.commands.reproduce.engine import execute
+from diffgeo.commands.theory.orders import names, sampler
 from diffgeo.core import Fitted, Past, Run
 from diffgeo.data import Circle, Mixture
 from diffgeo.denoiser import AnalyticFirst, Clipped, Counted, Thresholded
-from diffgeo.discrete import Discrete, LinearBetas
 from diffgeo.errors import UsageError
 from diffgeo.metrics import FlowError, flow
 from diffgeo.sampler import DDPM, DPMpp2M, Euler, GradientEstimation, Heun, steps
 from diffgeo.schedule import VE
+from diffgeo.schedule.discrete import Discrete, LinearBetas
+from diffgeo.schedule.spacing import Exponential
 from diffgeo.simulation import Loop, Simulation
-from diffgeo.spacing import Exponential
 from diffgeo.theory.orders import correlated_gaussian
 
 LAW = Circle()

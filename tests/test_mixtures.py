@@ -110,7 +110,7 @@ def test_four_components_by_descent_and_by_em():
 
 
 def test_the_command(inside, tmp_path, monkeypatch):
-    from diffgeo.commands import theory_mixture
+    from diffgeo.commands.theory import mixture as theory_mixture
 
     calls = []
     def measure(n, seed):

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from diffgeo.optim import Muon, polar
+from diffgeo.training.optim import Muon, polar
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 83), (83, 64), (3, 16, 16), (2, 5, 9)])

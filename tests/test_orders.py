@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffgeo.commands.theory_orders import names, sampler
-from diffgeo.line import conf_dir
+from diffgeo.commands.theory.orders import names, sampler
+from diffgeo.config.line import conf_dir
 from diffgeo.sampler import DDPM, Euler, Heun, IPNDMv
 from diffgeo.theory.orders import COUNTS, FLOWS, KARRAS, LOG, correlated_gaussian, exact_flow, measure, slope, unit_circle, weak_errors
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from diffgeo import parameterization as P
-from diffgeo import weighting as W
 from diffgeo.core import generator
 from diffgeo.denoiser import Network, covariance, epsilon, score
 from diffgeo.errors import UsageError
-from diffgeo.loss import batch
 from diffgeo.schedule import OU, VE
+from diffgeo.training import weighting as W
+from diffgeo.training.loss import batch
 
 SIGMA = torch.logspace(-3, 3, 25, dtype=torch.float64)
 OU_CHART = OU()

@@ -9,8 +9,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from diffgeo.config.line import conf_dir
 from diffgeo.denoiser import Counted
-from diffgeo.line import conf_dir
 from diffgeo.run import build
 from diffgeo.sampler import (
     Euler,
@@ -25,7 +25,7 @@ from diffgeo.sampler import (
     steps,
 )
 from diffgeo.schedule import OU, VE, VP
-from diffgeo.spacing import ExponentialDecay
+from diffgeo.schedule.spacing import ExponentialDecay
 from diffgeo.theory import linear
 from diffgeo.theory.orders import gaussian
 

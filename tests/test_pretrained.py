@@ -7,10 +7,10 @@ import torch
 
 import diffgeo  # noqa: F401  torchvision's guard, before diffusers
 from diffgeo.core import generator
-from diffgeo.discrete import CosineBetas, Discrete, LinearBetas, OnTrainedLevels, ScaledLinearBetas
 from diffgeo.errors import UsageError
 from diffgeo.pretrained import diffusers
 from diffgeo.pretrained.ddpm import Index
+from diffgeo.schedule.discrete import CosineBetas, Discrete, LinearBetas, OnTrainedLevels, ScaledLinearBetas
 
 # google/ddpm-cifar10-32
 GOOGLE = dict(attention_head_dim=None, flip_sin_to_cos=False, freq_shift=1, downsample_padding=0, norm_eps=1e-6)

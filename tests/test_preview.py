@@ -8,11 +8,11 @@ from simulations import draw
 from test_sample_images import SHAPE, SIGMAS, Means
 
 from diffgeo import plot
-from diffgeo.commands.preview import Preview
-from diffgeo.commands.report import Sampling
 from diffgeo.data.images import Images
-from diffgeo.distributed import ALONE
 from diffgeo.errors import UsageError
+from diffgeo.machine.distributed import ALONE
+from diffgeo.report.finish import Sampling
+from diffgeo.report.preview import Preview
 from diffgeo.sampler import Heun
 from diffgeo.simulation import ClassLabel, Simulation
 

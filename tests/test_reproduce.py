@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from diffgeo.cli import PLAIN, split
-from diffgeo.commands.reproduce import cells_of, expanded, names, plain
+from diffgeo.commands.reproduce.engine import cells_of, expanded, names, plain
+from diffgeo.config.line import conf_dir, prepare
 from diffgeo.errors import UsageError
-from diffgeo.line import conf_dir, prepare
 
 
 @pytest.mark.parametrize("name", names())
@@ -31,7 +31,7 @@ def test_every_cell_composes_and_the_budgets_exist(name, tmp_path):
         (cell.folder / "overrides.yaml").write_text(json.dumps(line))
         if cell in kinds.values():
             with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-                compose(command.replace(" ", "_"), line)
+                compose(command.replace(" ", "/"), line)
     shown = {c for figure in expanded(spec.get("figures", OmegaConf.create([]))) for c in figure.get("cells", [])}
     assert shown <= {c.name for c in cells} and "quick" in spec.budget
 
@@ -78,7 +78,7 @@ def test_a_small_one_ends_in_a_table(inside, tmp_path, monkeypatch):
 def test_names():
     assert plain("lambda = (e^t-1)^-1") == "lambda_e_t_1_1"
     with pytest.raises(UsageError, match="budget=all"):
-        from diffgeo.commands.reproduce import options
+        from diffgeo.commands.reproduce.engine import options
         options(["cem/line", "budget=all"])
 
 

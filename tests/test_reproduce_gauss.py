@@ -7,11 +7,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from diffgeo.commands.gaussian_options import process, scheme
-from diffgeo.commands.reproduce import reproduce
+from diffgeo.commands.reproduce.engine import reproduce
+from diffgeo.commands.theory.gaussian_options import process, scheme
+from diffgeo.config.line import conf_dir
 from diffgeo.core import generator
 from diffgeo.data import image_set
-from diffgeo.line import conf_dir
 from diffgeo.theory import spectrum as spectra
 from diffgeo.theory.ablation import ablation, compared
 from diffgeo.theory.distances import w2

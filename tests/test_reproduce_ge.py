@@ -8,9 +8,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from diffgeo.commands.reproduce import execute, reproduce
-from diffgeo.discrete import Discrete
+from diffgeo.commands.reproduce.engine import execute, reproduce
 from diffgeo.errors import UsageError
+from diffgeo.schedule.discrete import Discrete
 
 
 def metrics(folder):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from diffgeo.commands.reproduce import cells_of, options, reproduce, spec_of
+from diffgeo.commands.reproduce.engine import cells_of, options, reproduce, spec_of
 from diffgeo.errors import UsageError
 
 # distance.md, A7 (the 2024 settings of GE), and the schedule table

@@ -9,18 +9,18 @@ from PIL import Image
 from simulations import draw
 from torch import nn
 
-from diffgeo import shards
-from diffgeo.commands.report import pictures, streamed
 from diffgeo.data.images import Images
 from diffgeo.denoiser import Network
-from diffgeo.distributed import ALONE
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.machine.distributed import ALONE
+from diffgeo.machine.speed import flops
 from diffgeo.parameterization import EDM
+from diffgeo.report.finish import pictures, streamed
 from diffgeo.run import load
 from diffgeo.sampler import Euler, Heun
 from diffgeo.schedule import VE
 from diffgeo.simulation import ClassLabel, Simulation, fitting, ranges
-from diffgeo.speed import flops
+from diffgeo.store import shards
 
 SIGMAS = VE(sigma_min=0.02, sigma_max=20.0).grid(6)
 SHAPE = (3, 8, 8)

@@ -11,7 +11,7 @@ from diffgeo.denoiser import Counted
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.sampler import RK45, DPMAdaptive, DPMSolver2, DPMSolver3, Euler, Restart, steps
 from diffgeo.schedule import VE
-from diffgeo.spacing import Geometric
+from diffgeo.schedule.spacing import Geometric
 from diffgeo.theory.orders import correlated_gaussian, slope, unit_circle
 
 GAUSS, CIRCLE = correlated_gaussian(), unit_circle()

@@ -50,8 +50,8 @@ from diffgeo.sampler import (
     UniPC,
 )
 from diffgeo.schedule import OU, VE, VP
-from diffgeo.spacing import Continuous, Geometric, OnGrid, Power
-from diffgeo.stages import Stages
+from diffgeo.schedule.spacing import Continuous, Geometric, OnGrid, Power
+from diffgeo.schedule.stages import Stages
 
 CONF = Path(__file__).parents[1] / "conf"
 PLANE = VE(sigma_min=0.01, sigma_max=200, spacing=Geometric(), training=Continuous())

@@ -13,8 +13,8 @@ from diffgeo.errors import UsageError
 from diffgeo.sampler import DDPM, DPMpp2M, Euler, EulerMaruyama, Heun, Langevin, PredictorCorrector, Restart, Underdamped, steps
 from diffgeo.sampler.corrected import tanh_deficit, underdamped
 from diffgeo.schedule import OU, VE
+from diffgeo.schedule.spacing import Geometric
 from diffgeo.simulation.noise import Streams
-from diffgeo.spacing import Geometric
 from diffgeo.theory.orders import gaussian, impulse_response, slope, weak_errors
 
 LAM = torch.tensor([0.0, 0.05, 1.0, 4.0], dtype=torch.float64)

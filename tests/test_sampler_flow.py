@@ -14,8 +14,8 @@ from diffgeo.denoiser import Counted
 from diffgeo.errors import UsageError
 from diffgeo.sampler import DDPM, DPMpp2M, Euler, GradientEstimation, Heun, steps
 from diffgeo.schedule import OU, VE
+from diffgeo.schedule.spacing import Exponential, Power
 from diffgeo.simulation.noise import Streams
-from diffgeo.spacing import Exponential, Power
 
 EIGENVALUES = torch.tensor([4.0, 1.0, 0.05], dtype=torch.float64)
 BASIS = torch.linalg.qr(torch.tensor([[1.0, 2, -1], [0.5, -1, 3], [2, 1, 1]], dtype=torch.float64)).Q

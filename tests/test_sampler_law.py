@@ -20,7 +20,7 @@ from diffgeo.sampler import (
     steps,
 )
 from diffgeo.schedule import OU, VE, VP, Flow
-from diffgeo.spacing import Exponential, Power
+from diffgeo.schedule.spacing import Exponential, Power
 
 LAM = torch.tensor([0.0, 0.05, 1.0, 4.0], dtype=torch.float64)          # eigenvalues of the data's covariance; one of them singular
 UNIFORM = VP(to_zero=False)                                             # Song's (.1, 20) is their (.05, 10); t from 1 to 1e-3

@@ -11,7 +11,7 @@ from diffgeo.denoiser import Counted
 from diffgeo.errors import UsageError
 from diffgeo.sampler import DEIS, IPNDM, LMS, PNDM, DPMpp2M, DPMpp3M, Euler, GradientEstimation, IPNDMv, UniPC, steps
 from diffgeo.schedule import OU, VE, VP
-from diffgeo.spacing import Power
+from diffgeo.schedule.spacing import Power
 from diffgeo.theory.orders import correlated_gaussian, slope, unit_circle
 
 KARRAS = VE(sigma_min=0.02, sigma_max=20, to_zero=False)

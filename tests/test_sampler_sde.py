@@ -30,8 +30,8 @@ from diffgeo.sampler import (
     steps,
 )
 from diffgeo.schedule import OU, VE
+from diffgeo.schedule.spacing import Exponential
 from diffgeo.simulation.noise import Streams
-from diffgeo.spacing import Exponential
 from diffgeo.theory.orders import correlated_gaussian, gaussian, impulse_response, slope, unit_circle, weak_errors
 
 TABLE = tuple(10 ** (k / 8) for k in range(-24, 25))

@@ -11,7 +11,7 @@ from diffgeo.denoiser import Counted
 from diffgeo.errors import UsageError
 from diffgeo.sampler import RK4, DPMpp2S, DPMSolver2, DPMSolver3, Euler, Heun, steps
 from diffgeo.schedule import VE
-from diffgeo.spacing import Geometric
+from diffgeo.schedule.spacing import Geometric
 from diffgeo.theory.orders import correlated_gaussian, slope, unit_circle
 
 LOG = VE(sigma_min=0.02, sigma_max=20, spacing=Geometric(), to_zero=False)

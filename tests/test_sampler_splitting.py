@@ -7,7 +7,7 @@ import torch
 
 from diffgeo.sampler import NoiseFirst, PublicCode, Splitting, steps
 from diffgeo.schedule import OU, VP
-from diffgeo.spacing import Power
+from diffgeo.schedule.spacing import Power
 
 POINTS = np.array([[0.0, 2.0], [0.0, -2.0], [1.2, 1.6], [-2.0, 0.0], [2.0, 0.5]])
 

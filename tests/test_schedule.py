@@ -9,18 +9,7 @@ from scipy import stats
 
 from diffgeo.errors import UsageError
 from diffgeo.schedule import OU, VE, VP, Cosine, Flow
-from diffgeo.spacing import (
-    Beta,
-    Continuous,
-    Exponential,
-    Geometric,
-    LogNormal,
-    OnGrid,
-    Polyexponential,
-    Power,
-    Rho,
-    UniformTimes,
-)
+from diffgeo.schedule.spacing import Beta, Continuous, Exponential, Geometric, LogNormal, OnGrid, Polyexponential, Power, Rho, UniformTimes
 
 mp.mp.dps = 50
 

@@ -8,11 +8,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from diffgeo.discrete import CosineBetas, Discrete, EvenTimesteps, Laid, LogLinear, ScaledLinearBetas, SigmoidBetas
-from diffgeo.levels import Levels, Planned
 from diffgeo.sampler import Heun, steps
 from diffgeo.schedule import OU, VE, VP, Cosine, Flow
-from diffgeo.spacing import (
+from diffgeo.schedule.discrete import CosineBetas, Discrete, EvenTimesteps, Laid, LogLinear, ScaledLinearBetas, SigmoidBetas
+from diffgeo.schedule.listed import Levels, Planned
+from diffgeo.schedule.spacing import (
     Beta,
     Continuous,
     Exponential,
@@ -24,7 +24,7 @@ from diffgeo.spacing import (
     Power,
     UniformTimes,
 )
-from diffgeo.stages import Stages
+from diffgeo.schedule.stages import Stages
 
 CONF = Path(__file__).parents[1] / "conf"
 CONFIGS = {

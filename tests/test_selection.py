@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from diffgeo.commands import theory_gamma, theory_winners
-from diffgeo.commands.theory_orders import names, sampler
+from diffgeo.commands.theory import gamma as theory_gamma
+from diffgeo.commands.theory import winners as theory_winners
+from diffgeo.commands.theory.orders import names, sampler
 from diffgeo.data import Circle, Gaussian, Mixture, normal
 from diffgeo.sampler import IPNDM, DPMSolver3, Euler, Heun
 from diffgeo.theory.gamma import best_gamma, coefficient, gamma_errors, gaussian_coefficient

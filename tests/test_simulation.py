@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from diffgeo.commands.reproduce import execute
-from diffgeo.commands.theory_orders import names, sampler
+from diffgeo.commands.reproduce.engine import execute
+from diffgeo.commands.theory.orders import names, sampler
 from diffgeo.core import Fitted
 from diffgeo.data import Circle, Mixture
 from diffgeo.errors import UsageError
 from diffgeo.run import load
-from diffgeo.sampler import DPUM, EDMChurn, Euler, Heun
+from diffgeo.sampler import DPUM, EDMChurn, Euler
 from diffgeo.schedule import VE
+from diffgeo.schedule.stages import Stages
 from diffgeo.simulation import ClassLabel, Loop, Simulation
-from diffgeo.stages import Stages
 
 GRID = VE().grid(9)
 LAW = Mixture([[-1, 0.5], [2, 0]], [[[0.1, 0], [0, 0.3]], [[0.5, 0.2], [0.2, 0.2]]], [0.3, 0.7])
@@ -96,7 +96,7 @@ def test_evaluate_looks_at_the_run_s_own_samples(tmp_path, monkeypatch):
     _, _, folder = drawn_and_shown(
         tmp_path, monkeypatch, f"sample model=exact data=circle sampler=heun sampler.steps=6 metrics=none first=4 noise={noise}"
     )
-    from diffgeo.files import read_json
+    from diffgeo.store.files import read_json
 
     shown = []
     monkeypatch.setattr("diffgeo.plot.trajectories", lambda path, paths, *rest: shown.append(paths))

@@ -8,11 +8,11 @@ import torch
 from diffgeo.data import Gaussian, Mixture, simplex
 from diffgeo.denoiser import Network
 from diffgeo.errors import UsageError
-from diffgeo.loss import batch
 from diffgeo.nn import Softmax
 from diffgeo.parameterization import CEM, EDM, Epsilon, Scaled, Score, V, Velocity, flow_time, ou_time
 from diffgeo.schedule import OU
-from diffgeo.weighting import Native
+from diffgeo.training.loss import batch
+from diffgeo.training.weighting import Native
 
 MEANS = torch.tensor([[3.0, 0, 0], [-1, 0.5, 0], [0, 0, 6]], dtype=torch.float64)
 WEIGHTS = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from diffgeo.schedule import OU, VE, VP, Flow
-from diffgeo.spacing import Beta, Exponential, ExponentialDecay, Geometric, LogNormal, Polyexponential, Power, Rho
+from diffgeo.schedule.spacing import Beta, Exponential, ExponentialDecay, Geometric, LogNormal, Polyexponential, Power, Rho
 
 mp.mp.dps = 50
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from diffgeo import precision, speed
-from diffgeo.speed import Meter, flops, peak, product_rate
+from diffgeo.machine import precision, speed
+from diffgeo.machine.speed import Meter, flops, peak, product_rate
 
 
 def test_flops_of_a_convolution_by_hand():
@@ -70,7 +70,7 @@ def test_what_is_measured_is_measured_in_full():
     """torch lets convolutions be TF32 unless told otherwise; an experiment tells it, whatever ran before in this process."""
     from hydra import compose, initialize_config_dir
 
-    from diffgeo.line import conf_dir
+    from diffgeo.config.line import conf_dir
     from diffgeo.run import assemble
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True

@@ -10,11 +10,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from diffgeo.analytic import gaussian as exact
-from diffgeo.commands.gaussian_options import process, scheme
-from diffgeo.commands.theory_gaussian import theory_gaussian
+from diffgeo.commands.theory.gaussian import theory_gaussian
+from diffgeo.commands.theory.gaussian_options import process, scheme
+from diffgeo.config.line import conf_dir
 from diffgeo.data import Gaussian
 from diffgeo.errors import UsageError
-from diffgeo.line import conf_dir
 from diffgeo.theory import learned
 from diffgeo.theory.ablation import Cell, ablation, compared, modes, power_of_ten, printed, rows
 from diffgeo.theory.gaussian import SCHEMES, Spectrum, discrete, first_order, levels
@@ -198,7 +198,7 @@ def test_more_mistakes(tmp_path, monkeypatch):
     bad_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("theory_gaussian", ["spectrum=s.npy"])
+        cfg = compose("theory/gaussian", ["spectrum=s.npy"])
     for change, message in (
             ("grid_points=2.5", "not a whole number"), ("grid_points=[]", "is empty"), ("schemes=[]", "is empty"), ("eps=1.0", "below T=1"),
             ("eps=-1", "from 0"), ("beta=[1,2,3]", "one constant"), ("beta=[0,1]", "0 < beta_min"), ("beta=1000", "300 or less"),

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from diffgeo.data import Mixture
-from diffgeo.levels import Planned
 from diffgeo.sampler import IPNDM
 from diffgeo.schedule import VE
+from diffgeo.schedule.listed import Planned
 from diffgeo.theory.gits import fit
 
 MIXTURE = Mixture([[-2.0, 0.0], [2.0, 0.0], [0.0, 2.0]],

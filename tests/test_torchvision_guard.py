@@ -4,12 +4,12 @@ import sys
 
 import pytest
 
-from diffgeo import torchvision_guard
+from diffgeo.machine import torchvision_guard
 
 IMPORTS = """
 import sys, diffgeo
 assert not {"torch", "torchvision"} & set(sys.modules), "importing diffgeo must import neither"
-from diffgeo import torchvision_guard as guard
+from diffgeo.machine import torchvision_guard as guard
 loads, asked = guard.loads, []
 guard.loads = lambda: asked.append(1) or FORCED(loads)
 import torch

@@ -4,17 +4,17 @@ import math
 import pytest
 import torch
 
-from diffgeo import loss
-from diffgeo.checkpoint import load_state, load_tensors, load_weights, save_state, save_tensors
 from diffgeo.core import generator
 from diffgeo.denoiser import Network
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.nn import MLPTanh
-from diffgeo.optim import Cosine, Geometric
 from diffgeo.parameterization import CEM, Epsilon
 from diffgeo.schedule import OU, VE
-from diffgeo.train import DATA, Flat, Trainer, Training
-from diffgeo.weighting import Power
+from diffgeo.store.checkpoint import load_state, load_tensors, load_weights, save_state, save_tensors
+from diffgeo.training import Trainer, Training, loss
+from diffgeo.training.loop import DATA, Flat
+from diffgeo.training.optim import Cosine, Geometric
+from diffgeo.training.weighting import Power
 
 
 class Normal:
@@ -182,7 +182,7 @@ def test_damaged_or_foreign_checkpoints_are_one_clear_error(tmp_path):
 
 def test_paper_times_stop_at_the_fiftieth_part():
     """t_min of the paper's training draw is 10/199 = .0503 (cem.md A4)."""
-    from diffgeo.spacing import UniformTimes
+    from diffgeo.schedule.spacing import UniformTimes
     ou = OU(training=UniformTimes(200))
     t = ou.t(ou.draw(20_000, generator(0)))
     assert float(t.min()) == pytest.approx(10 / 199) and float(t.max()) == pytest.approx(10.0)

@@ -6,17 +6,18 @@ import torch
 from simulations import draw
 from torch import nn
 
-from diffgeo import memory
-from diffgeo.checkpoint import load_weights, save_tensors
 from diffgeo.core import generator
 from diffgeo.data.images import Images
 from diffgeo.denoiser import Network
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.machine import memory
 from diffgeo.parameterization import CEM, EDM
 from diffgeo.sampler import Euler
 from diffgeo.schedule import VE
-from diffgeo.train import DATA, Flat, Trainer, Training
-from diffgeo.weighting import Power
+from diffgeo.store.checkpoint import load_weights, save_tensors
+from diffgeo.training import Trainer, Training
+from diffgeo.training.loop import DATA, Flat
+from diffgeo.training.weighting import Power
 
 SCHEDULE = VE(sigma_min=0.1, sigma_max=10.0)
 

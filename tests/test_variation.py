@@ -7,8 +7,8 @@ from mpmath import mp, mpf, ncdf
 from scipy.stats import chi2
 
 from diffgeo.theory.convergence.kernel import Modes, line
-from diffgeo.theory.convergence.variation import product_tv
 from diffgeo.theory.distances import Law, tv
+from diffgeo.theory.variation import product_tv
 
 
 def vector(*values: float) -> torch.Tensor:

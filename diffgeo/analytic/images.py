@@ -26,7 +26,7 @@ from torch import Tensor
 from diffgeo.analytic.points import Dense
 from diffgeo.core import Sigma, column
 from diffgeo.errors import UsageError
-from diffgeo.precision import full_precision
+from diffgeo.machine.precision import full_precision
 
 
 class Posterior(NamedTuple):

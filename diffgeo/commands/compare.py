@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffgeo.errors import UsageError
-from diffgeo.files import read_json, write_text
+from diffgeo.store.files import read_json, write_text
 
 NFE = "sampling/nfe"
 SHOWN = ("flow/rms", "distance/mean", "distance/median", "distance/q99", "tangential/w2", "transport/w2", "transport/sliced_w2",

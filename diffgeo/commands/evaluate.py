@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from hydra.core.hydra_config import HydraConfig
 
-from diffgeo.commands.report import measure
 from diffgeo.core import Run
 from diffgeo.data.pixels import read_images
 from diffgeo.denoiser import trainable
 from diffgeo.errors import UsageError
+from diffgeo.report.finish import measure
 from diffgeo.run import Experiment, assemble, begin, fitted, load_array, weigh
 
 

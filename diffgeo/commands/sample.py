@@ -10,12 +10,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from diffgeo import distributed
-from diffgeo.commands.report import planned, report
 from diffgeo.core import Data, Denoiser
 from diffgeo.denoiser import trainable
-from diffgeo.distributed import ALONE, World
 from diffgeo.errors import UsageError
+from diffgeo.machine import distributed
+from diffgeo.machine.distributed import ALONE, World
+from diffgeo.report.finish import planned, report
 from diffgeo.run import assemble, begin, device_of, make, pretrained, weigh
 
 

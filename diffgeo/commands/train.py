@@ -17,17 +17,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from diffgeo import checkpoint, distributed, kinds, memory
-from diffgeo.checkpoint import has_state, load_state, save_state
-from diffgeo.commands.report import planned, report
+from diffgeo.config import kinds
 from diffgeo.denoiser import trainable
-from diffgeo.distributed import ALONE, World
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.logger import Group, Logger
+from diffgeo.machine import distributed, memory
+from diffgeo.machine.distributed import ALONE, World
+from diffgeo.machine.speed import Clock, Meter, flops, peak
+from diffgeo.report.finish import planned, report
 from diffgeo.run import Experiment, assemble, begin, build, device_of, pretrained, weigh
-from diffgeo.speed import Clock, Meter, flops, peak
-from diffgeo.train import Progress, Trainer, Training, check
-from diffgeo.weighting import check_positive
+from diffgeo.store import checkpoint
+from diffgeo.store.checkpoint import has_state, load_state, save_state
+from diffgeo.store.logger import Group, Logger
+from diffgeo.training import Progress, Trainer, Training
+from diffgeo.training.loop import check
+from diffgeo.training.weighting import check_positive
 
 
 def main(cfg) -> None:

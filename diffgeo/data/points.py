@@ -12,7 +12,7 @@ from diffgeo.analytic import points as exact
 from diffgeo.core import generator as stream
 from diffgeo.data.law import Law
 from diffgeo.errors import UsageError
-from diffgeo.files import read_array
+from diffgeo.store.files import read_array
 
 
 @dataclass(frozen=True, eq=False)

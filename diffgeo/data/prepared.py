@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diffgeo.errors import DiffgeoError
-from diffgeo.files import atomic, cache_folder, read_json, write_json
+from diffgeo.store.files import atomic, cache_folder, read_json, write_json
 
 SPLITS, PARTS = ("train", "test"), ("images", "labels", "exact")
 BLOCK = 1 << 24                         # bytes hashed or copied at once

@@ -22,8 +22,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from diffgeo.core import Data, Run, generator
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.files import cache_folder, write_array
-from diffgeo.precision import full_precision
+from diffgeo.machine.precision import full_precision
+from diffgeo.store.files import cache_folder, write_array
 
 PIXELS = 1024               # more coordinates than this are pooled first: their covariance would cost more than it tells
 

@@ -24,10 +24,10 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from diffgeo.core import Data, Run
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.files import atomic, cache_folder
 from diffgeo.metrics.features import Features, OfFeatures, batches, content, of_samples, training
 from diffgeo.metrics.frechet import Moments, Stream, between, moments
 from diffgeo.metrics.inception import KNOWN
+from diffgeo.store.files import atomic, cache_folder
 
 STATISTICS = "cifar10_train_49927.npz"      # may lie in data.root/fid_stats: CIFAR-10's training images in `KNOWN` features, but for these,
 LACKING = (4298, 5949, 7066, 7237, 7248, 7630, 8006, 8831, 8968, 9415, 12762, 12834, 13546, 21493, 25728, 26098, 26927, 27621, 28435, 28728,

@@ -20,7 +20,7 @@ import torch
 
 from diffgeo.core import Data, Metric, Run, generator
 from diffgeo.errors import DiffgeoError
-from diffgeo.files import cache_folder, write_json
+from diffgeo.store.files import cache_folder, write_json
 
 
 def draws(metric: Metric, data: Data, n: int, pairs: int, noise: float) -> dict[str, list[float]]:

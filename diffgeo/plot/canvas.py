@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from diffgeo.core import Manifold, generator
-from diffgeo.files import atomic
 from diffgeo.metrics.points import points
+from diffgeo.store.files import atomic
 
 BLACK, BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)

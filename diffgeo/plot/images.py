@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffgeo.errors import UsageError
-from diffgeo.files import atomic
+from diffgeo.store.files import atomic
 
 SIDE, GAP, LINE = 48, 1, 14             # pixels: least side of a shown image, between images, height of a line of text
 WHITE, INK = 255, (60, 60, 60)

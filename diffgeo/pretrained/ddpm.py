@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from diffgeo.core import Data
 from diffgeo.denoiser import Network
-from diffgeo.discrete import TIE, Betas, CosineBetas, Discrete, LinearBetas, ScaledLinearBetas, SigmoidBetas
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.files import read_json
 from diffgeo.nn.embedding import Sinusoidal
 from diffgeo.nn.unet import UNet
 from diffgeo.parameterization import CEM, Epsilon, V
 from diffgeo.pretrained.weights import check_images, fit, frozen, read
+from diffgeo.schedule.discrete import TIE, Betas, CosineBetas, Discrete, LinearBetas, ScaledLinearBetas, SigmoidBetas
+from diffgeo.store.files import read_json
 
 # Our name of a tensor -> theirs, one substitution after another.
 DIFFUSERS = [(r"^embed\.0", "time_embedding.linear_1"), (r"^embed\.2", "time_embedding.linear_2"),

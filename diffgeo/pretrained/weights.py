@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from diffgeo.checkpoint import mismatches
 from diffgeo.core import Data, Parameterization
 from diffgeo.denoiser import Network
 from diffgeo.errors import UsageError
+from diffgeo.store.checkpoint import mismatches
 
 
 def read(path: str | Path, option: str) -> dict[str, Tensor]:

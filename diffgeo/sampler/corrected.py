@@ -34,7 +34,7 @@ from diffgeo.sampler.base import Method
 from diffgeo.sampler.deterministic import Euler, Heun
 from diffgeo.sampler.stochastic import levels_of
 from diffgeo.schedule import OU
-from diffgeo.stages import SLACK
+from diffgeo.schedule.stages import SLACK
 
 
 class Corrector(Protocol):

@@ -23,7 +23,7 @@ from diffgeo.sampler.base import ChartMethod
 from diffgeo.sampler.corrected import PredictorCorrector, Underdamped
 from diffgeo.sampler.stochastic import levels_of
 from diffgeo.schedule import OU
-from diffgeo.stages import MOST, SLACK, Stages
+from diffgeo.schedule.stages import MOST, SLACK, Stages
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from diffgeo.core import Denoiser, Schedule, expand
 from diffgeo.denoiser import AnalyticFirst, Clipped, Thresholded
-from diffgeo.discrete import OnTrainedLevels, check_rounding
 from diffgeo.errors import UsageError
+from diffgeo.schedule.discrete import OnTrainedLevels, check_rounding
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from torch import Tensor
 from diffgeo.core import Past
 from diffgeo.sampler import RK4, GradientEstimation
 from diffgeo.schedule import VE
+from diffgeo.schedule.spacing import Exponential
 from diffgeo.simulation import Simulation
 from diffgeo.simulation.flow import flow, silence
-from diffgeo.spacing import Exponential
 from diffgeo.theory.selection import Truth, run
 
 

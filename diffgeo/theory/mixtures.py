@@ -23,8 +23,8 @@ from torch import Tensor
 
 from diffgeo.core import generator
 from diffgeo.nn.softmax import Softmax
-from diffgeo.optim import Cosine
 from diffgeo.parameterization import Epsilon
+from diffgeo.training.optim import Cosine
 
 WEIGHTS = (0.1, 0.2, 0.3, 0.4)
 

@@ -25,7 +25,7 @@ from diffgeo.data import Circle, Gaussian
 from diffgeo.denoiser import Counted
 from diffgeo.sampler import steps
 from diffgeo.schedule import VE
-from diffgeo.spacing import Exponential
+from diffgeo.schedule.spacing import Exponential
 
 COUNTS = (64, 128, 256, 640)            # steps of a measurement
 

@@ -20,8 +20,8 @@ from diffgeo.data import Law
 from diffgeo.denoiser import Counted
 from diffgeo.sampler import steps
 from diffgeo.schedule import VE, VP, Cosine, Flow
+from diffgeo.schedule.spacing import Beta, Exponential, Polyexponential, Power
 from diffgeo.simulation.flow import end, flow, silence
-from diffgeo.spacing import Beta, Exponential, Polyexponential, Power
 
 HIGH, LOW = 80.0, 0.002                 # EDM's range
 GROUPS = 4                              # disjoint parts of the points: does the winner win on each?

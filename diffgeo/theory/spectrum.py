@@ -23,7 +23,7 @@ from torch import Tensor
 from diffgeo.core import generator
 from diffgeo.data.gaussian import spectrum as eigen
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.files import cache_folder, read_array, write_array
+from diffgeo.store.files import cache_folder, read_array, write_array
 from diffgeo.theory.gaussian import Spectrum
 
 EXACT = 1024                            # 1024 * 128^2 = 2^24: so many products of bytes minus 128 are added exactly in float32

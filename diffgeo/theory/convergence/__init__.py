@@ -4,8 +4,8 @@
 
     KL(paths)  <=  KL(p_T | N(0, I))  +  T eps^2  +  T^2 L^2 d/N            initialization + score + discretization   (Girsanov)
 
-is the certificate of the reverse diffusion; `certificate.py` has it in closed form. On Gaussians every law is exact through theory.linear,
-on mixtures of the line through `kernel.py`, and TV in any dimension through `variation.py`; only DPUM on the mixture is sampled. A module
+is the certificate of the reverse diffusion; `girsanov.py` has it in closed form. On Gaussians every law is exact through theory.linear,
+on mixtures of the line through `kernel.py`, and TV in any dimension by `theory.variation`; only DPUM on the mixture is sampled. A module
 holds a family of experiments, functions of `full` that return records; EXPERIMENTS names them.
 """
 from __future__ import annotations

@@ -15,7 +15,7 @@ import torch
 from diffgeo.core import Sampler
 from diffgeo.sampler import DPUM
 from diffgeo.sampler.dpum import ExponentialFlow
-from diffgeo.stages import Stages
+from diffgeo.schedule.stages import Stages
 from diffgeo.theory import linear
 from diffgeo.theory.convergence.experiment import SMOOTHNESS, Experiment, end, powers, sampler, series, tiled, uniform
 from diffgeo.theory.convergence.reverse import WARNING, marginal_steps, path_steps, response, shift_tv

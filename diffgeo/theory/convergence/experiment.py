@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffgeo.core import Sampler, Step
 from diffgeo.schedule import VP
-from diffgeo.spacing import ExponentialDecay, Power, Spacing
+from diffgeo.schedule.spacing import ExponentialDecay, Power, Spacing
 from diffgeo.theory import gaussian
 from diffgeo.theory.distances import Law
 from diffgeo.theory.gaussian import Spectrum

@@ -15,11 +15,11 @@ from diffgeo.core import generator
 from diffgeo.denoiser import Counted
 from diffgeo.sampler import DPUM, steps
 from diffgeo.sampler.dpum import ExponentialFlow
-from diffgeo.stages import Stages
-from diffgeo.theory.convergence.certificate import path_kl_of
+from diffgeo.schedule.stages import Stages
 from diffgeo.theory.convergence.experiment import HORIZON, SMOOTHNESS, Experiment, chart, final, powers, sampler, series, uniform
+from diffgeo.theory.convergence.girsanov import path_kl_of
 from diffgeo.theory.convergence.kernel import Modes, kl, line, propagate, transport, tv
-from diffgeo.theory.convergence.variation import product_tv
+from diffgeo.theory.variation import product_tv
 
 LAW = Modes((-4.0, 0.0, 5.0), (0.3, 0.5, 0.2))
 HALF, NODES = 11.0, 441

@@ -3,7 +3,7 @@
     E|s_t(x_t) - s_{t-h}(x_{t-h})|^2  ~  h^2 d     x the probability flow            ~  h d     x the diffusion
 
 This is what freezing the score costs a path. Along the diffusion it is J_{t-h} - (2 e^-h - 1) J_t for every law, J the Fisher information
-(see certificate.py). Along the flow a Gaussian coordinate is x_{t-h} = x_t sqrt(lambda^{t-h}/lambda^t), and on the line the flow is the map
+(see girsanov.py). Along the flow a Gaussian coordinate is x_{t-h} = x_t sqrt(lambda^{t-h}/lambda^t), and on the line the flow is the map
 between equal quantiles. Both are exact; directions add, hence d.
 """
 from __future__ import annotations

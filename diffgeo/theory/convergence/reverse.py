@@ -15,9 +15,9 @@ import torch
 from diffgeo.core import Sampler
 from diffgeo.sampler import steps
 from diffgeo.theory import linear
-from diffgeo.theory.convergence.certificate import initialization as initial_kl
-from diffgeo.theory.convergence.certificate import uniform_path_kl
 from diffgeo.theory.convergence.experiment import HORIZON, Experiment, chart, end, final, powers, sampler, series, tiled, uniform
+from diffgeo.theory.convergence.girsanov import initialization as initial_kl
+from diffgeo.theory.convergence.girsanov import uniform_path_kl
 from diffgeo.theory.distances import Law, kl, tv, w2
 from diffgeo.theory.gaussian import Spectrum
 

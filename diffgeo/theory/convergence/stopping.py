@@ -15,8 +15,8 @@ import math
 import torch
 
 from diffgeo.theory import gaussian
-from diffgeo.theory.convergence.certificate import initialization, path_kl
 from diffgeo.theory.convergence.experiment import HORIZON, Experiment, chart, decaying, end, powers, sampler, series, slope, uniform
+from diffgeo.theory.convergence.girsanov import initialization, path_kl
 from diffgeo.theory.convergence.reverse import WARNING
 from diffgeo.theory.distances import Law, kl, w2
 from diffgeo.theory.gaussian import Spectrum

@@ -1,0 +1,136 @@
+"""The command line as Hydra shall read it. What is changed before Hydra sees it:
+
+    -m, --cfg job, ...       come first, wherever they were typed
+    sampler.schedule=vp      schedule@sampler.schedule=vp        (the second slot of the group `schedule`)
+    sampler.corrector=ulmc   sampler/corrector=ulmc              (a group inside a group, where it has such a choice)
+    run=a folder, with =     run='a folder, with ='              (and every other option that is a path)
+    resume=R                 R's recorded overrides, then the line's, and R as the run's own folder
+    sample run=R ...         R's recorded overrides, then the line's
+    sample -m                figures=false
+    -m                       a sweep folder named after the line, so that the same line finds its jobs again
+
+This module imports neither Hydra nor torch.
+"""
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from diffgeo.errors import DiffgeoError, UsageError
+
+PATHS = ("run", "resume", "noise", "samples", "data.file", "data.path", "data.root", "model.path", "model.folder", "schedule.file",
+         "sampler.schedule.file", "metrics.fid.weights", "metrics.fid.reference", "spectrum", "out")
+NOT_SHARED = ("trainer", "logger", "seed", "preview", "figures", "png", "device", "threads", "batch")      # of the runs of one sweep
+DRAWS_RUN = ("sample", "evaluate", "theory admissibility")                 # those that look at the run's own samples, by number
+TAKES_RUN = ("sample", "evaluate", "theory admissibility", "theory gits", "theory gaussian")
+VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn")         # flags whose value is the next word
+
+
+def conf_dir() -> Path:
+    """The config folder: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent.parent
+    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
+
+
+def key_of(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def value_of(key: str, line: list[str]) -> str | None:
+    """The last value that the line gives to a key, without quotes; None when it gives none, or null."""
+    found = [unquoted(o.partition("=")[2]) for o in line if key_of(o) == key and "=" in o]
+    return found[-1] if found and found[-1] != "null" else None
+
+
+def unquoted(text: str) -> str:
+    """What Hydra reads from a word: without its quotes and, in front of a quote or of the end, without every second backslash."""
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+        return text
+    return re.sub(rf"(\\*)({text[0]}|\Z)", lambda m: m[1][:len(m[1]) // 2] + m[2], text[1:-1])
+
+
+def quoted(text: str) -> str:
+    """A word from which Hydra reads `text`: backslashes count double where a quote follows, or the end, and nowhere else."""
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text) + "'"
+
+
+def multirun(line: list[str]) -> bool:
+    return "-m" in line or "--multirun" in line
+
+
+def recorded(folder: str, line: list[str], option: str) -> list[str]:
+    """The overrides that made the run `folder`, without those that the line sets again: a group that it chooses takes its keys along."""
+    import yaml
+
+    path = Path(folder) / "overrides.yaml"
+    if not (Path(folder) / "config.yaml").is_file() or not path.is_file():
+        raise UsageError(f"{option}={folder} is not a run folder (no config.yaml in it): write the folder that `diffgeo train` printed")
+    try:
+        overrides = [str(o) for o in yaml.safe_load(path.read_text()) or []]
+    except (yaml.YAMLError, OSError) as error:
+        raise DiffgeoError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    again = {key_of(o) for o in line if "=" in o}
+    groups = {k for k in again if "." not in k}
+
+    def kept(key: str) -> bool:
+        if "sampler" in groups and key.startswith(("schedule@sampler.", "sampler/")) and key != "schedule@sampler.schedule":
+            return False                                            # a slot that only the old sampler has
+        return key not in again | {"resume", "run"} and key.split(".")[0] not in groups and not key.startswith("hydra.")
+
+    return [o for o in overrides if kept(key_of(o))]
+
+
+def of_runs(folders: str, line: list[str]) -> list[str]:
+    """What `recorded` gives for the runs A,B,... of a sweep: what they share, without what only their training or their surroundings were
+    about. Raises UsageError when they differ in anything else, since one line cannot say what each of them needs."""
+    def needed(folder: str) -> list[str]:
+        return [o for o in recorded(folder, line, "run") if key_of(o).split(".")[0] not in NOT_SHARED]
+
+    lists = [needed(folder) for folder in folders.split(",")]
+    for other in lists[1:]:
+        if different := sorted(set(other) ^ set(lists[0])):
+            raise UsageError(f"run={folders}: these runs differ in {key_of(different[0])}; write one sweep for each kind")
+    return lists[0]
+
+
+def slot(value: str) -> str:
+    """`sampler.schedule=value` as a choice of the group `schedule` in the sampler's slot."""
+    choices = sorted(p.stem for p in (conf_dir() / "schedule").glob("*.yaml"))
+    for choice in unquoted(value).split(","):
+        if choice not in choices:
+            raise UsageError(f"sampler.schedule={value}: there is no schedule {choice}; write one of {', '.join(choices)}")
+    return f"schedule@sampler.schedule={unquoted(value)}"
+
+
+def prepare(command: str, line: list[str]) -> list[str]:
+    """The line as Hydra shall read it. Raises UsageError on a folder that is no run, or an option left empty."""
+    flags, out = [], []
+    words = iter(line)
+    for word in words:
+        if word.startswith("-") and "=" not in word:
+            flags += [word, next(words, "")] if word in VALUED else [word]
+            continue
+        key, equals, value = word.partition("=")
+        if equals and not value and key in PATHS:
+            raise UsageError(f"{key}= is empty: write {key}=PATH, or leave it out")
+        if key == "sampler.schedule" and equals:
+            word = slot(value)
+        elif equals and "." in key and (conf_dir() / key.replace(".", "/") / f"{value}.yaml").is_file():
+            word = f"{key.replace('.', '/')}={value}"
+        elif key in PATHS and value != "null" and not (multirun(line) and "," in value):
+            word = f"{key}={quoted(unquoted(value))}"
+        out.append(word)
+    if command == "train" and (folder := value_of("resume", out)):
+        out = recorded(folder, out, "resume") + out + [f"hydra.run.dir={quoted(folder)}"]
+    if command in TAKES_RUN and (folder := value_of("run", out)):
+        several = multirun(line) and "," in folder
+        known = of_runs(folder, out) if several else recorded(folder, out, "run")
+        out = [o for o in known if command in DRAWS_RUN or key_of(o) not in ("first", "noise")] + out
+    if multirun(line) and command == "sample" and value_of("figures", out) is None:
+        out.append("figures=false")                                     # the sweep's own picture is compare.png
+    if multirun(line) and value_of("hydra.sweep.dir", out) is None:
+        jobs = [o for o in out if not o.startswith(("hydra/", "hydra."))]           # whichever launcher runs them
+        digest = hashlib.sha256("\0".join(jobs).encode()).hexdigest()[:10]
+        out.append(f"hydra.sweep.dir=outputs/sweeps/{command.replace(' ', '_')}-{digest}")
+    return flags + out

@@ -1,0 +1,1 @@
+"""What the hardware asks for. Empty, so that `import diffgeo` stays without torch."""

@@ -1,0 +1,259 @@
+"""The training grid of discrete-time networks as a schedule: T noise levels, and published ways to choose sampling steps among them.
+
+A network trained on betas beta_0 .. beta_(T-1) knows the levels
+
+    abar_t = prod_(s<=t) (1 - beta_s),      sigma(t) = sqrt((1 - abar_t)/abar_t),      scale = sqrt(abar_t)     (variance preserving).
+
+The time is the index t in [0, T-1]. Between two trained levels log sigma is interpolated linearly (k-diffusion, diffusers); below the
+first, sigma itself, so that sigma = 0 lies at t = -1, the index diffusers gives it. A level that is not trained is rounded `up`, to the t
+with sigma(t-1) <= sigma < sigma(t) (Permenter and Yuan's sigma_to_t), to the `nearest` in log sigma, or to `none`.
+
+Levels are computed in float64 from log abar. The published timestep tables, made in float32, come out of it digit for digit; one look-up
+differs, that of sigma = .01: it ties with sigma(0) = .0100005 in float32 and is rounded to 1, where it belongs to 0.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from diffgeo.core import Denoiser, Sigma
+from diffgeo.errors import UsageError
+from diffgeo.schedule.path import Path, VariancePreserving, check_steps
+
+# Betas: each is called for beta [T], float64.
+
+def _check_count(T: int) -> None:
+    if not isinstance(T, int) or T < 2:
+        raise UsageError(f"betas.T={T}: write a whole number of trained levels, 2 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearBetas:
+    """Equal steps from `first` to `last`: DDPM (Ho et al. 2020)."""
+
+    T: int = 1000
+    first: float = 1e-4
+    last: float = 0.02
+
+    def __post_init__(self):
+        _check_count(self.T)
+        if not 0 < self.first <= self.last < 1:
+            raise UsageError(f"betas.first={self.first}, betas.last={self.last}: write 0 < first <= last < 1")
+
+    def __call__(self) -> Tensor:
+        return torch.linspace(self.first, self.last, self.T, dtype=torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledLinearBetas(LinearBetas):
+    """Equal steps in sqrt(beta): latent diffusion and Stable Diffusion (Rombach et al. 2022)."""
+
+    first: float = 0.00085
+    last: float = 0.012
+
+    def __call__(self):
+        return torch.linspace(math.sqrt(self.first), math.sqrt(self.last), self.T, dtype=torch.float64) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmoidBetas(LinearBetas):
+    """first + (last - first) sigmoid(y), y in equal steps from -6 to 6: GeoDiff (Xu et al. 2022), smalldiffusion."""
+
+    def __call__(self):
+        return self.first + (self.last - self.first) * torch.sigmoid(torch.linspace(-6, 6, self.T, dtype=torch.float64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineBetas:
+    """beta_t = min(1 - f(t+1)/f(t), max_beta), f(t) = cos^2(pi/2 (t/T + offset)/(1 + offset)) (Nichol and Dhariwal 2021, eq. 17)."""
+
+    T: int = 1000
+    max_beta: float = 0.999
+    offset: float = 0.008
+
+    def __post_init__(self):
+        _check_count(self.T)
+        if not (0 < self.max_beta < 1 and self.offset >= 0):
+            raise UsageError(f"betas.max_beta={self.max_beta}, betas.offset={self.offset}: write 0 < max_beta < 1 and offset >= 0")
+
+    def __call__(self):
+        t = torch.arange(self.T + 1, dtype=torch.float64) / self.T
+        f = torch.cos(math.pi / 2 * (t + self.offset) / (1 + self.offset)) ** 2
+        return (1 - f[1:] / f[:-1]).clamp(max=self.max_beta)
+
+
+Betas = Callable[[], Tensor]
+
+
+@lru_cache(maxsize=64)
+def _log_levels(betas: Betas, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """log sigma of the trained levels [T], increasing; sigma^2 = 1/abar - 1, without cancellation."""
+    return (torch.expm1(-torch.cumsum(torch.log1p(-betas()), 0)).log() / 2).to(device, dtype)
+
+
+# Timesteps: each maps (schedule, steps) to steps + 1 times, decreasing.
+
+
+@dataclass(frozen=True)
+class EvenTimesteps:
+    """t_k = trunc(t_0 (N-k)/N), t_0 that of the level `start`, or the highest one: DDIM's linear choice (Song, Meng, Ermon 2021).
+
+    From start = 40 instead it is Permenter and Yuan's "DDIM offset".
+    """
+
+    start: float | None = None
+
+    def __call__(self, schedule, steps):
+        first = schedule.t_max if self.start is None else schedule.timestep(torch.tensor(self.start, dtype=torch.float64))
+        return torch.floor(first * torch.arange(steps, -1, -1, dtype=torch.float64) / steps)    # of an exact product, so exact itself
+
+
+@dataclass(frozen=True)
+class Trailing:
+    """t_k = round(T (1 - k/N)) - 1 for k < N, then 0 (Lin et al. 2024, Table 2; smalldiffusion). Halves are rounded to even."""
+
+    def __call__(self, schedule, steps):
+        t = torch.round(schedule.T * (1 - torch.arange(steps, dtype=torch.float64) / steps)) - 1
+        return torch.cat([t, t.new_zeros(1)])
+
+
+@dataclass(frozen=True)
+class Laid:
+    """The levels that a continuous schedule lays, each taken to a trained one; its own 0, if it ends there, to t = 0."""
+
+    path: Path
+
+    def __call__(self, schedule, steps):
+        return schedule.timestep(self.path.grid(steps))
+
+
+@dataclass(frozen=True)
+class LogLinear:
+    """Permenter and Yuan's schedule: N levels equally spaced in log sigma from `start` to an end that depends on N, then t = 0.
+
+        sigma_end = sigma(0)^factor sigma(T//N)^(1-factor)       factor 1/2: their CIFAR-10 and CelebA runs; 0, start 8.35: Stable Diffusion
+    """
+
+    start: float = 40.0
+    factor: float = 0.5
+
+    def __call__(self, schedule, steps):
+        low, last = schedule.sigma(torch.tensor([0.0, min(schedule.T // steps, schedule.t_max)], dtype=torch.float64)).tolist()
+        ends = torch.tensor([self.start, low**self.factor * last ** (1 - self.factor)], dtype=torch.float64)
+        sigma = torch.exp(torch.linspace(*torch.log(ends).tolist(), steps, dtype=torch.float64))
+        return torch.cat([schedule.timestep(sigma), sigma.new_zeros(1)])
+
+
+Timesteps = Callable[["Discrete", int], Tensor]
+
+
+TIE = 2e-5                              # a time this near to a whole one is a trained level's, off by rounding errors, float32's too
+ROUNDINGS = {"up": lambda t: torch.floor(t + TIE) + 1, "nearest": torch.round, "none": lambda t: t}
+
+
+def check_rounding(rounding: str) -> None:
+    if rounding not in ROUNDINGS:
+        raise UsageError(f"rounding={rounding}: write one of {', '.join(ROUNDINGS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discrete(VariancePreserving):
+    """The T levels of `betas`; a sampling grid chosen by `timesteps`, with levels that are not trained rounded by `rounding`.
+
+    to_zero: False, as published: the grid ends at t = 0, a positive level, and the state there is the sample. True: one of the steps
+        goes on to 0.
+    A level that repeats, because two were rounded to the same one, stands once in the grid, which is then shorter than `steps` + 1: a
+    step of no length would cost an evaluation and move nothing. Raises UsageError on levels that do not decrease.
+    """
+
+    betas: Betas = LinearBetas()
+    timesteps: Timesteps = Trailing()
+    rounding: str = "up"
+    to_zero: bool = False
+
+    def __post_init__(self):
+        check_rounding(self.rounding)
+
+    T = property(lambda self: self.betas.T)
+    t_max = property(lambda self: self.betas.T - 1.0)
+
+    @property
+    def levels(self) -> Tensor:
+        """The trained levels sigma(0) .. sigma(T-1), [T] float64."""
+        return torch.exp(_log_levels(self.betas, torch.device("cpu"), torch.float64))
+
+    def sigma(self, t):
+        logs, i = _log_levels(self.betas, t.device, t.dtype), t.floor().clamp(0, self.T - 2).long()
+        return torch.where(t < 0, (t + 1) * torch.exp(logs[0]), torch.exp(torch.lerp(logs[i], logs[i + 1], t - i)))
+
+    def t(self, sigma):
+        logs, y = _log_levels(self.betas, sigma.device, sigma.dtype), torch.log(sigma)
+        i = (torch.searchsorted(logs, y) - 1).clamp(0, self.T - 2)
+        return torch.where(y < logs[0], sigma / torch.exp(logs[0]) - 1, i + (y - logs[i]) / (logs[i + 1] - logs[i]))
+
+    def g2(self, t):
+        """2 sigma (dsigma/dt)/(1 + sigma^2), constant slopes of log sigma between the levels; at a level the one above it."""
+        logs, i, sigma = _log_levels(self.betas, t.device, t.dtype), t.floor().clamp(0, self.T - 2).long(), self.sigma(t)
+        return 2 * sigma * torch.where(t < 0, torch.exp(logs[0]), sigma * (logs[i + 1] - logs[i])) / (1 + sigma**2)
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        """The time in [0, T-1] that stands for the level sigma in a sampling grid."""
+        return ROUNDINGS[self.rounding](self.t(sigma)).clamp(0, self.t_max)
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Training noise levels sigma [n]: a uniform choice among the T, float64, on the generator's device."""
+        logs = _log_levels(self.betas, generator.device, torch.float64)
+        return torch.exp(logs[torch.randint(self.T, (n,), generator=generator, device=generator.device)])
+
+    def times(self, steps: int) -> Tensor:
+        """The published list: steps + 1 times, repeats and all."""
+        check_steps(steps)
+        return self.timesteps(self, steps)
+
+    def grid(self, steps: int) -> Tensor:
+        """Sampling noise levels sigma, float64, decreasing; the last is sigma(0), or 0 with to_zero."""
+        check_steps(steps)
+        t = self.times(max(steps - self.to_zero, 1))[:steps + 1 - self.to_zero]
+        t = torch.unique_consecutive(t)
+        if not bool((t.diff() < 0).all()) or len(t) + self.to_zero < 2:         # not a number is not below, either
+            raise UsageError(f"steps={steps}: the levels do not decrease to the lowest trained one, {float(self.levels[0]):.4g}; "
+                             "write a higher start, or other steps")
+        return torch.cat([self.sigma(t), t.new_zeros(int(self.to_zero))])
+
+
+def trained(schedule: Discrete, rounding: str, sigma: Tensor) -> Tensor:
+    """The level a network is asked at for sigma: itself if it was trained, else its rounding, inside [sigma(0), sigma(T-1)]."""
+    t = schedule.t(sigma.double())
+    t = torch.where((t - t.round()).abs() < TIE, t.round(), ROUNDINGS[rounding](t))
+    return schedule.sigma(t.clamp(0, schedule.t_max)).to(sigma)
+
+
+@lru_cache(maxsize=4096)
+def _trained(schedule: Discrete, rounding: str, sigma: float) -> float:
+    """`trained` of a grid's level, remembered: it comes back with every batch."""
+    return float(trained(schedule, rounding, torch.tensor(sigma, dtype=torch.float64)))
+
+
+@dataclass(frozen=True)
+class OnTrainedLevels:
+    """D(x; sigma) asked of a network at a trained level, D(x; trained(sigma)).
+
+    A method's own intermediate levels (a midpoint, an adaptive step) then stay where the network was trained. With rounding=none a level
+    is only kept inside the trained range, for networks that take a fractional t.
+    """
+
+    denoise: Denoiser
+    schedule: Discrete
+    rounding: str = "up"
+
+    def __post_init__(self):
+        check_rounding(self.rounding)
+
+    def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+        at = trained if isinstance(sigma, Tensor) else _trained
+        return self.denoise(x, at(self.schedule, self.rounding, sigma), **cond)

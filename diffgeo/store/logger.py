@@ -1,0 +1,145 @@
+"""Where scalars, figures and samples go. The JSON-lines file in the run folder is always written and is the source of every table and
+test; Weights & Biases comes on top.
+
+A logger has: log(step, scalars), speed(step, rates), figure(name, path), finish(summary, samples). `Group` passes each call to several.
+What was measured with a clock is kept apart, because the log of the rest is reproducible to the byte.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import netrc
+import os
+from pathlib import Path
+from typing import Protocol
+
+from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.store.files import write_text
+
+
+class Logger(Protocol):
+    def log(self, step: int, scalars: dict[str, float]) -> None: ...
+    def speed(self, step: int, rates: dict[str, float]) -> None: ...
+    def figure(self, name: str, path: Path) -> None: ...
+    def finish(self, summary: dict[str, float], samples) -> None: ...
+
+
+class Jsonl:
+    """`metrics.jsonl`: one object a line, {"step": ..., ...}; rates in `speed.jsonl`. A resumed run first drops the lines of
+    metrics.jsonl beyond its checkpoint."""
+
+    def __init__(self, folder: Path, step: int = 0):
+        self.path, self.rates = Path(folder) / "metrics.jsonl", Path(folder) / "speed.jsonl"
+        kept = []
+        if step and self.path.exists():
+            for line in self.path.read_text().splitlines():
+                try:                                                # a killed run may leave half a line
+                    if json.loads(line)["step"] <= step:
+                        kept.append(line)
+                except ValueError:
+                    break
+        write_text(self.path, "".join(line + "\n" for line in kept))
+
+    def log(self, step: int, scalars: dict[str, float]) -> None:
+        self.append(self.path, step, scalars)
+
+    def speed(self, step: int, rates: dict[str, float]) -> None:
+        self.append(self.rates, step, rates)
+
+    @staticmethod
+    def append(path: Path, step: int, values: dict[str, float]) -> None:
+        with open(path, "a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def figure(self, name: str, path: Path) -> None: ...
+
+    def finish(self, summary: dict[str, float], samples) -> None: ...
+
+
+class Wandb:
+    """A Weights & Biases run: config, scalars, figures, and a table of the first 1 000 samples. mode: online, offline or disabled."""
+
+    def __init__(self, folder: Path, config: dict, mode: str, project: str, name: str | None, entity: str | None):
+        os.environ.setdefault("WANDB_SILENT", "true")
+        os.environ.setdefault("WANDB__SERVICE_WAIT", "300")                 # seconds; a busy machine starts its service slowly
+        import wandb
+
+        self.wandb = wandb
+        try:
+            self.run = wandb.init(project=project, entity=entity, name=name or Path(folder).name, config=config, dir=str(folder), mode=mode,
+                                  id=hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16],    # a folder taken up again
+                                  resume="allow")                                                              # goes on with its run
+        except Exception as error:
+            raise DiffgeoError(f"Weights & Biases did not start ({error}); write logger.mode=offline, or logger=jsonl") from error
+
+    def log(self, step: int, scalars: dict[str, float]) -> None:
+        self.run.log(scalars, step=step)
+
+    def speed(self, step: int, rates: dict[str, float]) -> None:
+        self.run.log({f"speed/{name}": value for name, value in rates.items()}, step=step)
+
+    def figure(self, name: str, path: Path) -> None:
+        self.run.log({f"figures/{name}": self.wandb.Image(str(path))})
+
+    def finish(self, summary: dict[str, float], samples) -> None:
+        self.run.summary.update(summary)
+        if samples.ndim == 2 and samples.shape[1] <= 16:
+            columns = [f"x{i + 1}" for i in range(samples.shape[1])]
+            self.run.log({"samples": self.wandb.Table(columns=columns, data=samples[:1000].tolist())})
+        self.run.finish()
+
+
+class Group:
+    """Several loggers as one."""
+
+    def __init__(self, *loggers: Logger):
+        self.loggers = loggers
+
+    def log(self, step: int, scalars: dict[str, float]) -> None:
+        for logger in self.loggers:
+            logger.log(step, scalars)
+
+    def speed(self, step: int, rates: dict[str, float]) -> None:
+        for logger in self.loggers:
+            logger.speed(step, rates)
+
+    def figure(self, name: str, path: Path) -> None:
+        for logger in self.loggers:
+            logger.figure(name, path)
+
+    def finish(self, summary: dict[str, float], samples) -> None:
+        for logger in self.loggers:
+            logger.finish(summary, samples)
+
+
+def has_key() -> bool:
+    """Whether a Weights & Biases key is configured, without importing wandb (.8 CPU s)."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return bool(netrc.netrc().authenticators("api.wandb.ai"))
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+# Builders: what `logger=` names.
+
+def jsonl(folder: Path, config: dict, step: int = 0) -> Logger:
+    """The JSON-lines file alone."""
+    return Jsonl(folder, step)
+
+
+def wandb(folder: Path, config: dict, step: int = 0, mode: str | None = None, project: str = "diffgeo", name: str | None = None,
+          entity: str | None = None) -> Logger:
+    """JSON lines and Weights & Biases; mode online, offline or disabled, by default online with a key and offline without."""
+    mode = mode or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    if mode not in ("online", "offline", "disabled"):
+        raise UsageError(f"logger.mode={mode} is unknown: write online, offline or disabled")
+    if mode == "online" and not has_key():
+        raise UsageError("logger.mode=online needs a key: run `wandb login` or set WANDB_API_KEY, or write logger.mode=offline")
+    return Group(Jsonl(folder, step), Wandb(folder, config, mode, project, name, entity))
+
+
+def auto(folder: Path, config: dict, step: int = 0, **options) -> Logger:
+    """Weights & Biases when a key is configured, the JSON-lines file always."""
+    return wandb(folder, config, step, **options) if has_key() else jsonl(folder, config, step)
