@@ -1,9 +1,11 @@
 """Run the benchmarks, print one table, keep each part in benchmarks/results/<part>.json."""
+
 from __future__ import annotations
 
 import os
 
-os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive", TQDM_DISABLE="1")       # before torch: one core, no spinning
+# before torch: one core, no spinning
+os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive", TQDM_DISABLE="1")
 
 import importlib  # noqa: E402
 import json  # noqa: E402
@@ -22,12 +24,16 @@ PARTS = ("startup", "training", "sweep", "sampling", "exact", "fid", "theory")
 
 def record(row: Row) -> dict:
     values = row._asdict() | {"ratio": row.ratio, "verdict": row.verdict}
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
+    }
 
 
 def main(names: list[str]) -> None:
     if unknown := set(names) - set(PARTS):
-        sys.exit(f"there is no benchmark {', '.join(sorted(unknown))}; write some of {', '.join(PARTS)}")
+        sys.exit(
+            f"there is no benchmark {', '.join(sorted(unknown))}; write some of {', '.join(PARTS)}"
+        )
     torch.set_num_threads(1)
     keep_freed_memory()
     results = Path(__file__).parent / "results"
@@ -36,8 +42,14 @@ def main(names: list[str]) -> None:
     for name in names or PARTS:
         print(f"{name} ...", file=sys.stderr, flush=True)
         rows = importlib.import_module(f"benchmarks.{name}").rows()
-        machine = {"platform": platform.platform(), "python": platform.python_version(), "torch": torch.__version__}
-        (results / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": [record(r) for r in rows]}, indent=1) + "\n")
+        machine = {
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        }
+        (results / f"{name}.json").write_text(
+            json.dumps({"machine": machine, "rows": [record(r) for r in rows]}, indent=1) + "\n"
+        )
         every += rows
     print(table(every))
     print("\nCPU seconds on one thread, medians of interleaved rounds; ratio = ours / reference")

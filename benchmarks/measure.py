@@ -1,8 +1,10 @@
 """How everything here is measured: CPU seconds, variants interleaved, medians.
 
-Wall times mean nothing on a shared machine, and CPU times drift with the neighbours too; so a claim is a ratio of two variants that took
-turns, A B A B ..., and each figure is the median of its rounds.
+Wall times mean nothing on a shared machine, and CPU times drift with the neighbours too; so a claim
+is a ratio of two variants that took turns, A B A B ..., and each figure is the median of its
+rounds.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -14,13 +16,14 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One claim. Rates (steps/s) are better high, seconds better low; `ratio` is ours/reference and is compared with `bar` that way."""
+    """One claim. Rates (steps/s) are better high, seconds better low; `ratio` is ours/reference and
+    is compared with `bar` that way."""
 
     what: str
     unit: str
     ours: float
-    reference: float            # nan: the bar is on our own figure, or the peer is not installed
-    bar: float = math.nan       # nan: for information
+    reference: float  # nan: the bar is on our own figure, or the peer is not installed
+    bar: float = math.nan  # nan: for information
     peer: str = ""
 
     @property
@@ -38,7 +41,11 @@ class Row(NamedTuple):
             return "not installed"
         if math.isnan(self.bar):
             return ""
-        return "met" if (self.figure >= self.bar if self.unit.endswith("/s") else self.figure <= self.bar) else "NOT MET"
+        return (
+            "met"
+            if (self.figure >= self.bar if self.unit.endswith("/s") else self.figure <= self.bar)
+            else "NOT MET"
+        )
 
 
 def cpu(action: Callable[[], object], repeat: int = 1) -> float:
@@ -49,7 +56,9 @@ def cpu(action: Callable[[], object], repeat: int = 1) -> float:
     return (time.process_time() - start) / repeat
 
 
-def interleaved(variants: dict[str, Callable[[], object]], rounds: int = 7, repeat: int = 1) -> dict[str, float]:
+def interleaved(
+    variants: dict[str, Callable[[], object]], rounds: int = 7, repeat: int = 1
+) -> dict[str, float]:
     """Median CPU seconds of each variant, after one call of each to warm up; they take turns."""
     for action in variants.values():
         action()
@@ -64,16 +73,34 @@ def peer(name: str):
     """An optional package, or None where it is not installed (or does not import)."""
     try:
         return importlib.import_module(name)
-    except Exception:                                   # a half-installed peer fails in its own ways
+    except Exception:  # a half-installed peer fails in its own ways
         return None
 
 
 def table(rows: list[Row]) -> str:
     cells = [("what", "unit", "ours", "reference", "ratio", "bar", "")]
     for r in rows:
-        reference = "" if not r.peer else r.peer if math.isnan(r.reference) else f"{r.reference:.4g} {r.peer}"
+        reference = (
+            ""
+            if not r.peer
+            else r.peer
+            if math.isnan(r.reference)
+            else f"{r.reference:.4g} {r.peer}"
+        )
         ratio = "" if math.isnan(r.ratio) else f"{r.ratio:.2f}"
         sign = ">=" if r.unit.endswith("/s") else "<="
-        cells.append((r.what, r.unit, f"{r.ours:.4g}", reference, ratio, "" if math.isnan(r.bar) else f"{sign} {r.bar:g}", r.verdict))
+        cells.append(
+            (
+                r.what,
+                r.unit,
+                f"{r.ours:.4g}",
+                reference,
+                ratio,
+                "" if math.isnan(r.bar) else f"{sign} {r.bar:g}",
+                r.verdict,
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
+    )

@@ -1,8 +1,10 @@
 """The sampling loop alone: microseconds of CPU a step, 512 points in the plane.
 
-The network and the noise cost nothing here: each hands out a tensor made beforehand. So a run's time is what loop and method add, without a
-difference of two large numbers. The noise of a step has a row of its own; the peers' DDPM draws its own, torch.randn's.
+The network and the noise cost nothing here: each hands out a tensor made beforehand. So a run's
+time is what loop and method add, without a difference of two large numbers. The noise of a step has
+a row of its own; the peers' DDPM draws its own, torch.randn's.
 """
+
 from __future__ import annotations
 
 import math
@@ -17,10 +19,14 @@ from diffgeo.sampler import steps
 from diffgeo.schedule import VE
 from diffgeo.simulation.noise import Streams, keys
 
-SAMPLES, STEPS = 512, 100
-SKIPPED = ("ddim", "midpoint",          # euler and dpm_solver_2 under another name
-           "a_ddim",                    # needs a law; its step is euler_ancestral's
-           "restart")                   # many sub-steps in one step
+SAMPLES = 512
+STEPS = 100
+SKIPPED = (
+    "ddim",
+    "midpoint",  # euler and dpm_solver_2 under another name
+    "a_ddim",  # needs a law; its step is euler_ancestral's
+    "restart",
+)  # many sub-steps in one step
 START = torch.randn(SAMPLES, 2)
 Run = Callable[[], None]
 
@@ -30,24 +36,36 @@ def network(dtype: torch.dtype) -> Callable[..., torch.Tensor]:
 
     def denoise(x: torch.Tensor, sigma: Sigma, **cond) -> torch.Tensor:
         return answer
+
     return denoise
 
 
 def ours(method: Sampler, sigmas: torch.Tensor) -> Run:
-    denoise, unit = network(torch.float64), torch.randn(SAMPLES, 2, dtype=torch.float64)
+    denoise = network(torch.float64)
+    unit = torch.randn(SAMPLES, 2, dtype=torch.float64)
 
     def run() -> None:
         for _ in steps(method, denoise, method.start(unit, float(sigmas[0])), sigmas, lambda: unit):
             pass
+
     return run
 
 
 def k_diffusion(sigmas: torch.Tensor) -> dict[str, Run]:
     if not (sampling := peer("k_diffusion.sampling")):
         return {}
-    model, x, grid = network(torch.float32), START * sigmas[0], sigmas.float()
-    functions = {"euler": "sample_euler", "ddpm": "sample_euler_ancestral", "dpmpp_2m": "sample_dpmpp_2m"}
-    return {name: lambda f=f: getattr(sampling, f)(model, x, grid, disable=True) for name, f in functions.items()}
+    model = network(torch.float32)
+    x = START * sigmas[0]
+    grid = sigmas.float()
+    functions = {
+        "euler": "sample_euler",
+        "ddpm": "sample_euler_ancestral",
+        "dpmpp_2m": "sample_dpmpp_2m",
+    }
+    return {
+        name: lambda f=f: getattr(sampling, f)(model, x, grid, disable=True)
+        for name, f in functions.items()
+    }
 
 
 def diffusers() -> dict[str, Run]:
@@ -62,13 +80,24 @@ def diffusers() -> dict[str, Run]:
         for t in scheduler.timesteps:
             x = scheduler.step(model(x, 1.0), t, x).prev_sample
 
-    kinds = {"euler": "DDIM", "ddpm": "DDPM", "dpmpp_2m": "DPMSolverMultistep", "unipc": "UniPCMultistep", "deis": "DEISMultistep",
-             "pndm": "PNDM"}
-    return {name: lambda s=getattr(library, f"{kind}Scheduler")(): run(s) for name, kind in kinds.items()}
+    kinds = {
+        "euler": "DDIM",
+        "ddpm": "DDPM",
+        "dpmpp_2m": "DPMSolverMultistep",
+        "unipc": "UniPCMultistep",
+        "deis": "DEISMultistep",
+        "pndm": "PNDM",
+    }
+    return {
+        name: lambda s=getattr(library, f"{kind}Scheduler")(): run(s)
+        for name, kind in kinds.items()
+    }
 
 
 def noise() -> Row:
-    """A step's noise alone: a stream of its own for every sample, against one generator for the batch."""
+    """A step's noise alone: a stream of its own for every sample, against one generator for the
+    batch."""
+
     def streams() -> None:
         draw = Streams(keys(0, range(SAMPLES)), (2,))
         for _ in range(STEPS + 1):
@@ -80,7 +109,12 @@ def noise() -> Row:
             torch.randn(SAMPLES, 2, dtype=torch.float64, generator=g)
 
     seconds = interleaved({"ours": streams, "torch.randn": plain}, rounds=9)
-    return Row("noise of a step, not in the rows above", "us", *(1e6 * v / (STEPS + 1) for v in seconds.values()), peer="torch.randn")
+    return Row(
+        "noise of a step, not in the rows above",
+        "us",
+        *(1e6 * v / (STEPS + 1) for v in seconds.values()),
+        peer="torch.randn",
+    )
 
 
 @torch.no_grad()
@@ -88,10 +122,24 @@ def rows() -> list[Row]:
     sigmas = VE().grid(STEPS)
     peers = {"k-diffusion": k_diffusion(sigmas), "diffusers": diffusers()}
     methods = {name: sampler(name, STEPS) for name in names() if name not in SKIPPED}
-    methods = {name: method for name, method in methods.items() if not getattr(method, "adaptive", False)}
+    methods = {
+        name: method for name, method in methods.items() if not getattr(method, "adaptive", False)
+    }
     runs = {(name, ""): ours(method, sigmas) for name, method in methods.items()}
-    runs |= {(name, library): run for library, found in peers.items() for name, run in found.items()}
-    micro = {key: 1e6 * seconds / STEPS for key, seconds in interleaved(runs, rounds=25).items()}      # all take turns: one machine for all
-    out = [Row(f"{name}, loop and method, a step", "us", micro[name, ""], micro[name, library] if library else math.nan,
-               math.nan if library else 60 if methods[name].memory else 30, library) for name, library in sorted(runs)]
+    runs |= {
+        (name, library): run for library, found in peers.items() for name, run in found.items()
+    }
+    # all take turns: one machine for all
+    micro = {key: 1e6 * seconds / STEPS for key, seconds in interleaved(runs, rounds=25).items()}
+    out = [
+        Row(
+            f"{name}, loop and method, a step",
+            "us",
+            micro[name, ""],
+            micro[name, library] if library else math.nan,
+            math.nan if library else 60 if methods[name].memory else 30,
+            library,
+        )
+        for name, library in sorted(runs)
+    ]
     return [*out, noise()]

@@ -1,8 +1,11 @@
-"""What a sweep of 8 planar trainings would gain as one batched network: a prototype, for MLPTanh and Adam, checked against the single runs.
+"""What a sweep of 8 planar trainings would gain as one batched network: a prototype, for MLPTanh
+and Adam, checked against the single runs.
 
-Every replica keeps its own stream of batches (`Training.batches`); weights [8,P], gradients, moments and averages are one buffer each, and
-a layer is one `baddbmm`. At batch 512 the products and tanh are most of a step already, so there is little left to share.
+Every replica keeps its own stream of batches (`Training.batches`); weights [8,P], gradients,
+moments and averages are one buffer each, and a layer is one `baddbmm`. At batch 512 the products
+and tanh are most of a step already, so there is little left to share.
 """
+
 from __future__ import annotations
 
 import math
@@ -20,7 +23,8 @@ from diffgeo.schedule import VE
 from diffgeo.training import Trainer, Training
 from diffgeo.training.weighting import Power
 
-REPLICAS, STEPS = 8, 128
+REPLICAS = 8
+STEPS = 128
 
 
 def trainings(batch: int) -> list[Training]:
@@ -28,7 +32,16 @@ def trainings(batch: int) -> list[Training]:
     for seed in range(REPLICAS):
         torch.manual_seed(seed)
         model = Network(MLPTanh((2,)), Epsilon())
-        out.append(Training(Trainer(steps=STEPS, batch=batch), model, Line(), VE(sigma_min=0.02, sigma_max=80.0), Power(2), seed))
+        out.append(
+            Training(
+                Trainer(steps=STEPS, batch=batch),
+                model,
+                Line(),
+                VE(sigma_min=0.02, sigma_max=80.0),
+                Power(2),
+                seed,
+            )
+        )
     return out
 
 
@@ -42,7 +55,8 @@ def sequential(batch: int) -> Tensor:
 
 
 def forward(parameters: list[Tensor], x: Tensor, noise: Tensor) -> Tensor:
-    """MLPTanh of all replicas: weights [8,out,in], biases [8,out], x [8,B,2], noise [8,B] -> [8,B,2]."""
+    """MLPTanh of all replicas: weights [8,out,in], biases [8,out], x [8,B,2], noise [8,B] ->
+    [8,B,2]."""
     *hidden, w_out, b_out = parameters
     h = torch.cat((x, noise[..., None]), -1)
     for w, b in zip(hidden[::2], hidden[1::2], strict=True):
@@ -53,27 +67,57 @@ def forward(parameters: list[Tensor], x: Tensor, noise: Tensor) -> Tensor:
 def stacked(batch: int) -> Tensor:
     """The same 8 averages from one batched training."""
     every = trainings(batch)
-    trainer, shapes = every[0].trainer, [p.shape for p in every[0].flat.parameters]
+    trainer = every[0].trainer
+    shapes = [p.shape for p in every[0].flat.parameters]
     values = torch.stack([t.flat.values for t in every])
     grad, exp_avg, exp_avg_sq, average = (torch.zeros_like(values) for _ in range(4))
     average.copy_(values)
-    updates, chunk, prepared = torch.zeros(()), -1, []
+    updates = torch.zeros(())
+    chunk = -1
+    prepared = []
 
     def split(buffer: Tensor) -> list[Tensor]:
-        return [v.view(REPLICAS, *s) for v, s in zip(buffer.split([s.numel() for s in shapes], 1), shapes, strict=True)]
+        return [
+            v.view(REPLICAS, *s)
+            for v, s in zip(buffer.split([s.numel() for s in shapes], 1), shapes, strict=True)
+        ]
 
     parameters = [v.requires_grad_() for v in split(values.detach())]
     for k in range(STEPS):
         if k // every[0].chunk != chunk:
             chunk = k // every[0].chunk
-            prepared = list(zip(*(torch.stack(v, 1) for v in zip(*(t.batches(chunk) for t in every), strict=True)), strict=True))
+            prepared = list(
+                zip(
+                    *(
+                        torch.stack(v, 1)
+                        for v in zip(*(t.batches(chunk) for t in every), strict=True)
+                    ),
+                    strict=True,
+                )
+            )
         x, noise, target, slope = prepared[k % every[0].chunk]
         error = forward(parameters, x, noise) - target
-        gradients = torch.autograd.grad(torch.dot(error.flatten(), (slope * error.detach()).flatten()), parameters)
+        gradients = torch.autograd.grad(
+            torch.dot(error.flatten(), (slope * error.detach()).flatten()), parameters
+        )
         torch.cat([g.flatten(1) for g in gradients], 1, out=grad)
         with torch.no_grad():
-            adamw([values], [grad], [exp_avg], [exp_avg_sq], [], [updates], fused=True, amsgrad=False, maximize=False, eps=trainer.eps,
-                  beta1=trainer.betas[0], beta2=trainer.betas[1], lr=trainer.lr * trainer.share(k), weight_decay=0.0)
+            adamw(
+                [values],
+                [grad],
+                [exp_avg],
+                [exp_avg_sq],
+                [],
+                [updates],
+                fused=True,
+                amsgrad=False,
+                maximize=False,
+                eps=trainer.eps,
+                beta1=trainer.betas[0],
+                beta2=trainer.betas[1],
+                lr=trainer.lr * trainer.share(k),
+                weight_decay=0.0,
+            )
             average.lerp_(values, 1 - min(trainer.ema, (1 + k) / (10 + k)))
     return average
 
@@ -82,7 +126,10 @@ def rows() -> list[Row]:
     out = []
     for batch, bar in ((512, 3.0), (128, math.nan)):
         torch.testing.assert_close(stacked(batch), sequential(batch), rtol=1e-4, atol=1e-5)
-        seconds = interleaved({"ours": lambda b=batch: stacked(b), "one by one": lambda b=batch: sequential(b)}, rounds=3)
+        seconds = interleaved(
+            {"ours": lambda b=batch: stacked(b), "one by one": lambda b=batch: sequential(b)},
+            rounds=3,
+        )
         rate = {name: REPLICAS * STEPS / s for name, s in seconds.items()}
         what = f"sweep of 8 as one network (prototype), batch {batch}"
         out.append(Row(what, "steps/s", rate["ours"], rate["one by one"], bar, "one by one"))

@@ -1,6 +1,9 @@
-"""The closed forms: Pierret and Galerne's 4 schemes x 4 eps x 10 columns, against their recursions as one would write them in numpy.
+"""The closed forms: Pierret and Galerne's 4 schemes x 4 eps x 10 columns, against their recursions
+as one would write them in numpy.
 
-Ours reads each recursion from the sampler's own step, and interpolates many eigenvalues from few where that is exact to rounding."""
+Ours reads each recursion from the sampler's own step, and interpolates many eigenvalues from few
+where that is exact to rounding."""
+
 from __future__ import annotations
 
 import math
@@ -13,34 +16,52 @@ from diffgeo.schedule import VP
 from diffgeo.theory import distances
 from diffgeo.theory.gaussian import SCHEMES, Spectrum, discrete, levels, true
 
-EPS, POINTS, NAMES = (0.0, 1e-5, 1e-3, 1e-2), (50, 250, 500, 1000), ("EM", "EI", "Euler", "Heun")
+EPS = (0.0, 1e-5, 1e-3, 1e-2)
+POINTS = (50, 250, 500, 1000)
+NAMES = ("EM", "EI", "Euler", "Heun")
 
 
 def ours(values: np.ndarray) -> list[float]:
-    chart, spectrum = VP(), Spectrum(torch.from_numpy(values))
+    chart = VP()
+    spectrum = Spectrum(torch.from_numpy(values))
     goal = true(spectrum, chart, 0.0)
-    laws = (discrete(spectrum, chart, {name: SCHEMES[name](chart) for name in NAMES}, levels(chart, n, eps)) for eps in EPS for n in POINTS)
+    laws = (
+        discrete(
+            spectrum, chart, {name: SCHEMES[name](chart) for name in NAMES}, levels(chart, n, eps)
+        )
+        for eps in EPS
+        for n in POINTS
+    )
     return [distances.w2(law, goal, spectrum.counts) for cell in laws for law in cell.values()]
 
 
 def plain(values: np.ndarray) -> list[float]:
     """gaussian.md A3, one array operation after the other; both starts at once."""
-    B, beta = lambda t: 0.05 * t + 9.95 * t * t / 2, lambda t: 0.05 + 9.95 * t
+    B = lambda t: 0.05 * t + 9.95 * t * t / 2
+    beta = lambda t: 0.05 + 9.95 * t
     variance = lambda t: np.exp(-2 * B(t)) * values - np.expm1(-2 * B(t))
     found = []
     for eps in EPS:
         for n in POINTS:
             s = 1 - (1 - eps) * np.arange(n) / (n - 1)
             s[-1] = eps
-            h, v = (1 - eps) / (n - 1), {name: np.stack([variance(1.0), np.ones_like(values)]) for name in NAMES}
+            h = (1 - eps) / (n - 1)
+            v = {name: np.stack([variance(1.0), np.ones_like(values)]) for name in NAMES}
             for a, b in zip(s[:-1], s[1:], strict=True):
-                q, ahead, delta = 1 / variance(a), 1 / variance(b), B(a) - B(b)
-                x, y = h * beta(a) * (1 - q), h * beta(b) * (1 - ahead)
+                q = 1 / variance(a)
+                ahead = 1 / variance(b)
+                delta = B(a) - B(b)
+                x = h * beta(a) * (1 - q)
+                y = h * beta(b) * (1 - ahead)
                 v["EM"] = (1 + h * beta(a) * (1 - 2 * q)) ** 2 * v["EM"] + 2 * h * beta(a)
                 v["EI"] = (1 + np.expm1(delta) * (1 - 2 * q)) ** 2 * v["EI"] + np.expm1(2 * delta)
                 v["Euler"] = (1 + x) ** 2 * v["Euler"]
                 v["Heun"] = (1 + x / 2 + y / 2 * (1 + x)) ** 2 * v["Heun"]
-            found += [float(np.sqrt(((np.sqrt(row) - np.sqrt(values)) ** 2).sum())) for name in NAMES for row in v[name]]
+            found += [
+                float(np.sqrt(((np.sqrt(row) - np.sqrt(values)) ** 2).sum()))
+                for name in NAMES
+                for row in v[name]
+            ]
     return found
 
 
@@ -50,11 +71,17 @@ def rows() -> list[Row]:
         values = 221 * np.arange(1.0, count + 1) ** -1.5 + 6e-6
         what = f"Gaussian table, 160 cells, {count} eigenvalues"
         found: dict[str, list[float]] = {}
-        seconds = cpu(lambda: found.update(ours=ours(values)))                              # noqa: B023
+        seconds = cpu(lambda: found.update(ours=ours(values)))  # noqa: B023
         reference = math.nan
         if count < 10_000:
-            reference = cpu(lambda: found.update(plain=plain(values)))                      # noqa: B023
+            reference = cpu(lambda: found.update(plain=plain(values)))  # noqa: B023
             np.testing.assert_allclose(found["ours"], found["plain"], rtol=1e-9)
-        made += [Row(what, "CPU s", seconds, math.nan, bar),
-                 *([Row(what, "CPU s", seconds, reference, math.nan, "numpy recursions")] if reference == reference else [])]
+        made += [
+            Row(what, "CPU s", seconds, math.nan, bar),
+            *(
+                [Row(what, "CPU s", seconds, reference, math.nan, "numpy recursions")]
+                if reference == reference
+                else []
+            ),
+        ]
     return made

@@ -1,5 +1,6 @@
-"""Training in the plane: the paper's network (MLP 3 x 64, tanh), batch 512, one thread; steps a CPU second. And on images: a U-Net on the
-digits (8 x 8), batch 128; images a CPU second."""
+"""Training in the plane: the paper's network (MLP 3 x 64, tanh), batch 512, one thread; steps a CPU
+second. And on images: a U-Net on the digits (8 x 8), batch 128; images a CPU second."""
+
 from __future__ import annotations
 
 import math
@@ -15,19 +16,30 @@ from diffgeo.schedule import VE
 from diffgeo.training import Trainer, Training
 from diffgeo.training.weighting import Power
 
-STEPS, BATCH, LOW, HIGH = 512, 512, 0.02, 80.0
-IMAGE_STEPS, IMAGE_BATCH = 8, 128
+STEPS = 512
+BATCH = 512
+LOW = 0.02
+HIGH = 80.0
+IMAGE_STEPS = 8
+IMAGE_BATCH = 128
 
 
 def ours() -> None:
     """Training.run, with its schedule of rates and its moving average."""
     model = Network(MLPTanh((2,)), Epsilon())
-    for _ in Training(Trainer(steps=STEPS, batch=BATCH), model, Line(), VE(sigma_min=LOW, sigma_max=HIGH), Power(2)).run():
+    for _ in Training(
+        Trainer(steps=STEPS, batch=BATCH),
+        model,
+        Line(),
+        VE(sigma_min=LOW, sigma_max=HIGH),
+        Power(2),
+    ).run():
         pass
 
 
 def eager(**options) -> None:
-    """The loop that everybody writes: DDPM's loss on the same line, no moving average, a constant rate."""
+    """The loop that everybody writes: DDPM's loss on the same line, no moving average, a constant
+    rate."""
     net = MLPTanh((2,))
     adam = torch.optim.Adam(net.parameters(), lr=2e-3, **options)
     for _ in range(STEPS):
@@ -35,14 +47,17 @@ def eager(**options) -> None:
         sigma = torch.exp(math.log(LOW) + math.log(HIGH / LOW) * torch.rand(BATCH))
         eps = torch.randn_like(x0)
         x = x0 + sigma[:, None] * eps
-        loss = torch.nn.functional.mse_loss(net(x / torch.sqrt(1 + sigma**2)[:, None], sigma.log() / 4), eps)
+        loss = torch.nn.functional.mse_loss(
+            net(x / torch.sqrt(1 + sigma**2)[:, None], sigma.log() / 4), eps
+        )
         adam.zero_grad()
         loss.backward()
         adam.step()
 
 
 def smalldiffusion(package):
-    """smalldiffusion's own loop, its MLP with the same hidden layers (GELU), a DataLoader over points of the line."""
+    """smalldiffusion's own loop, its MLP with the same hidden layers (GELU), a DataLoader over
+    points of the line."""
     from torch.utils.data import DataLoader
 
     points = torch.stack([torch.randn(16 * BATCH), torch.zeros(16 * BATCH)], 1)
@@ -50,13 +65,17 @@ def smalldiffusion(package):
 
     def run() -> None:
         loader = DataLoader(points, batch_size=BATCH, shuffle=True)
-        for _ in package.training_loop(loader, package.TimeInputMLP(hidden_dims=(64, 64, 64)), schedule, epochs=STEPS // 64):
+        for _ in package.training_loop(
+            loader, package.TimeInputMLP(hidden_dims=(64, 64, 64)), schedule, epochs=STEPS // 64
+        ):
             pass
+
     return run, STEPS // 64 * 16
 
 
 def unet():
-    """A step on images: our loop with the images' options, or the loop that everybody writes, on the same network and the same images."""
+    """A step on images: our loop with the images' options, or the loop that everybody writes, on
+    the same network and the same images."""
     from diffgeo.data import image_set
     from diffgeo.nn import UNet
     from diffgeo.parameterization import EDM
@@ -64,8 +83,17 @@ def unet():
 
     data = image_set("digits")
     net = UNet(data.shape, channels=32, mult=(1, 2), blocks=1, attention=(), groups=8, dropout=0.0)
-    trainer = Trainer(steps=IMAGE_STEPS, batch=IMAGE_BATCH, lr=2e-4, clip=1.0, ema=PowerAverage(), channels_last=True)
-    training = Training(trainer, Network(net, EDM()), data, VE(sigma_min=0.002, sigma_max=80.0), Power(2))
+    trainer = Trainer(
+        steps=IMAGE_STEPS,
+        batch=IMAGE_BATCH,
+        lr=2e-4,
+        clip=1.0,
+        ema=PowerAverage(),
+        channels_last=True,
+    )
+    training = Training(
+        trainer, Network(net, EDM()), data, VE(sigma_min=0.002, sigma_max=80.0), Power(2)
+    )
 
     def ours() -> None:
         training.step = 0
@@ -73,7 +101,9 @@ def unet():
             pass
 
     def plain() -> None:
-        model = UNet(data.shape, channels=32, mult=(1, 2), blocks=1, attention=(), groups=8, dropout=0.0)
+        model = UNet(
+            data.shape, channels=32, mult=(1, 2), blocks=1, attention=(), groups=8, dropout=0.0
+        )
         adam = torch.optim.Adam(model.parameters(), lr=2e-4)
         average = [p.detach().clone() for p in model.parameters()]
         for _ in range(IMAGE_STEPS):
@@ -81,24 +111,39 @@ def unet():
             sigma = torch.exp(1.2 * torch.randn(IMAGE_BATCH) - 1.2)
             eps = torch.randn_like(x0)
             x = x0 + sigma[:, None, None, None] * eps
-            loss = torch.nn.functional.mse_loss(model(x / torch.sqrt(1 + sigma**2)[:, None, None, None], sigma.log() / 4), eps)
+            loss = torch.nn.functional.mse_loss(
+                model(x / torch.sqrt(1 + sigma**2)[:, None, None, None], sigma.log() / 4), eps
+            )
             adam.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             adam.step()
             for a, p in zip(average, model.parameters(), strict=True):
                 a.lerp_(p.detach(), 1e-3)
+
     return {"ours": ours, "plain eager": plain}
 
 
 def rows() -> list[Row]:
-    variants, steps = {"ours": ours, "plain eager": eager, "fused Adam": lambda: eager(fused=True)}, {}
+    variants = {"ours": ours, "plain eager": eager, "fused Adam": lambda: eager(fused=True)}
+    steps = {}
     if package := peer("smalldiffusion"):
         variants["smalldiffusion"], steps["smalldiffusion"] = smalldiffusion(package)
-    rate = {name: steps.get(name, STEPS) / seconds for name, seconds in interleaved(variants).items()}
+    rate = {
+        name: steps.get(name, STEPS) / seconds for name, seconds in interleaved(variants).items()
+    }
     bars = {"plain eager": 1.5, "fused Adam": math.nan, "smalldiffusion": 2.5}
     what = "training step, MLP 3 x 64, batch 512"
-    planar = [Row(what, "steps/s", rate["ours"], rate.get(name, math.nan), bar, name) for name, bar in bars.items()]
-    images = {name: IMAGE_STEPS * IMAGE_BATCH / seconds for name, seconds in interleaved(unet(), rounds=3).items()}
+    planar = [
+        Row(what, "steps/s", rate["ours"], rate.get(name, math.nan), bar, name)
+        for name, bar in bars.items()
+    ]
+    images = {
+        name: IMAGE_STEPS * IMAGE_BATCH / seconds
+        for name, seconds in interleaved(unet(), rounds=3).items()
+    }
     what = "training step, U-Net (32, 64 channels) on 8 x 8, batch 128, with clipping and average"
-    return [*planar, Row(what, "images/s", images["ours"], images["plain eager"], 1.0, "plain eager")]
+    return [
+        *planar,
+        Row(what, "images/s", images["ours"], images["plain eager"], 1.0, "plain eager"),
+    ]

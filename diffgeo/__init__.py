@@ -5,15 +5,30 @@
     import diffgeo
     law = diffgeo.data.Circle()
 """
+
 import importlib
 
 from diffgeo.machine import torchvision_guard
 
-torchvision_guard.install()             # a finder; it imports nothing
+torchvision_guard.install()  # a finder; it imports nothing
 
 __version__ = "0.1.0"
-__all__ = ["analytic", "core", "data", "denoiser", "errors", "metrics", "nn", "parameterization",
-           "plot", "sampler", "schedule", "simulation", "theory", "training"]
+__all__ = [
+    "analytic",
+    "core",
+    "data",
+    "denoiser",
+    "errors",
+    "metrics",
+    "nn",
+    "parameterization",
+    "plot",
+    "sampler",
+    "schedule",
+    "simulation",
+    "theory",
+    "training",
+]
 
 
 def __getattr__(name: str):

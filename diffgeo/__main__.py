@@ -1,4 +1,5 @@
 """`python -m diffgeo` is `diffgeo`."""
+
 from diffgeo.cli import main
 
 main()

@@ -1,8 +1,11 @@
-"""`diffgeo <command> [overrides]`: one primary Hydra config a command, and everything of Hydra's own line: -m, --cfg job, --help,
---info, shell completion. What is changed on a line before Hydra reads it is in `config/line.py`.
+"""`diffgeo <command> [overrides]`: one primary Hydra config a command, and everything of Hydra's
+own line: -m, --cfg job, --help, --info, shell completion. What is changed on a line before Hydra
+reads it is in `config/line.py`.
 
-This module imports neither Hydra nor torch until a command runs. Every failure ends as one line on stderr.
+This module imports neither Hydra nor torch until a command runs. Every failure ends as one line on
+stderr.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -36,12 +39,24 @@ COMMANDS = {
     "theory mixture": "mixtures learnt by descent on the DDPM objective and by EM: theory mixture pair",
 }
 # commands with arguments of their own instead of a Hydra config
-PLAIN = ("reproduce", "compare", "data list", "data prepare", "data check", "theory orders", "theory winners", "theory gamma",
-         "theory mixture", "theory convergence")
-FAMILIES = {name.split()[0] for name in COMMANDS if " " in name}            # first words of commands of two
+PLAIN = (
+    "reproduce",
+    "compare",
+    "data list",
+    "data prepare",
+    "data check",
+    "theory orders",
+    "theory winners",
+    "theory gamma",
+    "theory mixture",
+    "theory convergence",
+)
+FAMILIES = {name.split()[0] for name in COMMANDS if " " in name}  # first words of commands of two
 HELP_FLAGS = ("-h", "--help", "help")
-GO_ON = {"train": "; `train resume=FOLDER` goes on from the last checkpoint",          # after Ctrl-C
-         "sample": "; the same line with hydra.run.dir=FOLDER goes on from the images that are drawn"}
+GO_ON = {
+    "train": "; `train resume=FOLDER` goes on from the last checkpoint",  # after Ctrl-C
+    "sample": "; the same line with hydra.run.dir=FOLDER goes on from the images that are drawn",
+}
 
 
 def split(words: list[str]) -> tuple[str, list[str]]:
@@ -52,10 +67,17 @@ def split(words: list[str]) -> tuple[str, list[str]]:
 
 def usage() -> str:
     lines = [f"  {name:<20} {text}" for name, text in COMMANDS.items()]
-    return "\n".join(["usage: diffgeo <command> [group=choice] [key=value] ...", "", *lines, "",
-                      "diffgeo train model=cem data=curve        the main job",
-                      "diffgeo <command> --help                  its groups and options",
-                      "diffgeo <command> -m key=a,b,c            a sweep, with one table at its end"])
+    return "\n".join(
+        [
+            "usage: diffgeo <command> [group=choice] [key=value] ...",
+            "",
+            *lines,
+            "",
+            "diffgeo train model=cem data=curve        the main job",
+            "diffgeo <command> --help                  its groups and options",
+            "diffgeo <command> -m key=a,b,c            a sweep, with one table at its end",
+        ]
+    )
 
 
 def module(command: str):
@@ -65,10 +87,12 @@ def module(command: str):
 
 @contextlib.contextmanager
 def composed_once() -> Iterator[None]:
-    """Hydra composes every job of a sweep twice, .2 CPU s each, to check it and to run it: here the second time takes the first."""
+    """Hydra composes every job of a sweep twice, .2 CPU s each, to check it and to run it: here the
+    second time takes the first."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-    held, compose = {}, ConfigLoaderImpl.load_sweep_config
+    held = {}
+    compose = ConfigLoaderImpl.load_sweep_config
 
     def load_sweep_config(self, master_config, sweep_overrides):
         job = tuple(sweep_overrides)
@@ -85,28 +109,34 @@ def composed_once() -> Iterator[None]:
 
 
 def hydra_command(command: str, line: list[str]) -> None:
-    """Run one command under Hydra; a sweep goes on past a job that fails, ends in its table, and then fails with the first error."""
+    """Run one command under Hydra; a sweep goes on past a job that fails, ends in its table, and
+    then fails with the first error."""
     line = prepare(command, line)
     sys.argv = [f"diffgeo {command}", *line]
     import hydra
 
-    here, failures = os.getpid(), []
+    here = os.getpid()
+    failures = []
     sweep = value_of("hydra.sweep.dir", line) if multirun(line) else None
 
     def task(cfg):
         try:
             module(command).main(cfg)
         except Exception as error:
-            if os.getpid() != here:                 # a launcher's worker: the launcher carries the error home
+            if os.getpid() != here:  # a launcher's worker: the launcher carries the error home
                 raise
-            failures.append(error)                  # Hydra would print a line of its own
+            failures.append(error)  # Hydra would print a line of its own
             if sweep:
                 print(f"diffgeo: {message(error)[0]}", file=sys.stderr)
 
     try:
         with composed_once():
-            hydra.main(config_path=str(conf_dir()), config_name=command.replace(" ", "/"), version_base="1.3")(task)()
-    except Exception as error:                      # of a launcher's worker
+            hydra.main(
+                config_path=str(conf_dir()),
+                config_name=command.replace(" ", "/"),
+                version_base="1.3",
+            )(task)()
+    except Exception as error:  # of a launcher's worker
         failures.append(error)
     if sweep and any(Path(sweep).rglob("metrics.json")):
         module("compare").main([sweep])
@@ -115,18 +145,29 @@ def hydra_command(command: str, line: list[str]) -> None:
 
 
 def complete(flags: list[str]) -> None:
-    """Shell completion, `diffgeo -sc install=bash|fish`. Hydra's takes the command for an override: it is dropped before Hydra answers."""
+    """Shell completion, `diffgeo -sc install=bash|fish`. Hydra's takes the command for an override:
+    it is dropped before Hydra answers."""
     typed = os.environ.get("COMP_LINE", "diffgeo ").split(" ")[1:]
     command, rest = split(typed)
     if flags[0].startswith("query=") and (not rest or command in PLAIN):
-        print(" ".join(dict.fromkeys(name.split()[len(typed) - 1] for name in COMMANDS if not rest and name.startswith(command))))
+        print(
+            " ".join(
+                dict.fromkeys(
+                    name.split()[len(typed) - 1]
+                    for name in COMMANDS
+                    if not rest and name.startswith(command)
+                )
+            )
+        )
         return
     os.environ["COMP_LINE"] = " ".join(["diffgeo", *rest])
     sys.argv = ["diffgeo", "-sc", *flags]
     import hydra
 
     name = command.replace(" ", "/") if command in COMMANDS else "train"
-    hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(lambda cfg: None)()
+    hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(
+        lambda cfg: None
+    )()
 
 
 def message(error: BaseException) -> tuple[str, int]:
@@ -134,14 +175,26 @@ def message(error: BaseException) -> tuple[str, int]:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, DiffgeoError):
         return text, error.status
-    if found := re.search(r"Could not find '\S+/(\S+)' Available options in '(\S+)': (.*?) Config search path", text):
+    if found := re.search(
+        r"Could not find '\S+/(\S+)' Available options in '(\S+)': (.*?) Config search path", text
+    ):
         choice, group, options = found.groups()
         if group == "hydra/launcher":
-            return (f"there is no hydra/launcher={choice} here; write one of {', '.join(options.split())} "
-                    "(joblib and submitit_* come with pip install 'diffgeo[sweep]')"), 2
-        return f"there is no {group}={choice}; write {group}= one of {', '.join(options.split())}", 2
+            return (
+                f"there is no hydra/launcher={choice} here; write one of "
+                f"{', '.join(options.split())} "
+                "(joblib and submitit_* come with pip install 'diffgeo[sweep]')"
+            ), 2
+        return (
+            f"there is no {group}={choice}; write {group}= one of {', '.join(options.split())}",
+            2,
+        )
     if found := re.search(r"Could not override '(\S+)'", text):
-        return f"there is no option {found[1]}; `diffgeo <command> --cfg job` with the same groups lists them", 2
+        return (
+            f"there is no option {found[1]}; `diffgeo <command> --cfg job` with the same groups "
+            "lists them",
+            2,
+        )
     if type(error).__module__.startswith(("hydra.", "omegaconf.")):
         return text.split(" See https://")[0], 2
     if isinstance(error, OSError):
@@ -152,20 +205,23 @@ def message(error: BaseException) -> tuple[str, int]:
 
 
 def speaks(error: BaseException) -> bool:
-    """Whether this process tells an error: under torchrun the one that failed first (`distributed.joined` says so), or, of mistakes that
-    every process finds before they join, rank 0."""
+    """Whether this process tells an error: under torchrun the one that failed first
+    (`distributed.joined` says so), or, of mistakes that every process finds before they join, rank
+    0."""
     return getattr(error, "first", os.environ.get("RANK", "0") == "0")
 
 
 def guarded(action: Callable[[], None], command: str = "") -> int:
-    """Run; turn every failure into one line on stderr, unless the user asked for the traceback (HYDRA_FULL_ERROR=1)."""
+    """Run; turn every failure into one line on stderr, unless the user asked for the traceback
+    (HYDRA_FULL_ERROR=1)."""
     wanted = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"            # so that Hydra raises instead of printing and exiting by itself
+    # so that Hydra raises instead of printing and exiting by itself
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         action()
         sys.stdout.flush()
         return 0
-    except BrokenPipeError:                         # `--help | head`
+    except BrokenPipeError:  # `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as stop:
@@ -188,15 +244,20 @@ def guarded(action: Callable[[], None], command: str = "") -> int:
 
 
 def main() -> None:
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")         # spinning barriers cost 30-77x on a shared machine; never to spin
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")            # costs 3x on two threads of a small U-Net: spin for microseconds
+    # spinning barriers cost 30-77x on a shared machine; never to spin
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # costs 3x on two threads of a small U-Net: spin for microseconds
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     command, line = split(sys.argv[1:] or ["help"])
     if command.split()[-1] in HELP_FLAGS or command in FAMILIES:
         sys.exit(guarded(lambda: print(usage())))
     if command in ("-sc", "--shell-completion"):
         sys.exit(guarded(lambda: complete(line)))
     if command not in COMMANDS:
-        print(f"diffgeo: there is no command '{command}'; write one of {', '.join(COMMANDS)}", file=sys.stderr)
+        print(
+            f"diffgeo: there is no command '{command}'; write one of {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
         sys.exit(2)
     if command in PLAIN:
         sys.exit(guarded(lambda: module(command).main(line)))

@@ -1,15 +1,19 @@
 """The nouns of diffgeo, in one noise coordinate.
 
-Every Gaussian path x_t = alpha_t x0 + sigma_t eps becomes, with x = x_t/alpha_t and sigma = sigma_t/alpha_t,
+Every Gaussian path x_t = alpha_t x0 + sigma_t eps becomes, with x = x_t/alpha_t and sigma =
+sigma_t/alpha_t,
 
     x = x0 + sigma eps,      D(x; sigma) = E[x0 | x],      dx/dsigma = (x - D)/sigma      (probability flow).
 
 Everything else is a view of D:  eps = (x - D)/sigma,  score = (D - x)/sigma^2,  Cov[x0 | x] = sigma^2 dD/dx.
-A schedule is left with three jobs: draw sigma in training, grid sigma in sampling, and name a chart x_t = scale(sigma) x.
+A schedule is left with three jobs: draw sigma in training, grid sigma in sampling, and name a chart
+x_t = scale(sigma) x.
 
-Shapes: B batch, N samples, K steps, *D any data shape. `sigma` is a float, a scalar tensor or a tensor [B]; sigma = 0 is only
-ever a target of a step, never an input to a denoiser. This module imports nothing of the package.
+Shapes: B batch, N samples, K steps, *D any data shape. `sigma` is a float, a scalar tensor or a
+tensor [B]; sigma = 0 is only ever a target of a step, never an input to a denoiser. This module
+imports nothing of the package.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -23,14 +27,14 @@ from torch import Tensor
 if TYPE_CHECKING:
     from diffgeo.simulation import Simulation
 
-Sigma = float | Tensor                          # one noise level for the whole batch, or one for each row [B]
-Noise = Callable[[], Tensor]                    # each call: fresh standard normal noise of the state's shape [B,*D]
+Sigma = float | Tensor  # one noise level for the whole batch, or one for each row [B]
+Noise = Callable[[], Tensor]  # each call: fresh standard normal noise of the state's shape [B,*D]
 
 
 class Denoiser(Protocol):
     """E[x0 | x], exact or learned; the two are interchangeable everywhere."""
 
-    def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor: ...      # x [B,*D] -> [B,*D]
+    def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor: ...  # x [B,*D] -> [B,*D]
 
 
 class Coefficients(NamedTuple):
@@ -42,26 +46,30 @@ class Coefficients(NamedTuple):
     noise: Tensor
 
 
-Parameterization = Callable[[Tensor], Coefficients]     # sigma [B] -> four scalars
-Weighting = Callable[[Tensor], Tensor]                  # sigma [B] -> weight of |D - x0|^2, [B]
+Parameterization = Callable[[Tensor], Coefficients]  # sigma [B] -> four scalars
+Weighting = Callable[[Tensor], Tensor]  # sigma [B] -> weight of |D - x0|^2, [B]
 
 
 class Schedule(Protocol):
-    """One monotone map sigma(t) in the schedule's own units (0 data, t_max noise), and the chart x_t = scale(sigma) x."""
+    """One monotone map sigma(t) in the schedule's own units (0 data, t_max noise), and the chart
+    x_t = scale(sigma) x."""
 
     t_max: float
 
     def sigma(self, t: Tensor) -> Tensor: ...
     def t(self, sigma: Tensor) -> Tensor: ...
     def scale(self, sigma: Tensor) -> Tensor: ...
-    def draw(self, n: int, generator: torch.Generator) -> Tensor: ...       # training noise levels sigma [n]
-    def grid(self, steps: int) -> Tensor: ...                               # sampling levels [steps+1], decreasing, float64
+    # training noise levels sigma [n]
+    def draw(self, n: int, generator: torch.Generator) -> Tensor: ...
+    def grid(self, steps: int) -> Tensor: ...  # sampling levels [steps+1], decreasing, float64
 
 
 class Step(NamedTuple):
-    """One step of a sampler: the new state, its noise level, and the denoised estimate D at the state the step left.
+    """One step of a sampler: the new state, its noise level, and the denoised estimate D at the
+    state the step left.
 
-    corrected: the state that the step set out from, where a corrector moved it once D was known (UniPC, SA-Solver); else None.
+    corrected: the state that the step set out from, where a corrector moved it once D was known
+        (UniPC, SA-Solver); else None.
     """
 
     x: Tensor
@@ -72,7 +80,8 @@ class Step(NamedTuple):
 
 @dataclass
 class Past:
-    """What a multistep method remembers of an earlier step: the level, the state there (corrected, if it was) and D there."""
+    """What a multistep method remembers of an earlier step: the level, the state there (corrected,
+    if it was) and D there."""
 
     sigma: float
     x: Tensor
@@ -85,16 +94,29 @@ class Past:
 
 
 class Sampler(Protocol):
-    order: int          # in the step size, of the error of the flow (or in law, for stochastic methods); a test measures it
-    memory: int         # how many `Past` entries `step` looks at (0 for one-step methods)
-    adaptive: bool      # whether it chooses its steps by the state, between the levels of the grid
+    # in the step size, of the error of the flow (or in law, for stochastic methods); a test
+    # measures it
+    order: int
+    memory: int  # how many `Past` entries `step` looks at (0 for one-step methods)
+    adaptive: bool  # whether it chooses its steps by the state, between the levels of the grid
 
-    def on(self, sigmas: Tensor) -> Sampler: ...        # this method on a grid [K+1], for those that must know theirs; else itself
-    def start(self, noise: Tensor, sigma: float) -> Tensor: ...             # unit normal noise -> state at the first level
-    def step(self, denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float,
-             history: list[Past], noise: Noise) -> Step: ...                # may call `denoise` as often as it likes
-    def added_noise(self, sigma: float, sigma_next: float) -> float: ...    # deviation of the noise that a step leaves in a coordinate
-    def terminal_noise(self, sigmas: Tensor) -> float: ...                  # the same of the last step of a grid
+    # this method on a grid [K+1], for those that must know theirs; else itself
+    def on(self, sigmas: Tensor) -> Sampler: ...
+    # unit normal noise -> state at the first level
+    def start(self, noise: Tensor, sigma: float) -> Tensor: ...
+    def step(
+        self,
+        denoise: Denoiser,
+        x: Tensor,
+        sigma: float,
+        sigma_next: float,
+        # may call `denoise` as often as it likes
+        history: list[Past],
+        noise: Noise,
+    ) -> Step: ...
+    # deviation of the noise that a step leaves in a coordinate
+    def added_noise(self, sigma: float, sigma_next: float) -> float: ...
+    def terminal_noise(self, sigmas: Tensor) -> float: ...  # the same of the last step of a grid
 
 
 @runtime_checkable
@@ -107,16 +129,19 @@ class Fitted(Protocol):
 class Condition(Protocol):
     """What sample i is told: its class, its measurement, nothing."""
 
-    def around(self, denoise: Denoiser, numbers: range, device: torch.device | str) -> Denoiser: ...   # for a batch of these numbers
-    def told(self, numbers: range) -> dict[str, Tensor]: ...            # what is to lie beside the samples, by name; {} for nothing
+    # for a batch of these numbers
+    def around(self, denoise: Denoiser, numbers: range, device: torch.device | str) -> Denoiser: ...
+    # what is to lie beside the samples, by name; {} for nothing
+    def told(self, numbers: range) -> dict[str, Tensor]: ...
 
 
 class Trajectory(NamedTuple):
-    """A recorded sampling run. Straightness and angles depend on the chart, so the chart travels with the states."""
+    """A recorded sampling run. Straightness and angles depend on the chart, so the chart travels
+    with the states."""
 
-    x: Tensor               # [K+1,N,*D]
-    denoised: Tensor        # [K,N,*D]
-    sigma: Tensor           # [K+1]
+    x: Tensor  # [K+1,N,*D]
+    denoised: Tensor  # [K,N,*D]
+    sigma: Tensor  # [K+1]
     nfe: int
     chart: str = "ve"
 
@@ -124,7 +149,8 @@ class Trajectory(NamedTuple):
 class Data(Protocol):
     shape: tuple[int, ...]
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...     # [n,*D], on the generator's device
+    # [n,*D], on the generator's device
+    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...
 
 
 class Manifold(Data, Protocol):
@@ -132,19 +158,19 @@ class Manifold(Data, Protocol):
 
     dim: int
 
-    def project(self, x: Tensor) -> Tensor: ...         # nearest point of the support, [n,*D]
+    def project(self, x: Tensor) -> Tensor: ...  # nearest point of the support, [n,*D]
     def denoiser(self) -> Denoiser: ...
 
 
 class Run(NamedTuple):
     """What a metric may look at: a cloud, and when there was one, the simulation that made it."""
 
-    samples: Tensor                         # [N,*D]
-    seed: int = 0                           # of every reference draw a metric makes
-    numbers: range = range(0)               # of the samples in their simulation
-    simulation: Simulation | None = None    # None: a cloud from a file
-    exact: bool = False                     # whether the simulation's denoiser is the law's own
-    nfe: float | None = None                # network evaluations a sample; None: the samples were read, not drawn
+    samples: Tensor  # [N,*D]
+    seed: int = 0  # of every reference draw a metric makes
+    numbers: range = range(0)  # of the samples in their simulation
+    simulation: Simulation | None = None  # None: a cloud from a file
+    exact: bool = False  # whether the simulation's denoiser is the law's own
+    nfe: float | None = None  # network evaluations a sample; None: the samples were read, not drawn
 
     @property
     def denoise(self) -> Denoiser | None:
@@ -157,7 +183,8 @@ class Metric(Protocol):
 
 
 def expand(v: Sigma, x: Tensor) -> Sigma:
-    """View a per-row quantity [B] so that it broadcasts against x [B,*D]; floats and scalar tensors pass through."""
+    """View a per-row quantity [B] so that it broadcasts against x [B,*D]; floats and scalar tensors
+    pass through."""
     return v if not isinstance(v, Tensor) or v.dim() == 0 else v.view(-1, *(1,) * (x.dim() - 1))
 
 
@@ -167,9 +194,10 @@ def column(sigma: Sigma, x: Tensor) -> Tensor:
 
 
 def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator for one named stream of a seeded run: the same (seed, *stream) gives the same draws, always."""
+    """A generator for one named stream of a seeded run: the same (seed, *stream) gives the same
+    draws, always."""
     key = 0x9E3779B97F4A7C15
-    for word in (seed, *stream):                        # splitmix64, so that neighbouring seeds share nothing
+    for word in (seed, *stream):  # splitmix64, so that neighbouring seeds share nothing
         key = (key + word + 0x9E3779B97F4A7C15) & (2**64 - 1)
         key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
         key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)

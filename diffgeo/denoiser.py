@@ -4,8 +4,10 @@
     guided:   D_null + scale (D_label - D_null)
     views:    eps = (x - D)/sigma,   score = (D - x)/sigma^2,   Cov[x0|x] = sigma^2 dD/dx
 
-A class label is a condition `label`, int64 [B], that every wrapper hands on; -1 in a row, or none at all, is the denoiser without a class.
+A class label is a condition `label`, int64 [B], that every wrapper hands on; -1 in a row, or none
+at all, is the denoiser without a class.
 """
+
 from __future__ import annotations
 
 import inspect
@@ -23,15 +25,19 @@ from diffgeo.parameterization import Scaled
 class Network(nn.Module):
     """A network F(x, noise) read as a denoiser through a parameterization.
 
-    The scalars are formed in x's dtype, F runs in its own dtype and on its own device, and the result is like x: a float64 sampler
-    keeps its state exact, wherever the weights are. A `label` goes on to a net that takes one (its forward names it, and its `classes`,
-    where it has that attribute, are not 0); to any other net, labelled data is data.
+    The scalars are formed in x's dtype, F runs in its own dtype and on its own device, and the
+    result is like x: a float64 sampler keeps its state exact, wherever the weights are. A `label`
+    goes on to a net that takes one (its forward names it, and its `classes`, where it has that
+    attribute, are not 0); to any other net, labelled data is data.
     """
 
     def __init__(self, net: nn.Module, parameterization: Parameterization):
         super().__init__()
-        self.net, self.parameterization = net, parameterization
-        self.conditional = "label" in inspect.signature(net.forward).parameters and getattr(net, "classes", 1) > 0
+        self.net = net
+        self.parameterization = parameterization
+        self.conditional = (
+            "label" in inspect.signature(net.forward).parameters and getattr(net, "classes", 1) > 0
+        )
 
     def forward(self, x: Tensor, sigma: Sigma, *, label: Tensor | None = None, **cond) -> Tensor:
         skip, out, inp, noise = self.parameterization(column(sigma, x))
@@ -44,10 +50,12 @@ class Network(nn.Module):
 
 @dataclass(frozen=True)
 class Guided:
-    """Classifier-free guidance (Ho & Salimans 2022): D = D_null + scale (D_label - D_null), the field of p(x) p(label | x)^scale.
+    """Classifier-free guidance (Ho & Salimans 2022): D = D_null + scale (D_label - D_null), the
+    field of p(x) p(label | x)^scale.
 
-    Both halves in one doubled batch, so a call costs two rows a sample (`Counted` inside sees them, around it sees one). scale 1 is the
-    conditional denoiser, 0 the unconditional one, one call each; the paper's w is scale - 1. Without a label, D is D_null.
+    Both halves in one doubled batch, so a call costs two rows a sample (`Counted` inside sees them,
+    around it sees one). scale 1 is the conditional denoiser, 0 the unconditional one, one call
+    each; the paper's w is scale - 1. Without a label, D is D_null.
     """
 
     denoise: Denoiser
@@ -56,17 +64,22 @@ class Guided:
     def __call__(self, x: Tensor, sigma: Sigma, *, label: Tensor | None = None, **cond) -> Tensor:
         if label is None or self.scale in (0, 1):
             return self.denoise(x, sigma, label=label if self.scale != 0 else None, **cond)
-        twice = lambda v: torch.cat([v, v]) if isinstance(v, Tensor) and v.dim() else v             # one entry a row; the rest is shared
+        # one entry a row; the rest is shared
+        twice = lambda v: torch.cat([v, v]) if isinstance(v, Tensor) and v.dim() else v
         labels = torch.cat([torch.full_like(label, -1), label])
-        null, conditional = self.denoise(twice(x), twice(sigma), label=labels, **{k: twice(v) for k, v in cond.items()}).chunk(2)
+        null, conditional = self.denoise(
+            twice(x), twice(sigma), label=labels, **{k: twice(v) for k, v in cond.items()}
+        ).chunk(2)
         return null + self.scale * (conditional - null)
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """`denoise` for a batch whose rows have the classes `labels`, int64 [B]: what a sampler is given, which knows of no classes.
+    """`denoise` for a batch whose rows have the classes `labels`, int64 [B]: what a sampler is
+    given, which knows of no classes.
 
-    Raises UsageError when a sampler asks for another number of rows: it then no longer says which sample a row belongs to.
+    Raises UsageError when a sampler asks for another number of rows: it then no longer says which
+    sample a row belongs to.
     """
 
     denoise: Denoiser
@@ -74,8 +87,12 @@ class Labelled:
 
     def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
         if len(x) != len(self.labels):
-            raise UsageError(f"the sampler asks for {len(x)} rows of a batch of {len(self.labels)} labelled samples; "
-                             "labels need a sampler that moves a batch as a whole, such as sampler=heun or sampler=ddim")
+            raise UsageError(
+                f"the sampler asks for {len(x)} rows of a batch of {len(self.labels)} labelled "
+                "samples; "
+                "labels need a sampler that moves a batch as a whole, such as "
+                "sampler=heun or sampler=ddim"
+            )
         return self.denoise(x, sigma, label=self.labels.to(x.device), **cond)
 
 
@@ -83,7 +100,9 @@ class Counted:
     """Counts network evaluations: `nfe` batched calls and `rows` states since the start."""
 
     def __init__(self, denoise: Denoiser):
-        self.denoise, self.nfe, self.rows = denoise, 0, 0
+        self.denoise = denoise
+        self.nfe = 0
+        self.rows = 0
 
     def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
         self.nfe += 1
@@ -93,8 +112,9 @@ class Counted:
 
 @dataclass(frozen=True)
 class AnalyticFirst:
-    """The analytical first step (AFS; Dockhorn, Vahdat, Kreis 2022): at `first` and above the law is taken for N(0, std^2 I), whose
-    D = x std^2/(std^2 + sigma^2) costs no evaluation; eps = x/sqrt(1 + sigma^2), as it is published, is this to O(1/sigma^2) at std = 1."""
+    """The analytical first step (AFS; Dockhorn, Vahdat, Kreis 2022): at `first` and above the law
+    is taken for N(0, std^2 I), whose D = x std^2/(std^2 + sigma^2) costs no evaluation; eps =
+    x/sqrt(1 + sigma^2), as it is published, is this to O(1/sigma^2) at std = 1."""
 
     denoise: Denoiser
     first: float
@@ -102,13 +122,18 @@ class AnalyticFirst:
 
     def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
         above = float(torch.as_tensor(sigma).min()) >= self.first
-        return x * expand(self.std**2 / (self.std**2 + sigma**2), x) if above else self.denoise(x, sigma, **cond)
+        return (
+            x * expand(self.std**2 / (self.std**2 + sigma**2), x)
+            if above
+            else self.denoise(x, sigma, **cond)
+        )
 
 
 @dataclass(frozen=True)
 class Thresholded:
-    """Dynamic thresholding (Saharia et al. 2022, section 2.3): D clipped to [-s, s] and multiplied by limit/s, where s is the
-    `quantile` of |D| in each sample, but at least `limit`. For data in [-limit, limit]."""
+    """Dynamic thresholding (Saharia et al. 2022, section 2.3): D clipped to [-s, s] and multiplied
+    by limit/s, where s is the `quantile` of |D| in each sample, but at least `limit`. For data in
+    [-limit, limit]."""
 
     denoise: Denoiser
     quantile: float = 0.995
@@ -116,13 +141,16 @@ class Thresholded:
 
     def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
         denoised = self.denoise(x, sigma, **cond)
-        s = expand(torch.quantile(denoised.flatten(1).abs(), self.quantile, dim=1).clamp(min=self.limit), x)
+        s = expand(
+            torch.quantile(denoised.flatten(1).abs(), self.quantile, dim=1).clamp(min=self.limit), x
+        )
         return denoised.clamp(-s, s) * (self.limit / s)
 
 
 @dataclass(frozen=True)
 class Clipped:
-    """D clipped to [-limit, limit]: what the DDPM code and diffusers' `clip_sample` do. A multistep history then holds clipped values."""
+    """D clipped to [-limit, limit]: what the DDPM code and diffusers' `clip_sample` do. A multistep
+    history then holds clipped values."""
 
     denoise: Denoiser
     limit: float = 1.0
@@ -148,18 +176,29 @@ def score(denoise: Denoiser, x: Tensor, sigma: Sigma, **cond) -> Tensor:
 
 
 def covariance(denoise: Denoiser, x: Tensor, sigma: Sigma) -> Tensor:
-    """Cov[x0 | x] = sigma^2 dD/dx for flat data, [B,d,d]; `denoise` must be differentiable by autograd."""
+    """Cov[x0 | x] = sigma^2 dD/dx for flat data, [B,d,d]; `denoise` must be differentiable by
+    autograd."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         d = denoise(x, sigma)
-        rows = [torch.autograd.grad(d[:, i].sum(), x, retain_graph=True)[0] for i in range(x.shape[1])]
+        rows = [
+            torch.autograd.grad(d[:, i].sum(), x, retain_graph=True)[0] for i in range(x.shape[1])
+        ]
     return column(sigma, x)[:, None, None] ** 2 * torch.stack(rows, 1)
 
 
 # Builders: what `model=` names. Each is called with the law and a network factory.
 
-def learned(data: Data, net: Callable[..., nn.Module], parameterization: Parameterization, sigma_data: float, predicts: str) -> Network:
-    """A trainable denoiser: `net(shape=data.shape)` under `parameterization`, data in units of sigma_data.
+
+def learned(
+    data: Data,
+    net: Callable[..., nn.Module],
+    parameterization: Parameterization,
+    sigma_data: float,
+    predicts: str,
+) -> Network:
+    """A trainable denoiser: `net(shape=data.shape)` under `parameterization`, data in units of
+    sigma_data.
 
     `predicts` is what a weighting expression refers to in a config.
     """
@@ -167,7 +206,11 @@ def learned(data: Data, net: Callable[..., nn.Module], parameterization: Paramet
 
 
 def exact(data: Data, **unused) -> Denoiser:
-    """The law's own exact denoiser; nothing to train, so what a network would need is not looked at."""
+    """The law's own exact denoiser; nothing to train, so what a network would need is not looked
+    at."""
     if not hasattr(data, "denoiser"):
-        raise UsageError(f"model=exact: {type(data).__name__} has no exact denoiser; train a network instead, e.g. model=cem")
+        raise UsageError(
+            f"model=exact: {type(data).__name__} has no exact denoiser; train a network instead, "
+            "e.g. model=cem"
+        )
     return data.denoiser()

@@ -1,4 +1,5 @@
-"""The two errors a user may meet. The command line prints their message as one line and exits with `status`."""
+"""The two errors a user may meet. The command line prints their message as one line and exits with
+`status`."""
 
 
 class DiffgeoError(RuntimeError):

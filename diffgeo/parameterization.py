@@ -11,9 +11,10 @@
 | velocity | 1/(1+sigma)        | -sigma/(1+sigma)           | 1/(1+sigma)           | eps - x0 (flow matching)              |
 | edm      | s^2/(sigma^2+s^2)  | sigma s/sqrt(sigma^2+s^2)  | 1/sqrt(sigma^2+s^2)   | a unit-variance mixture of the two    |
 
-`Scaled` states any of them in units of the data's own deviation. `native` is the weight 1/out^2 on |D - x0|^2: the plain square loss on
-F. The conditioning scalar is a choice of its own (`noise`).
+`Scaled` states any of them in units of the data's own deviation. `native` is the weight 1/out^2 on
+|D - x0|^2: the plain square loss on F. The conditioning scalar is a choice of its own (`noise`).
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -32,7 +33,8 @@ def quarter_log(sigma: Tensor) -> Tensor:
 
 
 def ou_time(sigma: Tensor) -> Tensor:
-    """The raw time t = log(1 + sigma^2) of the OU process, as the CEM paper feeds it to its networks."""
+    """The raw time t = log(1 + sigma^2) of the OU process, as the CEM paper feeds it to its
+    networks."""
     return torch.log1p(sigma * sigma)
 
 
@@ -48,14 +50,17 @@ class Epsilon:
     noise: Callable[[Tensor], Tensor] = quarter_log
 
     def __call__(self, sigma: Tensor) -> Coefficients:
-        return Coefficients(torch.ones_like(sigma), -sigma, torch.rsqrt(1 + sigma * sigma), self.noise(sigma))
+        return Coefficients(
+            torch.ones_like(sigma), -sigma, torch.rsqrt(1 + sigma * sigma), self.noise(sigma)
+        )
 
 
 @dataclass(frozen=True)
 class Score:
     """The network predicts the score (D - x)/sigma^2 of x (Song and Ermon 2019).
 
-    With a `chart` it predicts the score of x_t = scale*x, which is (D - x)/(scale*sigma^2): the CEM paper's S up to its sign (Remark 3.1).
+    With a `chart` it predicts the score of x_t = scale*x, which is (D - x)/(scale*sigma^2): the CEM
+    paper's S up to its sign (Remark 3.1).
     """
 
     chart: Schedule | None = None
@@ -63,22 +68,34 @@ class Score:
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         scale = 1.0 if self.chart is None else self.chart.scale(sigma)
-        return Coefficients(torch.ones_like(sigma), scale * sigma * sigma, torch.rsqrt(1 + sigma * sigma), self.noise(sigma))
+        return Coefficients(
+            torch.ones_like(sigma),
+            scale * sigma * sigma,
+            torch.rsqrt(1 + sigma * sigma),
+            self.noise(sigma),
+        )
 
 
 @dataclass(frozen=True)
 class CEM:
-    """The network predicts the conditional expectation E[x0|x] itself (Lu, Wang and Bal, equation (34))."""
+    """The network predicts the conditional expectation E[x0|x] itself (Lu, Wang and Bal, equation
+    (34))."""
 
     noise: Callable[[Tensor], Tensor] = quarter_log
 
     def __call__(self, sigma: Tensor) -> Coefficients:
-        return Coefficients(torch.zeros_like(sigma), torch.ones_like(sigma), torch.rsqrt(1 + sigma * sigma), self.noise(sigma))
+        return Coefficients(
+            torch.zeros_like(sigma),
+            torch.ones_like(sigma),
+            torch.rsqrt(1 + sigma * sigma),
+            self.noise(sigma),
+        )
 
 
 @dataclass(frozen=True)
 class V:
-    """The network predicts v = alpha*eps - sigma_t*x0 in the variance-preserving chart (Salimans and Ho 2022)."""
+    """The network predicts v = alpha*eps - sigma_t*x0 in the variance-preserving chart (Salimans
+    and Ho 2022)."""
 
     noise: Callable[[Tensor], Tensor] = quarter_log
 
@@ -89,7 +106,8 @@ class V:
 
 @dataclass(frozen=True)
 class Velocity:
-    """The network predicts eps - x0 on the straight path x_t = (1-t) x0 + t eps, t = sigma/(1+sigma) (Lipman et al. 2023)."""
+    """The network predicts eps - x0 on the straight path x_t = (1-t) x0 + t eps, t =
+    sigma/(1+sigma) (Lipman et al. 2023)."""
 
     noise: Callable[[Tensor], Tensor] = flow_time
 
@@ -100,27 +118,34 @@ class Velocity:
 
 @dataclass(frozen=True)
 class EDM:
-    """Karras et al. (2022), Table 1, last column; `sigma_data` is the data's standard deviation per coordinate."""
+    """Karras et al. (2022), Table 1, last column; `sigma_data` is the data's standard deviation per
+    coordinate."""
 
     sigma_data: float = 0.5
     noise: Callable[[Tensor], Tensor] = quarter_log
 
     def __post_init__(self):
         if not self.sigma_data > 0:
-            raise UsageError(f"model.sigma_data={self.sigma_data} must be positive: write the standard deviation of the data")
+            raise UsageError(
+                f"model.sigma_data={self.sigma_data} must be positive: write the standard "
+                "deviation of the data"
+            )
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         s = self.sigma_data
         total = sigma * sigma + s * s
-        return Coefficients(s * s / total, sigma * s * torch.rsqrt(total), torch.rsqrt(total), self.noise(sigma))
+        return Coefficients(
+            s * s / total, sigma * s * torch.rsqrt(total), torch.rsqrt(total), self.noise(sigma)
+        )
 
 
 @dataclass(frozen=True)
 class Scaled:
     """`parameterization` in units of the data's deviation s: D(x; sigma) = s D'(x/s; sigma/s).
 
-    The papers' coefficients assume data of unit variance. Without this a curve of radius 13 reaches the network as inputs of size 13;
-    with it cem has out = s, inp = 1/sqrt(s^2+sigma^2), and edm is what it always was.
+    The papers' coefficients assume data of unit variance. Without this a curve of radius 13 reaches
+    the network as inputs of size 13; with it cem has out = s, inp = 1/sqrt(s^2+sigma^2), and edm is
+    what it always was.
     """
 
     parameterization: Parameterization
@@ -128,7 +153,10 @@ class Scaled:
 
     def __post_init__(self):
         if not self.sigma_data > 0:
-            raise UsageError(f"sigma_data={self.sigma_data} must be positive: write the standard deviation of the data")
+            raise UsageError(
+                f"sigma_data={self.sigma_data} must be positive: write the standard deviation of "
+                "the data"
+            )
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         skip, out, inp, noise = self.parameterization(sigma / self.sigma_data)

@@ -1,4 +1,5 @@
 """Shared test settings: one thread, a private cache, no Weights & Biases key."""
+
 import os
 import subprocess
 import sys
@@ -19,12 +20,16 @@ def private_surroundings(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def real(tmp_path_factory) -> Path:
-    """The root of the real data sets (MNIST, CIFAR-10, Inception weights, statistics), where they are to be had."""
+    """The root of the real data sets (MNIST, CIFAR-10, Inception weights, statistics), where they
+    are to be had."""
     if held := os.environ.get("DIFFGEO_TEST_DATA"):
         return Path(held)
     unpack = Path(__file__).resolve().parents[2] / "shared" / "tools" / "unpack_data"
     if not unpack.exists():
-        pytest.skip("the real data sets are not here: no ../shared, and DIFFGEO_TEST_DATA names no folder of theirs")
+        pytest.skip(
+            "the real data sets are not here: no ../shared, and DIFFGEO_TEST_DATA names no folder "
+            "of theirs"
+        )
     root = tmp_path_factory.mktemp("real")
     subprocess.run([sys.executable, str(unpack), str(root)], check=True, capture_output=True)
     return root
@@ -42,16 +47,30 @@ class Result(subprocess.CompletedProcess):
 @pytest.fixture
 def diffgeo(tmp_path):
     """Run `diffgeo ...` as a user would, in an empty folder; returns code, stdout and stderr."""
+
     def run(*arguments: str, **environment: str) -> Result:
-        done = subprocess.run([sys.executable, "-m", "diffgeo", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300,
-                              env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent), **environment})
+        done = subprocess.run(
+            [sys.executable, "-m", "diffgeo", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+                **environment,
+            },
+        )
         return Result(done.args, done.returncode, done.stdout, done.stderr)
+
     return run
 
 
 @pytest.fixture
 def inside(tmp_path, monkeypatch, capfd):
-    """`diffgeo ...` in this process, in an empty folder: the same entry point without the seconds of a new interpreter."""
+    """`diffgeo ...` in this process, in an empty folder: the same entry point without the seconds
+    of a new interpreter."""
+
     def run(*arguments: str) -> Result:
         from diffgeo.cli import main
 
@@ -62,4 +81,5 @@ def inside(tmp_path, monkeypatch, capfd):
             main()
         out, err = capfd.readouterr()
         return Result(arguments, stop.value.code or 0, out, err)
+
     return run

@@ -1,4 +1,6 @@
-"""What the tests of stochastic samplers share: a Gaussian, a run on it, and the run of an update that a paper prints, on the same noise."""
+"""What the tests of stochastic samplers share: a Gaussian, a run on it, and the run of an update
+that a paper prints, on the same noise."""
+
 from functools import partial
 
 import torch
@@ -22,8 +24,10 @@ def run(sampler, sigmas, **loop):
 
 
 def published(update, sigmas):
-    """The run of `update(state, past, sigma, sigma', noise) -> x'`, with x' = D in a step to 0; past: [(sigma, D)], the newest last."""
-    noise, past = Streams(torch.arange(30), (4,)), []
+    """The run of `update(state, past, sigma, sigma', noise) -> x'`, with x' = D in a step to 0;
+    past: [(sigma, D)], the newest last."""
+    noise = Streams(torch.arange(30), (4,))
+    past = []
     x = float(sigmas[0]) * noise()
     for s, s_next in zip(sigmas.tolist(), sigmas[1:].tolist(), strict=False):
         past.append((s, denoise(x, s)))

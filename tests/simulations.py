@@ -1,4 +1,5 @@
 """Samples and trajectories of a `Simulation` in one call, and runs as a metric sees them."""
+
 import torch
 
 from diffgeo.core import Run
@@ -18,8 +19,11 @@ def collect(sampler, denoise, x, sigmas):
     return simulation.path(simulation.start(range(len(x)))._replace(x=x))
 
 
-def made_by(denoise, samples, *, sampler=Euler(), sigmas=None, noise=None, exact=False, seed=0, nfe=None):
-    """A run of `samples` that came from `denoise`, as a metric sees it; by `sampler` down `sigmas`, where it matters."""
+def made_by(
+    denoise, samples, *, sampler=Euler(), sigmas=None, noise=None, exact=False, seed=0, nfe=None
+):
+    """A run of `samples` that came from `denoise`, as a metric sees it; by `sampler` down `sigmas`,
+    where it matters."""
     grid = torch.tensor([1.0, 0.5]) if sigmas is None else sigmas
     simulation = Simulation(sampler, denoise, grid, tuple(samples.shape[1:]), seed, noise=noise)
     return Run(samples, seed, range(len(samples)), simulation, exact, nfe)

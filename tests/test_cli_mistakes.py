@@ -1,4 +1,6 @@
-"""Mistakes on the command line: each is one clear line and a status, and nothing is left half written."""
+"""Mistakes on the command line: each is one clear line and a status, and nothing is left half
+written."""
+
 import re
 import resource
 import shlex
@@ -15,7 +17,11 @@ from diffgeo.training import Training
 
 EXACT = ["model=exact", "data=line"]
 MISTAKES = [
-    (["train", "model=foo"], 2, "there is no model=foo; write model= one of cem, ddim_checkpoint, diffusers, edm"),
+    (
+        ["train", "model=foo"],
+        2,
+        "there is no model=foo; write model= one of cem, ddim_checkpoint, diffusers, edm",
+    ),
     (["train", "data.nosuch=1"], 2, "there is no option data.nosuch"),
     (["train", "data=imagenet"], 2, "there is no data=imagenet; write data= one of"),
     (["train", "sampler.schedule=nosuch"], 2, "there is no schedule nosuch; write one of"),
@@ -37,7 +43,11 @@ MISTAKES = [
     (["train", "net._target_=os.system"], 2, "not part of diffgeo"),
     (["train", "n=0", "trainer.steps=1"], 2, "n=0"),
     (["train", "weighting=expression", "weighting.expression='1/(t-t)'"], 2, "training time"),
-    (["train", "weighting=expression", "weighting.expression='__import__(1)'"], 2, "write arithmetic"),
+    (
+        ["train", "weighting=expression", "weighting.expression='__import__(1)'"],
+        2,
+        "write arithmetic",
+    ),
     (["train", "weighting=expression", "weighting.of=nothing"], 2, "weighting.of=nothing"),
     (["train", "logger=wandb", "logger.mode=online"], 2, "needs a key"),
     (["sample", "model=cem"], 2, "run=FOLDER"),
@@ -49,18 +59,61 @@ MISTAKES = [
     (["reproduce", "cem/line", "budget=all"], 2, "budget=all"),
     (["compare", "nowhere"], 2, "no such folder"),
     (["nosuch"], 2, "there is no command 'nosuch'"),
-    (["sample", *EXACT, "sampler=gradient_estimation", "sampler.gamma=abc"], 2, "sampler.gamma=abc is not a number; write one for Grad"),
-    (["sample", *EXACT, "sampler=gradient_estimation", "sampler.gamma=null"], 2, "sampler.gamma=null is not a number"),
-    (["sample", *EXACT, "sampler=unipc", "sampler.points=2.0"], 2, "sampler.points=2.0 is not a whole number; write one for UniPC"),
-    (["sample", *EXACT, "sampler=deis", "sampler.points=true"], 2, "sampler.points=true is not a whole number"),
-    (["sample", *EXACT, "sampler=deis", "sampler.chart=abc"], 2, "sampler.chart=abc is not a node with a _target_; write one for DEIS"),
-    (["sample", *EXACT, "sampler=langevin", "sampler.corrector.steps=1.5"], 2, "sampler.corrector.steps=1.5 is not a whole number"),
-    (["sample", *EXACT, "sampler=edm_churn", "sampler.steps=null"], 2, "sampler.n=null is not a whole number"),
-    (["sample", *EXACT, "sampler.schedule=ddim", "sampler.schedule.timesteps.start=abc"], 2,
-     "sampler.schedule.timesteps.start=abc is not a number or null; write one for EvenTimesteps"),
-    (["sample", *EXACT, "sampler=dpmpp_2m_sde", "sampler.eta=1000", "sampler.steps=5"], 2, "write less noise, or more steps"),
-    (["sample", *EXACT, "loop.lower_order_final=maybe"], 2, "loop.lower_order_final=maybe is not true or false"),
-    (["sample", *EXACT, "+loop.foo=1"], 2, "there is no option loop.foo; Loop takes afs, lower_order_final"),
+    (
+        ["sample", *EXACT, "sampler=gradient_estimation", "sampler.gamma=abc"],
+        2,
+        "sampler.gamma=abc is not a number; write one for Grad",
+    ),
+    (
+        ["sample", *EXACT, "sampler=gradient_estimation", "sampler.gamma=null"],
+        2,
+        "sampler.gamma=null is not a number",
+    ),
+    (
+        ["sample", *EXACT, "sampler=unipc", "sampler.points=2.0"],
+        2,
+        "sampler.points=2.0 is not a whole number; write one for UniPC",
+    ),
+    (
+        ["sample", *EXACT, "sampler=deis", "sampler.points=true"],
+        2,
+        "sampler.points=true is not a whole number",
+    ),
+    (
+        ["sample", *EXACT, "sampler=deis", "sampler.chart=abc"],
+        2,
+        "sampler.chart=abc is not a node with a _target_; write one for DEIS",
+    ),
+    (
+        ["sample", *EXACT, "sampler=langevin", "sampler.corrector.steps=1.5"],
+        2,
+        "sampler.corrector.steps=1.5 is not a whole number",
+    ),
+    (
+        ["sample", *EXACT, "sampler=edm_churn", "sampler.steps=null"],
+        2,
+        "sampler.n=null is not a whole number",
+    ),
+    (
+        ["sample", *EXACT, "sampler.schedule=ddim", "sampler.schedule.timesteps.start=abc"],
+        2,
+        "sampler.schedule.timesteps.start=abc is not a number or null; write one for EvenTimesteps",
+    ),
+    (
+        ["sample", *EXACT, "sampler=dpmpp_2m_sde", "sampler.eta=1000", "sampler.steps=5"],
+        2,
+        "write less noise, or more steps",
+    ),
+    (
+        ["sample", *EXACT, "loop.lower_order_final=maybe"],
+        2,
+        "loop.lower_order_final=maybe is not true or false",
+    ),
+    (
+        ["sample", *EXACT, "+loop.foo=1"],
+        2,
+        "there is no option loop.foo; Loop takes afs, lower_order_final",
+    ),
     (["sample", *EXACT, "+sampler.foo=1"], 2, "there is no option sampler.foo; Heun takes none"),
     (["theory", "certify", "eta=abc"], 2, "eta=abc is not a number"),
     (["theory", "certify", "eta=[]"], 2, "eta=[] is empty; write a number"),
@@ -72,7 +125,9 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("line, status, says", MISTAKES, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+@pytest.mark.parametrize(
+    "line, status, says", MISTAKES, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
 def test_a_mistake_is_one_clear_line(inside, line, status, says):
     done = inside(*line, *(["data=line"] if line[0] == "train" and "data" not in line[1] else []))
     assert done.returncode == status, done.stderr
@@ -96,20 +151,28 @@ def test_unwritable_outputs_and_wrong_clouds(inside, tmp_path):
     np.save(tmp_path / "wide.npy", np.zeros((5, 3)))
     np.save(tmp_path / "nan.npy", np.full((5, 2), np.nan))
     (tmp_path / "text.npy").write_text("not an array")
-    for name, says in (("wide", "has shape (5, 3)"), ("nan", "not finite"), ("text", "cannot be read")):
+    for name, says in (
+        ("wide", "has shape (5, 3)"),
+        ("nan", "not finite"),
+        ("text", "cannot be read"),
+    ):
         done = inside("evaluate", f"samples={name}.npy", "data=line", "hydra.run.dir=e")
         assert done.returncode == 2 and says in done.line
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path):
-    """Files may not pass 50 kB here: every writer says so, keeps what was there and removes what it began."""
+    """Files may not pass 50 kB here: every writer says so, keeps what was there and removes what it
+    began."""
     from diffgeo.errors import DiffgeoError
     from diffgeo.store.checkpoint import save_tensors
     from diffgeo.store.files import write_array, write_text
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for name, write in (("a.txt", lambda p: write_text(p, "x" * 100_000)), ("a.npy", lambda p: write_array(p, np.zeros(100_000))),
-                        ("a.safetensors", lambda p: save_tensors(p, {"a": torch.zeros(100_000)}))):
+    for name, write in (
+        ("a.txt", lambda p: write_text(p, "x" * 100_000)),
+        ("a.npy", lambda p: write_array(p, np.zeros(100_000))),
+        ("a.safetensors", lambda p: save_tensors(p, {"a": torch.zeros(100_000)})),
+    ):
         path = tmp_path / name
         path.write_text("what was there")
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
@@ -118,7 +181,10 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path):
                 write(path)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert path.read_text() == "what was there" and [f.name for f in tmp_path.iterdir() if f.name.startswith(".")] == []
+        assert (
+            path.read_text() == "what was there"
+            and [f.name for f in tmp_path.iterdir() if f.name.startswith(".")] == []
+        )
 
 
 CLASSES = ["data=digits", "net=unet_8", "net.channels=8"]
@@ -135,15 +201,25 @@ SAMPLING = [
 ]
 
 
-@pytest.mark.parametrize("options, says", SAMPLING, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
-def test_what_sampling_cannot_do_is_said_before_anything_is_trained(inside, tmp_path, options, says):
+@pytest.mark.parametrize(
+    "options, says", SAMPLING, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
+def test_what_sampling_cannot_do_is_said_before_anything_is_trained(
+    inside, tmp_path, options, says
+):
     """Nothing is begun: the corrected line finds an empty folder."""
     data = [] if "data=digits" in options else ["data=line", "metrics=quick"]
     done = inside("train", *data, *options, "trainer.steps=5", "hydra.run.dir=run")
     assert done.returncode == 2 and says in done.line
     assert not (tmp_path / "run/config.yaml").exists()
     if "classes=" not in says:
-        done = inside("sample", "model=exact", *data, *[o for o in options if not o.startswith("net")], "hydra.run.dir=sampled")
+        done = inside(
+            "sample",
+            "model=exact",
+            *data,
+            *[o for o in options if not o.startswith("net")],
+            "hydra.run.dir=sampled",
+        )
         assert not (tmp_path / "sampled/config.yaml").exists() and done.returncode == 2
 
 
@@ -151,23 +227,41 @@ def test_a_pretrained_model_has_nothing_to_train(inside, tmp_path):
     from test_pretrained import network
 
     network(sample_size=8, in_channels=1, out_channels=1).save_pretrained(tmp_path / "net")
-    done = inside("train", "data=digits", "model=diffusers", "model.folder=net", "hydra.run.dir=run")
-    assert done.returncode == 2 and "a pretrained model has nothing to train: write `diffgeo sample`" in done.line
+    done = inside(
+        "train", "data=digits", "model=diffusers", "model.folder=net", "hydra.run.dir=run"
+    )
+    assert (
+        done.returncode == 2
+        and "a pretrained model has nothing to train: write `diffgeo sample`" in done.line
+    )
     assert not (tmp_path / "run/config.yaml").exists()
 
 
-@pytest.mark.parametrize("command, advice", [("train", "; `train resume=FOLDER` goes on from the last checkpoint"),
-                                             ("sample", "; the same line with hydra.run.dir=FOLDER goes on"), ("evaluate", "")])
+@pytest.mark.parametrize(
+    "command, advice",
+    [
+        ("train", "; `train resume=FOLDER` goes on from the last checkpoint"),
+        ("sample", "; the same line with hydra.run.dir=FOLDER goes on"),
+        ("evaluate", ""),
+    ],
+)
 def test_an_interrupted_command_says_how_to_go_on(inside, monkeypatch, command, advice):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "hydra_command", interrupted)
     done = inside(command)
-    assert done.returncode == 130 and done.line.startswith("diffgeo: interrupted" + advice) and bool(advice) == (";" in done.line)
+    assert (
+        done.returncode == 130
+        and done.line.startswith("diffgeo: interrupted" + advice)
+        and bool(advice) == (";" in done.line)
+    )
 
 
-@pytest.mark.parametrize("rank, first, told", [("0", None, True), ("1", None, False), ("1", True, True), ("0", False, False)])
+@pytest.mark.parametrize(
+    "rank, first, told",
+    [("0", None, True), ("1", None, False), ("1", True, True), ("0", False, False)],
+)
 def test_one_process_tells_an_error(monkeypatch, capsys, rank, first, told):
     """The one that failed first, if they had joined; rank 0 otherwise."""
     error = UsageError("a mistake")
@@ -178,17 +272,24 @@ def test_one_process_tells_an_error(monkeypatch, capsys, rank, first, told):
         raise error
 
     monkeypatch.setenv("RANK", rank)
-    assert cli.guarded(fails) == 2 and capsys.readouterr().err == ("diffgeo: a mistake\n" if told else "")
+    assert cli.guarded(fails) == 2 and capsys.readouterr().err == (
+        "diffgeo: a mistake\n" if told else ""
+    )
 
 
 def test_runs_of_one_sweep_may_differ_in_their_surroundings(tmp_path):
     """What a run was watched, drawn and computed with is no part of what it is."""
-    shared, own = ["data=circle", "model=cem", "n=50"], [["preview.every=5", "figures=false", "png=true", "batch=3"],
-                                                         ["logger=jsonl", "device=cpu", "threads=2", "trainer.steps=9", "seed=4"]]
+    shared = ["data=circle", "model=cem", "n=50"]
+    own = [
+        ["preview.every=5", "figures=false", "png=true", "batch=3"],
+        ["logger=jsonl", "device=cpu", "threads=2", "trainer.steps=9", "seed=4"],
+    ]
     for name, options in zip("ab", own, strict=True):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text("")
-        (tmp_path / name / "overrides.yaml").write_text("\n".join(f"- {o}" for o in [*options[:2], *shared, *options[2:]]))
+        (tmp_path / name / "overrides.yaml").write_text(
+            "\n".join(f"- {o}" for o in [*options[:2], *shared, *options[2:]])
+        )
     both = f"{tmp_path / 'a'},{tmp_path / 'b'}"
     assert of_runs(both, []) == shared
     (tmp_path / "b" / "overrides.yaml").write_text("- data=line")
@@ -197,7 +298,9 @@ def test_runs_of_one_sweep_may_differ_in_their_surroundings(tmp_path):
 
 
 def test_a_lack_of_memory_in_training_says_what_goes_on_with_less(inside, tmp_path, monkeypatch):
-    """The line that it advises is one that works: `trainer.accumulate` may differ in a run that is taken up again."""
+    """The line that it advises is one that works: `trainer.accumulate` may differ in a run that is
+    taken up again."""
+
     def fails(self, *batch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -212,13 +315,24 @@ def test_a_lack_of_memory_in_training_says_what_goes_on_with_less(inside, tmp_pa
 
 
 def test_no_sampling_begins_after_max_seconds(inside, tmp_path, monkeypatch):
-    """The last report comes in time, the end of the training does not: the run stops there, and resumed it only samples."""
+    """The last report comes in time, the end of the training does not: the run stops there, and
+    resumed it only samples."""
     from diffgeo.commands import train
 
     fit = train.fit
-    monkeypatch.setattr(train, "fit", lambda *a: fit(*a[:-1]) and monkeypatch.setattr("time.monotonic", lambda: float("inf")) is None)
+    monkeypatch.setattr(
+        train,
+        "fit",
+        lambda *a: (
+            fit(*a[:-1]) and monkeypatch.setattr("time.monotonic", lambda: float("inf")) is None
+        ),
+    )
     done = inside("train", *QUICK, "max_seconds=1000", "hydra.run.dir=run")
     assert done.returncode == 0 and "stopped at step 60 of 60 by max_seconds=1000" in done.stdout
-    assert (tmp_path / "run/checkpoint/state.safetensors").exists() and not (tmp_path / "run/samples.npy").exists()
+    assert (tmp_path / "run/checkpoint/state.safetensors").exists() and not (
+        tmp_path / "run/samples.npy"
+    ).exists()
     monkeypatch.undo()
-    assert inside("train", "resume=run").returncode == 0 and (tmp_path / "run/metrics.json").exists()
+    assert (
+        inside("train", "resume=run").returncode == 0 and (tmp_path / "run/metrics.json").exists()
+    )

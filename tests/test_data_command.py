@@ -1,4 +1,5 @@
 """`diffgeo data list|prepare|check`, and the configs of the image sets."""
+
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,22 @@ def surroundings(tmp_path, monkeypatch):
 
 def test_list_says_what_is_prepared(tmp_path, capsys):
     data_list.main([])
-    rows = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line.startswith("|")}
-    assert set(SOURCES) <= set(rows) and "in the package" in rows["digits"] and "CC BY 4.0" in rows["digits"]
-    assert [cell.strip() for cell in rows["mnist"].split("|")[2:6]] == ["28 x 28 grey, 60 000 + 10 000", "CC BY-SA 3.0", "no", ""]
+    rows = {
+        line.split("|")[1].strip(): line
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("|")
+    }
+    assert (
+        set(SOURCES) <= set(rows)
+        and "in the package" in rows["digits"]
+        and "CC BY 4.0" in rows["digits"]
+    )
+    assert [cell.strip() for cell in rows["mnist"].split("|")[2:6]] == [
+        "28 x 28 grey, 60 000 + 10 000",
+        "CC BY-SA 3.0",
+        "no",
+        "",
+    ]
     idx_files(tmp_path / "root" / "mnist" / "raw", packed=True)
     data_prepare.main(["mnist"])
     capsys.readouterr()
@@ -40,7 +54,9 @@ def test_list_says_what_is_prepared(tmp_path, capsys):
 def test_prepare_then_check(tmp_path, capsys):
     root = tmp_path / "other"
     idx_files(root / "mnist" / "raw", packed=True)
-    with pytest.raises(UsageError, match=f"is not there: write `diffgeo data prepare mnist data.root={root}` first"):
+    with pytest.raises(
+        UsageError, match=f"is not there: write `diffgeo data prepare mnist data.root={root}` first"
+    ):
         data_check.main(["mnist", f"data.root={root}"])
     data_prepare.main(["mnist", f"data.root={root}"])
     assert "train_images  uint8 12x28x28" in capsys.readouterr().out
@@ -78,11 +94,17 @@ def test_prepare_with_options(tmp_path, capsys):
     assert "needs no preparing: 1500 images" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("line, message", [
-    (["imagenet"], "there is no set imagenet; write one of digits, mnist"), (["mnist", "size"], "there is no option size here"),
-    (["mnist", "data.size=big"], "write data.size=a whole number"),
-    (["mnist", "data.download=perhaps"], "write data.download=true or false"),
-    (["mnist", "data.crop=140"], "data.crop is no option of data=mnist"), (["mnist", "data.download=false"], "put the four files")])
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (["imagenet"], "there is no set imagenet; write one of digits, mnist"),
+        (["mnist", "size"], "there is no option size here"),
+        (["mnist", "data.size=big"], "write data.size=a whole number"),
+        (["mnist", "data.download=perhaps"], "write data.download=true or false"),
+        (["mnist", "data.crop=140"], "data.crop is no option of data=mnist"),
+        (["mnist", "data.download=false"], "put the four files"),
+    ],
+)
 def test_refused_lines(line, message):
     with pytest.raises(UsageError, match=message):
         data_prepare.main(line)
@@ -90,14 +112,18 @@ def test_refused_lines(line, message):
 
 def test_the_commands_are_on_the_line(inside, tmp_path):
     done = inside("data", "check", "mnist")
-    assert done.returncode == 2 and done.line.startswith(f"diffgeo: {tmp_path / 'root' / 'mnist'} is not there")
+    assert done.returncode == 2 and done.line.startswith(
+        f"diffgeo: {tmp_path / 'root' / 'mnist'} is not there"
+    )
     assert "| digits" in inside("data", "list").stdout
     assert inside("data", "prepare", "digits").returncode == 0
 
 
 def node(name: str, **options):
     cfg = OmegaConf.load(CONF / f"{name}.yaml")
-    return OmegaConf.create({"data": {k: v for k, v in OmegaConf.merge(cfg, options).items() if k != "defaults"}}).data
+    return OmegaConf.create(
+        {"data": {k: v for k, v in OmegaConf.merge(cfg, options).items() if k != "defaults"}}
+    ).data
 
 
 def test_every_set_has_its_config():
@@ -107,16 +133,24 @@ def test_every_set_has_its_config():
 
 def test_configs_build_their_law(tmp_path):
     digits = build(node("digits", only=[3, 8], limit=10, size=16, hold="memory", low=0.0))
-    assert digits.shape == (1, 16, 16) and len(digits) == 10 and set(digits.labels.tolist()) <= {3, 8} and digits.low == 0
+    assert (
+        digits.shape == (1, 16, 16)
+        and len(digits) == 10
+        and set(digits.labels.tolist()) <= {3, 8}
+        and digits.low == 0
+    )
     idx_files(tmp_path / "root" / "fashion_mnist", packed=True)
     assert len(build(node("fashion_mnist"))) == 12
     photographs(tmp_path / "root" / "celeba" / "img_align_celeba", ["000001.jpg"])
     celeba = build(node("celeba", size=32))
     assert celeba.shape == (3, 32, 32) and celeba.flip
     assert build(node("folder", path=str(tmp_path / "root" / "celeba"), size=8)).shape == (3, 8, 8)
-    for name, options, message in (("npz", {}, "write data.file=PATH.npz"), ("folder", {}, "write data.path=FOLDER"),
-                                   ("digits", {"flip": "maybe"}, "flip=maybe is not true or false"),
-                                   ("digits", {"limit": 2.5}, "limit=2.5 is not a whole number"),
-                                   ("mnist", {"crop": 3}, "data.crop is no option of data=mnist")):
+    for name, options, message in (
+        ("npz", {}, "write data.file=PATH.npz"),
+        ("folder", {}, "write data.path=FOLDER"),
+        ("digits", {"flip": "maybe"}, "flip=maybe is not true or false"),
+        ("digits", {"limit": 2.5}, "limit=2.5 is not a whole number"),
+        ("mnist", {"crop": 3}, "data.crop is no option of data=mnist"),
+    ):
         with pytest.raises(UsageError, match=message):
             build(node(name, **options))

@@ -1,4 +1,5 @@
 """Two gloo processes against one: the same weights, the same samples, one voice."""
+
 import os
 import socket
 import subprocess
@@ -58,16 +59,36 @@ def together(size: int, *arguments: str) -> list[subprocess.CompletedProcess]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size),
-           "GLOO_SOCKET_IFNAME": "lo"}
-    started = [subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for rank in range(size)]
-    return [subprocess.CompletedProcess(p.args, p.returncode, *outputs) for p in started for outputs in [p.communicate(timeout=120)]]
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(size),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, *arguments],
+            env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    return [
+        subprocess.CompletedProcess(p.args, p.returncode, *outputs)
+        for p in started
+        for outputs in [p.communicate(timeout=120)]
+    ]
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch):
-    """37 rows, 19 and 18 of them, in two passes each, clipped: weights and losses to 1e-5; rank 0 alone prints."""
-    two, one = tmp_path / "two.safetensors", tmp_path / "one.safetensors"
+    """37 rows, 19 and 18 of them, in two passes each, clipped: weights and losses to 1e-5; rank 0
+    alone prints."""
+    two = tmp_path / "two.safetensors"
+    one = tmp_path / "one.safetensors"
     done = together(2, "train", str(two))
     assert [d.returncode for d in done] == [0, 0], done[0].stderr + done[1].stderr
     assert done[0].stdout.split() == ["10", "20", "30"] and not done[1].stdout
@@ -80,11 +101,16 @@ def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("who", ["0", "1", "both"])
 def test_a_rank_that_fails_ends_the_others_with_one_line(tmp_path, who):
-    """Whoever fails, and if all do: the first to fail tells it, the others, whose connection breaks, are silent."""
+    """Whoever fails, and if all do: the first to fail tells it, the others, whose connection
+    breaks, are silent."""
     done = together(2, who, str(tmp_path / "none"))
     assert [d.returncode for d in done] == [1, 1]
-    told = "diffgeo: all have had enough" if who == "both" else f"diffgeo: rank {who} has had enough"
-    assert [line for d in done for line in d.stderr.splitlines() if line.startswith("diffgeo:")] == [told]
+    told = (
+        "diffgeo: all have had enough" if who == "both" else f"diffgeo: rank {who} has had enough"
+    )
+    assert [
+        line for d in done for line in d.stderr.splitlines() if line.startswith("diffgeo:")
+    ] == [told]
     assert "Traceback" not in done[0].stderr + done[1].stderr and not (tmp_path / "none").exists()
 
 
@@ -96,7 +122,13 @@ def test_rows_are_shared_without_a_gap(size, n):
 
 def test_alone_nothing_is_sent(tmp_path):
     x = torch.ones(2)
-    assert ALONE.sum_(x) is x and ALONE.copy_(x) is x and ALONE.text("a") == "a" and ALONE.once(lambda: True) and not ALONE.agree(False)
+    assert (
+        ALONE.sum_(x) is x
+        and ALONE.copy_(x) is x
+        and ALONE.text("a") == "a"
+        and ALONE.once(lambda: True)
+        and not ALONE.agree(False)
+    )
     assert ALONE.folder(tmp_path) == tmp_path and tmp_path.exists()
 
 
@@ -112,19 +144,48 @@ def test_a_process_looks_at_its_own_gpu_alone(monkeypatch):
     for name, value in (("WORLD_SIZE", "4"), ("LOCAL_RANK", "3")):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(run.torch, "empty", lambda n, device: touched.append(device))
-    assert run.device_of(SimpleNamespace(device="auto")) == torch.device("cuda", 3) and touched == [torch.device("cuda", 3)]
+    assert run.device_of(SimpleNamespace(device="auto")) == torch.device("cuda", 3) and touched == [
+        torch.device("cuda", 3)
+    ]
 
 
-TINY = ["data=digits", "net=unet_8", "net.channels=8", "model=edm", "trainer=images", "schedule=images", "trainer.steps=5",
-        "trainer.batch=15", "trainer.log_every=2", "trainer.warmup=0", "metrics=images_quick", "sampler=heun",
-        "schedule@sampler.schedule=karras", "sampler.steps=4", "n=21", "batch=4", "figures=false"]
+TINY = [
+    "data=digits",
+    "net=unet_8",
+    "net.channels=8",
+    "model=edm",
+    "trainer=images",
+    "schedule=images",
+    "trainer.steps=5",
+    "trainer.batch=15",
+    "trainer.log_every=2",
+    "trainer.warmup=0",
+    "metrics=images_quick",
+    "sampler=heun",
+    "schedule@sampler.schedule=karras",
+    "sampler.steps=4",
+    "n=21",
+    "batch=4",
+    "figures=false",
+]
 
 
 def launched(tmp_path, size: int, *arguments: str) -> subprocess.CompletedProcess:
-    """`torchrun --standalone --nproc-per-node SIZE -m diffgeo ...`; without torchrun for one process."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)] if size > 1 else []
-    return subprocess.run([sys.executable, *torchrun, "-m", "diffgeo", *arguments], cwd=tmp_path, capture_output=True, text=True,
-                          timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    """`torchrun --standalone --nproc-per-node SIZE -m diffgeo ...`; without torchrun for one
+    process."""
+    torchrun = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
+        if size > 1
+        else []
+    )
+    return subprocess.run(
+        [sys.executable, *torchrun, "-m", "diffgeo", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
 
 
 @pytest.mark.slow
@@ -132,7 +193,7 @@ def test_torchrun_trains_and_samples_as_one_process_does(tmp_path):
     done = launched(tmp_path, 2, "train", *TINY)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("run folder:") == 1 == done.stdout.count("written:")
-    (two,) = (tmp_path / "outputs/train").iterdir()                     # rank 1's own stamp is gone
+    (two,) = (tmp_path / "outputs/train").iterdir()  # rank 1's own stamp is gone
     assert launched(tmp_path, 1, "train", *TINY, "hydra.run.dir=one").returncode == 0
     one = tmp_path / "one"
     weights = [load_tensors(f / "checkpoint/model.safetensors")[0] for f in (one, two)]
@@ -150,12 +211,25 @@ def test_torchrun_trains_and_samples_as_one_process_does(tmp_path):
 @pytest.mark.slow
 def test_torchrun_on_points_and_on_a_bad_line(tmp_path):
     """Points go through shards too, and every metric is there; a mistake is told once."""
-    line = ["sample", "model=exact", "data=circle", "n=50", "batch=8", "sampler.steps=5", "metrics=quick", "figures=false"]
+    line = [
+        "sample",
+        "model=exact",
+        "data=circle",
+        "n=50",
+        "batch=8",
+        "sampler.steps=5",
+        "metrics=quick",
+        "figures=false",
+    ]
     assert launched(tmp_path, 2, *line, "hydra.run.dir=two").returncode == 0
     assert launched(tmp_path, 1, *line, "hydra.run.dir=one").returncode == 0
     for name in ("samples.npy", "metrics.json"):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
-    for mistake, says in (("trainer.batch=1", "less than one row"), ("net.nosuch=1", "there is no option net.nosuch"),     # joined; not yet
-                          ("trainer.lr=1e30", "the loss became")):
+    # joined; not yet
+    for mistake, says in (
+        ("trainer.batch=1", "less than one row"),
+        ("net.nosuch=1", "there is no option net.nosuch"),
+        ("trainer.lr=1e30", "the loss became"),
+    ):
         done = launched(tmp_path, 2, "train", *TINY, mistake, f"hydra.run.dir={mistake[:10]}")
         assert done.returncode != 0 and done.stderr.count("diffgeo: ") == 1 and says in done.stderr

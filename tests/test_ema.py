@@ -1,4 +1,5 @@
 """Moving averages of weights against their closed forms and the published widths."""
+
 import numpy as np
 import pytest
 import torch
@@ -10,21 +11,24 @@ from diffgeo.training.trainer import Trainer
 
 def averaged(rule, values: np.ndarray) -> np.ndarray:
     """The average after every step, by the recursion of the training loop."""
-    average, out = values[0] * 0.0, []
+    average = values[0] * 0.0
+    out = []
     for k, v in enumerate(values[1:]):
         average = average + (1 - rule(k)) * (v - average)
         out.append(average)
     return np.array(out)
 
 
-@pytest.mark.parametrize("std, gamma", [(0.05, 16.97), (0.10, 6.94)])         # Karras et al. 2024, section 3.2
+# Karras et al. 2024, section 3.2
+@pytest.mark.parametrize("std, gamma", [(0.05, 16.97), (0.10, 6.94)])
 def test_published_exponents(std, gamma):
     assert Power(std).gamma == pytest.approx(gamma, abs=5e-3)
 
 
 @pytest.mark.parametrize("std", [0.05, 0.15, 0.25])
 def test_the_power_profile_has_the_width_that_it_is_named_after(std):
-    """Weights of step s in the average of step t: prod of betas. Their profile is s^gamma, of standard deviation std t."""
+    """Weights of step s in the average of step t: prod of betas. Their profile is s^gamma, of
+    standard deviation std t."""
     t = 1500
     weight = averaged(Power(std), np.vstack([np.zeros(t), np.eye(t)]))[-1]
     s = (np.arange(t) + 1) / t
@@ -42,7 +46,11 @@ def test_the_first_average_is_the_first_weights_and_a_constant_rule_forgets_the_
 
 
 def test_a_trainer_takes_a_number_or_a_rule():
-    assert Trainer(ema=0.9).decay(10**6) == 0.9 and Trainer(ema=Power(0.1)).decay(0) == 0.0 and Trainer(ema=0.0).decay is None
+    assert (
+        Trainer(ema=0.9).decay(10**6) == 0.9
+        and Trainer(ema=Power(0.1)).decay(0) == 0.0
+        and Trainer(ema=0.0).decay is None
+    )
 
 
 @pytest.mark.parametrize("std", [0.0, -0.1, 0.3])

@@ -1,4 +1,5 @@
 """The exact denoiser, sampled, is the truth: every law, every metric within its floor."""
+
 import math
 
 import pytest
@@ -27,13 +28,19 @@ def law(*overrides):
 
 
 def is_the_truth(name: str, n: int, *overrides: str):
-    """Every transport and atom metric within floor + 4 sd and the mean distance at most sigma_min, 100 Heun steps."""
+    """Every transport and atom metric within floor + 4 sd and the mean distance at most sigma_min,
+    100 Heun steps."""
     data, metrics, _ = law(f"data={name}", "metrics.denoiser=null", "metrics.pairs=32", *overrides)
     sigmas = VE().grid(100)
     samples, nfe = draw(Heun(), data.denoiser(), sigmas, data.shape, n, seed=1)
     values = metrics(Run(samples, 1), data)
-    beyond = {k: (values[k], values[f"{k}_floor"], values[f"{k}_floor_sd"]) for k in values
-              if k.startswith(("transport/", "atoms/chi2", "tangential/")) and f"{k}_floor" in values and not within_floor(values, k)}
+    beyond = {
+        k: (values[k], values[f"{k}_floor"], values[f"{k}_floor_sd"])
+        for k in values
+        if k.startswith(("transport/", "atoms/chi2", "tangential/"))
+        and f"{k}_floor" in values
+        and not within_floor(values, k)
+    }
     assert not beyond
     assert nfe == 199 and values["distance/mean"] <= 0.002
 
@@ -59,7 +66,9 @@ def test_a_biased_sampler_is_not_within_the_floor():
     x = data.sample(2000, generator(3))
     x[:, 0] += 0.05
     values = metrics(Run(x, 1), data)
-    assert not within_floor(values, "tangential/w2") and not within_floor(values, "transport/sliced_w2")
+    assert not within_floor(values, "tangential/w2") and not within_floor(
+        values, "transport/sliced_w2"
+    )
 
 
 def test_heun_follows_the_exact_flow_of_the_line():
@@ -67,14 +76,17 @@ def test_heun_follows_the_exact_flow_of_the_line():
     sigmas = VE().grid(200)
     noise = Streams(keys(4, range(50)), (2,))()
     samples, *_ = draw(Heun(), Line().denoiser(), sigmas, (2,), 50, seed=4)
-    torch.testing.assert_close(samples[:, 0], 80 * noise[:, 0] / math.hypot(1, 80), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        samples[:, 0], 80 * noise[:, 0] / math.hypot(1, 80), atol=1e-3, rtol=0
+    )
     assert float(samples[:, 1].abs().max()) < 1e-12
 
 
 @pytest.mark.parametrize("sampler, sigmas", [(DDPM(), VE().grid(20)), (Splitting(), OU().grid(20))])
 def test_a_sample_depends_on_its_own_seed_only(sampler, sigmas):
     """Other n, other batch: the same sample i. Other seed: another one."""
-    denoise, draws = Circle().denoiser(), {}
+    denoise = Circle().denoiser()
+    draws = {}
     for n, batch in ((64, 64), (64, 7), (5, 5)):
         draws[n, batch] = draw(sampler, denoise, sigmas, (2,), n, seed=9, batch=batch).samples
     torch.testing.assert_close(draws[64, 64], draws[64, 7], rtol=0, atol=1e-12)
@@ -89,5 +101,8 @@ def test_library_in_ten_lines():
     code = readme.split("```python\n")[1].split("```")[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     scope = {}
-    exec(code, scope)                                               # our own file
-    assert scope["drawn"].nfe == 35 and float(scope["law"].distance(scope["drawn"].samples).mean()) < 0.002
+    exec(code, scope)  # our own file
+    assert (
+        scope["drawn"].nfe == 35
+        and float(scope["law"].distance(scope["drawn"].samples).mean()) < 0.002
+    )

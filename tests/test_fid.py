@@ -1,4 +1,5 @@
 """FID: protocols, names, features held, bad input, floors; real images in order."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -34,10 +35,12 @@ def blobs(n, seed=0, shape=(1, 8, 8), name="blobs", **options):
 class Fake:
     """Features of the kind that Inception has, without its cost: the channel means of the image."""
 
-    name, batch = "inception", 100
+    name = "inception"
+    batch = 100
 
     def __init__(self, key="fake"):
-        self.key, self.seen = key, 0
+        self.key = key
+        self.seen = 0
 
     def __call__(self, images):
         self.seen += len(images)
@@ -52,12 +55,17 @@ def fake(monkeypatch):
 
 
 def test_pixels_by_hand():
-    data, other = blobs(300), blobs(200, seed=1)
+    data = blobs(300)
+    other = blobs(200, seed=1)
     x, y = ((law.images.flatten(1).double() / 127.5 - 1) for law in (other, data))
     exact = between(moments(x), moments(y))
-    assert FID("pixels")(Run(other.images), data)["frechet/pixels"] == pytest.approx(exact, rel=1e-6)
-    noisy = other.images.float() / 127.5 - 1 + 0.4 / 255                                # floats are quantized first
-    assert FID("pixels")(Run(noisy.double()), data)["frechet/pixels"] == pytest.approx(exact, rel=1e-6)
+    assert FID("pixels")(Run(other.images), data)["frechet/pixels"] == pytest.approx(
+        exact, rel=1e-6
+    )
+    noisy = other.images.float() / 127.5 - 1 + 0.4 / 255  # floats are quantized first
+    assert FID("pixels")(Run(noisy.double()), data)["frechet/pixels"] == pytest.approx(
+        exact, rel=1e-6
+    )
 
 
 def test_pixels_above_1024_are_averaged():
@@ -65,19 +73,38 @@ def test_pixels_above_1024_are_averaged():
     x = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=generator(0))
     blocks = x.double().view(2, 3, 16, 2, 16, 2).mean((3, 5)) / 127.5 - 1
     assert torch.allclose(Pixels()(x).double(), blocks.flatten(1), atol=1e-6)
-    shapes = {(3, 64, 64): 768, (1, 28, 28): 784, (1, 32, 32): 1024, (3, 28, 28): 588, (3, 256, 256): 972}
+    shapes = {
+        (3, 64, 64): 768,
+        (1, 28, 28): 784,
+        (1, 32, 32): 1024,
+        (3, 28, 28): 588,
+        (3, 256, 256): 972,
+    }
     assert {s: Pixels()(torch.zeros(1, *s, dtype=torch.uint8)).shape[1] for s in shapes} == shapes
 
 
 def test_names_tell_the_count():
-    assert [name_of(n, 50_000) for n in (50_000, 10_000, 5000, 1234, 64)] == ["fid", "fid_10k", "fid_5k", "fid_1234", "fid_64"]
-    assert name_of(49_920, PROTOCOLS["pytorch_fid_pndm"].count) == "fid" and name_of(50_000, 49_920) == "fid_50k"
+    assert [name_of(n, 50_000) for n in (50_000, 10_000, 5000, 1234, 64)] == [
+        "fid",
+        "fid_10k",
+        "fid_5k",
+        "fid_1234",
+        "fid_64",
+    ]
+    assert (
+        name_of(49_920, PROTOCOLS["pytorch_fid_pndm"].count) == "fid"
+        and name_of(50_000, 49_920) == "fid_50k"
+    )
 
 
 def test_only_the_protocols_count_is_used(fake, monkeypatch):
-    """50 000 images under a protocol of 49 920 = 390 x 128: the last 80 are not looked at. Here: 96 of 100."""
-    monkeypatch.setitem(PROTOCOLS, "pytorch_fid_pndm", replace(PROTOCOLS["pytorch_fid_pndm"], count=96))
-    data, run = blobs(200, shape=(3, 8, 8)), Run(blobs(100, 1, (3, 8, 8)).images)
+    """50 000 images under a protocol of 49 920 = 390 x 128: the last 80 are not looked at. Here: 96
+    of 100."""
+    monkeypatch.setitem(
+        PROTOCOLS, "pytorch_fid_pndm", replace(PROTOCOLS["pytorch_fid_pndm"], count=96)
+    )
+    data = blobs(200, shape=(3, 8, 8))
+    run = Run(blobs(100, 1, (3, 8, 8)).images)
     report = FID(protocol="pytorch_fid_pndm")(run, data)
     exact = between(moments(fake(run.samples[:96])), moments(fake(data.images)))
     assert report == {"fid": pytest.approx(exact, rel=1e-6)}
@@ -85,16 +112,18 @@ def test_only_the_protocols_count_is_used(fake, monkeypatch):
 
 
 def test_features_are_computed_once_and_go_with_the_samples(fake):
-    data, run = blobs(50, shape=(3, 8, 8)), Run(blobs(400, 1, (3, 8, 8)).images.clone())
+    data = blobs(50, shape=(3, 8, 8))
+    run = Run(blobs(400, 1, (3, 8, 8)).images.clone())
     some = of_samples(fake, run, data, 250)
     assert fake.seen == 250 and torch.equal(of_samples(fake, run, data, 400)[:250], some)
     assert fake.seen == 400 and len(of_samples(fake, run, data, 10**6)) == 400 and fake.seen == 400
-    run.samples[0] = 255 - run.samples[0]                                                     # changed in place: other samples
+    run.samples[0] = 255 - run.samples[0]  # changed in place: other samples
     assert not torch.equal(of_samples(fake, run, data, 400)[0], some[0]) and fake.seen == 800
     held = len(features._held)
     del run, some
     assert len(features._held) == held - 1
-    features_, states = [], []
+    features_ = []
+    states = []
     for part in batches(fake, data.images):
         features_.append(part)
         states.append(torch.is_inference_mode_enabled())
@@ -102,64 +131,109 @@ def test_features_are_computed_once_and_go_with_the_samples(fake):
 
 
 def test_images_that_it_does_not_suit(capsys):
-    grey, line = blobs(50), Line()
+    grey = blobs(50)
+    line = Line()
     colour = blobs(50, shape=(3, 8, 8))
-    assert FID("pixels")(Run(line.sample(100, generator(0))), line) == {} == FID("auto")(Run(colour.images), colour)
+    assert (
+        FID("pixels")(Run(line.sample(100, generator(0))), line)
+        == {}
+        == FID("auto")(Run(colour.images), colour)
+    )
     assert FID("auto").describe(Run(colour.images), colour) == {}
     with pytest.raises(UsageError, match="LeNet.*grey.*blobs.*features=pixels"):
         FID("lenet")(Run(colour.images), colour)
     with pytest.raises(UsageError, match="FID of 3 images means nothing: give at least 10"):
         FID("pixels")(Run(grey.images[:3]), grey)
     few = Run(grey.images[:3])
-    assert FID("pixels", optional=True)(few, grey) == {} == FID("pixels", optional=True).describe(few, grey)
+    assert (
+        FID("pixels", optional=True)(few, grey)
+        == {}
+        == FID("pixels", optional=True).describe(few, grey)
+    )
     assert capsys.readouterr().err.count("left out: a FID of 3 images means nothing") == 1
     assert FID("pixels", optional=True)(Run(grey.images[:10]), grey)
-    for options, words in {"features": "inception, lenet, pixels", "protocol": "torch_fidelity, pytorch_fid_pndm, edm"}.items():
+    for options, words in {
+        "features": "inception, lenet, pixels",
+        "protocol": "torch_fidelity, pytorch_fid_pndm, edm",
+    }.items():
         with pytest.raises(UsageError, match=f"metrics.fid.{options}=clip: write {words}"):
             FID(**{options: "clip"})
 
 
 def test_floors_and_what_has_none(fake):
-    """Fresh images of the set are within the floor of its Frechet distance, blurred ones are not; Inception has no floors."""
+    """Fresh images of the set are within the floor of its Frechet distance, blurred ones are not;
+    Inception has no floors."""
     data = blobs(500)
     measure = Suite({"pixels": FID("pixels")}, pairs=4)
     report = measure(Run(data.images[torch.randperm(500, generator=generator(3))[:300]]), data)
     key = "frechet/pixels"
-    assert 0 < report[key] < report[key + "_floor"] + 4 * report[key + "_floor_sd"]           # without replacement: a little below
+    # without replacement: a little below
+    assert 0 < report[key] < report[key + "_floor"] + 4 * report[key + "_floor_sd"]
     blurred = measure(Run(F.avg_pool2d(data.images[:300].float(), 3, 1, 1).to(torch.uint8)), data)
-    assert blurred[key] > 5 * blurred[key + "_floor"] and blurred[key + "_floor"] == report[key + "_floor"]
+    assert (
+        blurred[key] > 5 * blurred[key + "_floor"]
+        and blurred[key + "_floor"] == report[key + "_floor"]
+    )
     assert list(Suite({"fid": FID()}, pairs=4)(Run(data.images), data)) == ["fid_500"]
 
 
-@pytest.mark.parametrize("name, nodes", [("images", {"fid", "pixels"}), ("images_quick", {"fid", "pixels"}),
-                                         ("fid", {"fid", "kid", "precision", "w2", "memorization"})])
+@pytest.mark.parametrize(
+    "name, nodes",
+    [
+        ("images", {"fid", "pixels"}),
+        ("images_quick", {"fid", "pixels"}),
+        ("fid", {"fid", "kid", "precision", "w2", "memorization"}),
+    ],
+)
 def test_suites_build_from_their_files(name, nodes):
     from pathlib import Path
 
     from omegaconf import OmegaConf
 
     from diffgeo.run import build
-    cfg = OmegaConf.create({"metrics": OmegaConf.load(Path(__file__).parent.parent / f"conf/metrics/{name}.yaml")})
+
+    cfg = OmegaConf.create(
+        {"metrics": OmegaConf.load(Path(__file__).parent.parent / f"conf/metrics/{name}.yaml")}
+    )
     if name == "fid":
         cfg.metrics.fid.update(features="pixels", weights="some.pth")
     built = build(cfg.metrics)
     assert nodes <= set(built.metrics)
     if name == "fid":
         of_features = [m for name, m in built.metrics.items() if name != "memorization"]
-        assert all(m.features == "pixels" and m.weights == "some.pth" for m in of_features) and built.pairs == 0
+        assert (
+            all(m.features == "pixels" and m.weights == "some.pth" for m in of_features)
+            and built.pairs == 0
+        )
 
 
 @pytest.fixture
 def mnist(real):
-    train, test = (torch.from_numpy(np.load(real / f"mnist/{split}_images.npy"))[:, None] for split in ("train", "test"))
+    train, test = (
+        torch.from_numpy(np.load(real / f"mnist/{split}_images.npy"))[:, None]
+        for split in ("train", "test")
+    )
     return Images(train[:6000], name="mnist"), test
 
 
 def test_mnist_in_order(mnist):
-    """2 000 other digits < lightly blurred < noisy, in LeNet features; the digits themselves within reach of the floor."""
+    """2 000 other digits < lightly blurred < noisy, in LeNet features; the digits themselves within
+    reach of the floor."""
     data, test = mnist
-    real_, metric = test[:2000], FID("lenet")
+    real_ = test[:2000]
+    metric = FID("lenet")
     blurred = (0.5 * real_ + 0.5 * F.avg_pool2d(real_.float(), 3, 1, 1)).to(torch.uint8)
-    noisy = (real_ + 40 * torch.randn(real_.shape, generator=generator(0))).clamp(0, 255).to(torch.uint8)
-    values = [metric(Run(x), data)["frechet/lenet"] for x in (data.images[:2000], real_, blurred, noisy)]
-    assert values == sorted(values) and values[1] < 5 and values[2] > 2 * values[1] and values[3] > 5 * values[2]
+    noisy = (
+        (real_ + 40 * torch.randn(real_.shape, generator=generator(0)))
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )
+    values = [
+        metric(Run(x), data)["frechet/lenet"] for x in (data.images[:2000], real_, blurred, noisy)
+    ]
+    assert (
+        values == sorted(values)
+        and values[1] < 5
+        and values[2] > 2 * values[1]
+        and values[3] > 5 * values[2]
+    )

@@ -1,4 +1,6 @@
-"""Laws as laws: samples against their own quantiles and moments, projections, wrappers, and the identities every E[x0|x] satisfies."""
+"""Laws as laws: samples against their own quantiles and moments, projections, wrappers, and the
+identities every E[x0|x] satisfies."""
+
 import math
 from pathlib import Path
 
@@ -32,8 +34,11 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def test_every_law_of_the_issue_has_a_config():
-    wanted = "line curve points2 points4 points5 points8 points5_line normal gaussian mixture segment circle sphere swissroll spiral " \
-             "moons parabola square tree cloud"
+    wanted = (
+        "line curve points2 points4 points5 points8 points5_line normal gaussian mixture segment "
+        "circle sphere swissroll spiral "
+        "moons parabola square tree cloud"
+    )
     assert set(wanted.split()) <= set(NAMES)
 
 
@@ -56,10 +61,20 @@ def test_samples_lie_on_the_support(name, tmp_path):
     p = one.project(far)
     assert one.distance(x).max() < 1e-13 * (1 + x.abs().max())
     assert torch.allclose(one.project(p), p, atol=1e-12)
-    assert (one.distance(far) <= torch.cdist(far, one.sample(5000, generator(2))).amin(1) + 1e-12).all()    # none nearer among true points
+    # none nearer among true points
+    assert (
+        one.distance(far) <= torch.cdist(far, one.sample(5000, generator(2))).amin(1) + 1e-12
+    ).all()
     basis = one.tangent(p)
     assert basis.shape == (500, one.shape[0], one.dim)
-    assert torch.allclose(basis.mT @ basis, torch.eye(one.dim, dtype=torch.float64).expand(500, -1, -1), atol=1e-12) or name == "mixture"
+    assert (
+        torch.allclose(
+            basis.mT @ basis,
+            torch.eye(one.dim, dtype=torch.float64).expand(500, -1, -1),
+            atol=1e-12,
+        )
+        or name == "mixture"
+    )
 
 
 def test_tangents_of_the_sphere_at_both_poles():
@@ -72,28 +87,31 @@ def test_tangents_of_the_sphere_at_both_poles():
 
 @pytest.mark.parametrize("name", CURVES)
 def test_samples_follow_the_quantile(name):
-    """Kolmogorov-Smirnov of coordinate(sample) against quantile, and coordinate(quantile point) = quantile."""
+    """Kolmogorov-Smirnov of coordinate(sample) against quantile, and coordinate(quantile point) =
+    quantile."""
     one = law(name)
     s = one.coordinate(one.sample(20_000, generator(4))).sort().values
     u = (torch.arange(len(s), dtype=torch.float64) + 0.5) / len(s)
     grid = one.quantile(torch.linspace(0, 1, 4001, dtype=torch.float64)[1:-1])
     assert (grid[1:] > grid[:-1]).all()
     cdf = np.interp(s.numpy(), grid.numpy(), np.linspace(0, 1, 4001)[1:-1])
-    assert np.abs(cdf - u.numpy()).max() < 1.95 / len(s) ** 0.5                             # p = .001
+    assert np.abs(cdf - u.numpy()).max() < 1.95 / len(s) ** 0.5  # p = .001
     assert stats.kstest(cdf, "uniform").pvalue > 1e-3
 
 
 @pytest.mark.parametrize("name", CURVES)
 def test_coordinate_is_arc_length(name):
-    """Neighbouring points of the support: |p - q| = |s(p) - s(q)| to second order, and the tangent is (p - q)/|p - q|."""
+    """Neighbouring points of the support: |p - q| = |s(p) - s(q)| to second order, and the tangent
+    is (p - q)/|p - q|."""
     one = law(name)
     p = one.sample(300, generator(5))
     e = one.tangent(p)[:, :, 0]
     q = one.project(p + 1e-5 * e)
-    step, ds = (q - p).norm(dim=1), one.coordinate(q) - one.coordinate(p)
+    step = (q - p).norm(dim=1)
+    ds = one.coordinate(q) - one.coordinate(p)
     if one.period:
         ds = (ds + one.period / 2).remainder(one.period) - one.period / 2
-    inner = step > 0.9e-5                                                                    # not at an end or a joint
+    inner = step > 0.9e-5  # not at an end or a joint
     assert inner.float().mean() > 0.98 and ((ds.abs() / step - 1).abs()[inner] < 1e-6).all()
     cosine = ((q - p) * e).sum(1) / step
     assert (cosine[inner] > 1 - 1e-6).all()
@@ -102,7 +120,8 @@ def test_coordinate_is_arc_length(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("sigma", [0.1, 1.0])
 def test_posterior_identities(name, sigma, tmp_path):
-    """E[D] = E[x0]; E<x0 - D, h(x)> = 0 for h = D and h = x; E|x0 - D|^2 = sigma^2 E[div D] (Cov = sigma^2 dD/dx)."""
+    """E[D] = E[x0]; E<x0 - D, h(x)> = 0 for h = D and h = x; E|x0 - D|^2 = sigma^2 E[div D] (Cov =
+    sigma^2 dD/dx)."""
     one = law(name, tmp_path)
     n = 4000
     x0 = one.sample(n, generator(6))
@@ -124,55 +143,91 @@ def test_posterior_identities(name, sigma, tmp_path):
 
 @pytest.mark.parametrize("name", ["points2", "segment", "circle", "curve"])
 def test_blur_against_the_convolved_law(name):
-    """The blurred law as a mixture of Gaussians N(p_i, s^2 I), p_i at 600 Gauss-Legendre nodes of the parameter: brute force."""
-    s, one = 0.3, law(name, blur=0.3)
+    """The blurred law as a mixture of Gaussians N(p_i, s^2 I), p_i at 600 Gauss-Legendre nodes of
+    the parameter: brute force."""
+    s = 0.3
+    one = law(name, blur=0.3)
     base = one.law
     nodes, mass = (torch.as_tensor(v) for v in np.polynomial.legendre.leggauss(600))
     q = (1 + nodes) / 2
     centres, mass = {
-        "points2": lambda: (base.atoms, base.weights), "segment": lambda: (base.point(base.quantile(q)), mass),
-        "circle": lambda: (torch.stack([torch.cos(2 * math.pi * q), torch.sin(2 * math.pi * q)], 1), mass),
-        "curve": lambda: (torch.stack([(1 + 12 * q) * torch.cos(1 + 12 * q), (1 + 12 * q) * torch.sin(1 + 12 * q)], 1), mass)}[name]()
-    x = one.sample(50, generator(8)) + torch.randn(50, 2, generator=generator(9), dtype=torch.float64)
+        "points2": lambda: (base.atoms, base.weights),
+        "segment": lambda: (base.point(base.quantile(q)), mass),
+        "circle": lambda: (
+            torch.stack([torch.cos(2 * math.pi * q), torch.sin(2 * math.pi * q)], 1),
+            mass,
+        ),
+        "curve": lambda: (
+            torch.stack(
+                [(1 + 12 * q) * torch.cos(1 + 12 * q), (1 + 12 * q) * torch.sin(1 + 12 * q)], 1
+            ),
+            mass,
+        ),
+    }[name]()
+    x = one.sample(50, generator(8)) + torch.randn(
+        50, 2, generator=generator(9), dtype=torch.float64
+    )
     for sigma in (0.05, 0.4, 3.0):
         total = s**2 + sigma**2
         weight = (mass.log() - (x[:, None] - centres).square().sum(-1) / (2 * total)).softmax(1)
-        expected = torch.einsum("bk,bkd->bd", weight, centres + s**2 / total * (x[:, None] - centres))
+        expected = torch.einsum(
+            "bk,bkd->bd", weight, centres + s**2 / total * (x[:, None] - centres)
+        )
         assert (one.denoiser()(x, sigma) - expected).abs().max() / sigma < 1e-9, sigma
 
 
 @pytest.mark.parametrize("name", ["circle", "curve", "points5", "line", "tree"])
 def test_ambient_is_an_isometry(name):
-    plain, one = law(name), law(name, ambient=7)
-    p, y = plain.sample(200, generator(10)), one.sample(200, generator(10))
+    plain = law(name)
+    one = law(name, ambient=7)
+    p = plain.sample(200, generator(10))
+    y = one.sample(200, generator(10))
     assert one.shape == (7,) and one.dim == plain.dim
     assert torch.allclose((p[1:] - p[:-1]).norm(dim=1), (y[1:] - y[:-1]).norm(dim=1), atol=1e-13)
     assert torch.allclose(one.lower(y), p, atol=1e-13)
     normal = torch.randn(200, 7, generator=generator(11), dtype=torch.float64)
-    normal -= one.lift(one.lower(normal))                                                    # off the plane: tells nothing about x0
+    normal -= one.lift(one.lower(normal))  # off the plane: tells nothing about x0
     x = y + 0.1 * torch.randn(200, 7, generator=generator(12), dtype=torch.float64)
-    assert torch.allclose(one.denoiser()(x + 5 * normal, 0.2), one.lift(plain.denoiser()(one.lower(x), 0.2)), atol=1e-12)
+    assert torch.allclose(
+        one.denoiser()(x + 5 * normal, 0.2),
+        one.lift(plain.denoiser()(one.lower(x), 0.2)),
+        atol=1e-12,
+    )
     assert torch.allclose(one.distance(y + normal), normal.norm(dim=1), atol=1e-12)
     if plain.coordinate is not None:
         assert torch.allclose(one.coordinate(y), plain.coordinate(p), atol=1e-9)
-    assert torch.equal(one.frame, law(name, ambient=7).frame)                                # a fixed frame
+    assert torch.equal(one.frame, law(name, ambient=7).frame)  # a fixed frame
 
 
 def test_wrappers_compose_and_refuse():
     both = law("circle", ambient=5, blur=0.1)
-    assert isinstance(both, Blurred) and isinstance(both.law, Ambient) and both.dim == 5 and both.std == pytest.approx((0.2 + 0.01) ** 0.5)
+    assert (
+        isinstance(both, Blurred)
+        and isinstance(both.law, Ambient)
+        and both.dim == 5
+        and both.std == pytest.approx((0.2 + 0.01) ** 0.5)
+    )
     for bad in ({"ambient": 1}, {"blur": -0.5}, {"blur": math.nan}):
         with pytest.raises(UsageError):
             make(data.Circle, **bad)
-    for refused in (lambda: data.Circle(-1.0), lambda: data.Segment((0, 0), (0, 0)), lambda: data.Tree(0), lambda: data.Curve(5.0, 1.0),
-                    lambda: data.Points([[0, 0], [1, 1]], [1, -1]), lambda: data.Cloud(), lambda: data.Spiral(arms=0)):
+    for refused in (
+        lambda: data.Circle(-1.0),
+        lambda: data.Segment((0, 0), (0, 0)),
+        lambda: data.Tree(0),
+        lambda: data.Curve(5.0, 1.0),
+        lambda: data.Points([[0, 0], [1, 1]], [1, -1]),
+        lambda: data.Cloud(),
+        lambda: data.Spiral(arms=0),
+    ):
         with pytest.raises(UsageError):
             refused()
 
 
 def test_options_reach_the_law():
     assert law("circle", radius=2.0).period == pytest.approx(4 * math.pi)
-    assert law("sphere", n=6, radius=0.5).distance(torch.zeros(1, 6, dtype=torch.float64)) == pytest.approx(0.5)
+    assert law("sphere", n=6, radius=0.5).distance(
+        torch.zeros(1, 6, dtype=torch.float64)
+    ) == pytest.approx(0.5)
     assert law("gaussian", mean=[1, 2, 3], covariance=[[1, 0, 0], [0, 0, 0], [0, 0, 2]]).dim == 2
     assert law("curve", first=2.0).arc.first == 2.0
 

@@ -1,4 +1,6 @@
-"""Explicit lists and planned ones: what is read is the grid, and what cannot be read is refused in one line."""
+"""Explicit lists and planned ones: what is read is the grid, and what cannot be read is refused in
+one line."""
+
 import json
 
 import numpy as np
@@ -24,12 +26,23 @@ def written(folder, name, text):
 def test_an_explicit_list_is_the_grid(tmp_path):
     sigmas = (80.0, 9.5, 1.25, 0.002, 0.0)
     np.save(tmp_path / "levels.npy", np.array(sigmas))
-    files = [written(tmp_path, "levels.json", json.dumps(sigmas)), written(tmp_path, "levels.txt", "80 9.5, 1.25\n0.002\n0\n"),
-             str(tmp_path / "levels.npy")]
-    for levels in (Levels(sigmas=[80, 9.5, 1.25, 0.002, 0]), *(Levels(file=file) for file in files)):
-        assert levels.grid(4).tolist() == levels.grid(None).tolist() == list(sigmas) and levels.grid(4).dtype == torch.float64
+    files = [
+        written(tmp_path, "levels.json", json.dumps(sigmas)),
+        written(tmp_path, "levels.txt", "80 9.5, 1.25\n0.002\n0\n"),
+        str(tmp_path / "levels.npy"),
+    ]
+    for levels in (
+        Levels(sigmas=[80, 9.5, 1.25, 0.002, 0]),
+        *(Levels(file=file) for file in files),
+    ):
+        assert (
+            levels.grid(4).tolist() == levels.grid(None).tolist() == list(sigmas)
+            and levels.grid(4).dtype == torch.float64
+        )
         assert (levels.t_min, levels.t_max) == (0.002, 80)
-    assert Levels(sigmas=[2.0, 1.0]) == Levels(sigmas=(2, 1)) != Levels(sigmas=[2, 1.5]) and hash(Levels(sigmas=[2, 1]))
+    assert Levels(sigmas=[2.0, 1.0]) == Levels(sigmas=(2, 1)) != Levels(sigmas=[2, 1.5]) and hash(
+        Levels(sigmas=[2, 1])
+    )
 
 
 def test_an_explicit_list_draws_its_positive_levels_equally_often():
@@ -49,36 +62,56 @@ def test_a_plan_gives_the_list_for_the_number_of_steps(tmp_path):
             plan.grid(steps_)
 
 
-@pytest.mark.parametrize("text, says", [
-    ("{", "no planned levels"), ("[80, 1]", "no planned levels"), ('{"levels": {}}', "damaged"),
-    ('{"levels": {"2": [80, 1]}}', "as its steps say"), ('{"levels": {"1": [1, 80]}}', "levels.1.*decrease"),
-])
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("{", "no planned levels"),
+        ("[80, 1]", "no planned levels"),
+        ('{"levels": {}}', "damaged"),
+        ('{"levels": {"2": [80, 1]}}', "as its steps say"),
+        ('{"levels": {"1": [1, 80]}}', "levels.1.*decrease"),
+    ],
+)
 def test_a_damaged_plan_is_refused(tmp_path, text, says):
     with pytest.raises(UsageError, match=says) as caught:
         Planned(file=written(tmp_path, "gits.json", text))
     assert "\n" not in str(caught.value) and "write" in str(caught.value)
 
 
-@pytest.mark.parametrize("name, text, says", [
-    ("a.json", "{", "cannot be read"), ("a.json", '{"a": 1}', "not one list of numbers"), ("a.json", "3", "not one list of numbers"),
-    ("a.txt", "1 x", "not one list of numbers"), ("a.npy", "junk", "cannot be read"), ("a.md", "1", ".json, .npy, .txt"),
-    ("a.txt", "1 2", "decrease"), ("a.txt", "1", "two or more"), ("a.json", "[Infinity, 1]", "decrease"),
-    ("a.json", "[2, NaN]", "decrease"), ("a.json", "[2, -1]", "decrease"), ("a.json", "[2, 0, 0]", "decrease"),
-])
+@pytest.mark.parametrize(
+    "name, text, says",
+    [
+        ("a.json", "{", "cannot be read"),
+        ("a.json", '{"a": 1}', "not one list of numbers"),
+        ("a.json", "3", "not one list of numbers"),
+        ("a.txt", "1 x", "not one list of numbers"),
+        ("a.npy", "junk", "cannot be read"),
+        ("a.md", "1", ".json, .npy, .txt"),
+        ("a.txt", "1 2", "decrease"),
+        ("a.txt", "1", "two or more"),
+        ("a.json", "[Infinity, 1]", "decrease"),
+        ("a.json", "[2, NaN]", "decrease"),
+        ("a.json", "[2, -1]", "decrease"),
+        ("a.json", "[2, 0, 0]", "decrease"),
+    ],
+)
 def test_a_damaged_list_is_refused(tmp_path, name, text, says):
     with pytest.raises(UsageError, match=says) as caught:
         Levels(file=written(tmp_path, name, text))
     assert "\n" not in str(caught.value) and "write" in str(caught.value)
 
 
-@pytest.mark.parametrize("make, says", [
-    (lambda: Levels(), "schedule.sigmas="),
-    (lambda: Levels(sigmas=[1, 0], file="x.json"), "schedule.sigmas="),
-    (lambda: Levels(file="absent.json"), "no such file"),
-    (lambda: Levels(sigmas=[2, 1, 0]).grid(5), "steps=5.*2 steps; write steps=2 or steps=null"),
-    (lambda: Planned(), "diffgeo theory gits"),
-    (lambda: Planned(file="absent.json"), "no such file"),
-])
+@pytest.mark.parametrize(
+    "make, says",
+    [
+        (lambda: Levels(), "schedule.sigmas="),
+        (lambda: Levels(sigmas=[1, 0], file="x.json"), "schedule.sigmas="),
+        (lambda: Levels(file="absent.json"), "no such file"),
+        (lambda: Levels(sigmas=[2, 1, 0]).grid(5), "steps=5.*2 steps; write steps=2 or steps=null"),
+        (lambda: Planned(), "diffgeo theory gits"),
+        (lambda: Planned(file="absent.json"), "no such file"),
+    ],
+)
 def test_bad_options_say_what_to_write(make, says):
     with pytest.raises(UsageError, match=says) as caught:
         make()

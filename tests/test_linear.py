@@ -1,4 +1,6 @@
-"""The law that a sampler makes of a Gaussian, read from its own step: against the sampler run on impulses, and on impulses of its own."""
+"""The law that a sampler makes of a Gaussian, read from its own step: against the sampler run on
+impulses, and on impulses of its own."""
+
 import pytest
 import torch
 
@@ -17,12 +19,20 @@ GRID = VE(sigma_min=0.02, sigma_max=20, spacing=Exponential(), to_zero=False).gr
 
 @pytest.mark.parametrize("name", [n for n in names() if n not in ("rk45", "dpm_adaptive")])
 def test_law_of_every_sampler_is_that_of_its_impulse_response(name):
-    method, mean, m = sampler(name, 12), torch.tensor([4.0, 3.5, -1.0, 0.0]).double(), torch.full((4,), 3.0).double()
+    method = sampler(name, 12)
+    mean = torch.tensor([4.0, 3.5, -1.0, 0.0]).double()
+    m = torch.full((4,), 3.0).double()
     if hasattr(method, "fit"):
-        method = method.fit(gaussian(EIGENVALUES, 3.0), Gaussian([3.0] * 4, torch.diag(EIGENVALUES)))
+        method = method.fit(
+            gaussian(EIGENVALUES, 3.0), Gaussian([3.0] * 4, torch.diag(EIGENVALUES))
+        )
     variance = EIGENVALUES + GRID[0] ** 2
-    centre, response = impulse_response(method, gaussian(EIGENVALUES, 3.0), GRID, mean, variance.sqrt())
-    end = linear.law(linear.tableaux(method, GRID), linear.gain(EIGENVALUES), linear.start(variance, mean), m)
+    centre, response = impulse_response(
+        method, gaussian(EIGENVALUES, 3.0), GRID, mean, variance.sqrt()
+    )
+    end = linear.law(
+        linear.tableaux(method, GRID), linear.gain(EIGENVALUES), linear.start(variance, mean), m
+    )
     torch.testing.assert_close(end.variance, response.square().sum(0), rtol=1e-11, atol=0)
     torch.testing.assert_close(end.mean[0], centre, rtol=1e-11, atol=1e-11)
 
@@ -43,5 +53,14 @@ def test_a_step_that_asks_nothing_is_a_number():
         def step(self, denoise, x, sigma, sigma_next, history, noise):
             return Step(x / 2 + noise(), sigma_next, x)
 
-    end = linear.law(linear.tableaux(Shrink(), GRID), linear.gain(EIGENVALUES), linear.start(torch.ones(4).double()))
-    torch.testing.assert_close(end.variance, torch.full((4,), 0.25**12 + (1 - 0.25**12) / 0.75, dtype=torch.float64), rtol=1e-14, atol=0)
+    end = linear.law(
+        linear.tableaux(Shrink(), GRID),
+        linear.gain(EIGENVALUES),
+        linear.start(torch.ones(4).double()),
+    )
+    torch.testing.assert_close(
+        end.variance,
+        torch.full((4,), 0.25**12 + (1 - 0.25**12) / 0.75, dtype=torch.float64),
+        rtol=1e-14,
+        atol=0,
+    )

@@ -1,4 +1,6 @@
-"""The JSON-lines log, and Weights & Biases offline: what was logged is read back from the run's own file."""
+"""The JSON-lines log, and Weights & Biases offline: what was logged is read back from the run's own
+file."""
+
 import json
 import os
 import struct
@@ -13,19 +15,22 @@ from diffgeo.store.logger import Jsonl, auto, has_key, jsonl, wandb
 
 
 def records(path: Path):
-    """The protobuf records of an offline run: a 7-byte header, then 32 KiB blocks of (crc u32, length u16, type u8, data)."""
+    """The protobuf records of an offline run: a 7-byte header, then 32 KiB blocks of (crc u32,
+    length u16, type u8, data)."""
     from wandb.proto import wandb_internal_pb2
 
-    data, at, part = path.read_bytes(), 7, b""
+    data = path.read_bytes()
+    at = 7
+    part = b""
     while at < len(data):
         left = 32768 - at % 32768
         if left < 7:
             at += left
             continue
-        _, length, kind = struct.unpack("<IHB", data[at:at + 7])
-        part += data[at + 7:at + 7 + length]
+        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        part += data[at + 7 : at + 7 + length]
         at += 7 + length
-        if kind in (1, 4):                                          # full, last (2, 3: first, middle)
+        if kind in (1, 4):  # full, last (2, 3: first, middle)
             record = wandb_internal_pb2.Record()
             record.ParseFromString(part)
             part = b""
@@ -45,8 +50,16 @@ def test_an_offline_run_holds_config_scalars_summary_and_samples(tmp_path, monke
     (file,) = tmp_path.rglob("*.wandb")
     found = list(records(file))
     config = {u.key: json.loads(u.value_json) for r in found for u in r.run.config.update}
-    history = [{"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in r.history.item} for r in found if r.HasField("history")]
-    summary = {"/".join(u.nested_key) or u.key: json.loads(u.value_json) for r in found for u in r.summary.update}
+    history = [
+        {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in r.history.item}
+        for r in found
+        if r.HasField("history")
+    ]
+    summary = {
+        "/".join(u.nested_key) or u.key: json.loads(u.value_json)
+        for r in found
+        for u in r.summary.update
+    }
     assert config["seed"] == 7 and config["model"] == {"predicts": "x0"}
     assert [(h["_step"], h["loss"]) for h in history if "loss" in h] == [(5, 0.25), (10, 0.125)]
     assert summary["distance/mean"] == 0.5
@@ -55,7 +68,9 @@ def test_an_offline_run_holds_config_scalars_summary_and_samples(tmp_path, monke
     (table,) = tmp_path.rglob("media/table/samples*.json")
     assert json.loads(table.read_text())["data"] == [[1.0, 2.0], [3.0, 4.0]]
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [
-        {"step": 5, "loss": 0.25}, {"step": 10, "loss": 0.125}]
+        {"step": 5, "loss": 0.25},
+        {"step": 10, "loss": 0.125},
+    ]
 
 
 def test_a_resumed_log_drops_what_lies_beyond_the_checkpoint(tmp_path):
@@ -63,9 +78,14 @@ def test_a_resumed_log_drops_what_lies_beyond_the_checkpoint(tmp_path):
     for step in (1, 2, 3, 4):
         log.log(step, {"loss": step / 2})
     with open(log.path, "a") as file:
-        file.write('{"step": 5, "lo')                               # the process died here
+        file.write('{"step": 5, "lo')  # the process died here
     Jsonl(tmp_path, step=3).log(4, {"loss": 9.0})
-    assert [json.loads(x)["loss"] for x in log.path.read_text().splitlines()] == [0.5, 1.0, 1.5, 9.0]
+    assert [json.loads(x)["loss"] for x in log.path.read_text().splitlines()] == [
+        0.5,
+        1.0,
+        1.5,
+        9.0,
+    ]
     Jsonl(tmp_path)
     assert log.path.read_text() == ""
 
@@ -74,7 +94,11 @@ def test_the_key_decides(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.delenv("NETRC", raising=False)
-    assert not has_key() and isinstance(auto(tmp_path, {}), Jsonl) and isinstance(jsonl(tmp_path, {}), Jsonl)
+    assert (
+        not has_key()
+        and isinstance(auto(tmp_path, {}), Jsonl)
+        and isinstance(jsonl(tmp_path, {}), Jsonl)
+    )
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret\n")
     (tmp_path / ".netrc").chmod(0o600)
     assert has_key()

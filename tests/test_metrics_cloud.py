@@ -1,4 +1,5 @@
 """Distances, transport and atoms against closed forms and scipy."""
+
 import math
 import sys
 import warnings
@@ -22,7 +23,12 @@ f64 = torch.float64
 class Line:
     """(x1, 0), x1 ~ N(0,1)."""
 
-    shape, dim, key, atoms, weights, period = (2,), 1, "test-line", None, None, None
+    shape = (2,)
+    dim = 1
+    key = "test-line"
+    atoms = None
+    weights = None
+    period = None
 
     def sample(self, n, g):
         return torch.stack([torch.randn(n, generator=g, dtype=f64), torch.zeros(n, dtype=f64)], 1)
@@ -40,7 +46,12 @@ class Line:
 class Points:
     """Three atoms of unequal weight."""
 
-    shape, dim, key, coordinate, quantile, period = (2,), 0, "test-points", None, None, None
+    shape = (2,)
+    dim = 0
+    key = "test-points"
+    coordinate = None
+    quantile = None
+    period = None
     atoms = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]], dtype=f64)
     weights = torch.tensor([0.5, 0.3, 0.2], dtype=f64)
 
@@ -55,54 +66,75 @@ def test_distance():
     d = np.random.default_rng(0).exponential(0.04, 1001)
     x = torch.tensor(np.stack([np.ones(1001), np.where(np.arange(1001) % 2, d, -d)], 1))
     report = Distance()(Run(x), Line())
-    expected = {"mean": d.mean(), "median": np.median(d), "q99": np.quantile(d, 0.99),
-                "below_0.01": np.mean(d <= 0.01), "below_0.05": np.mean(d <= 0.05)}
+    expected = {
+        "mean": d.mean(),
+        "median": np.median(d),
+        "q99": np.quantile(d, 0.99),
+        "below_0.01": np.mean(d <= 0.01),
+        "below_0.05": np.mean(d <= 0.05),
+    }
     assert report == pytest.approx({"distance/" + k: v for k, v in expected.items()}, rel=1e-12)
     assert set(Distance(below=(1e-3,))(Run(x), Line())) >= {"distance/below_0.001"}
 
 
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.2, 1.0), (-0.1, 1.3)])
 def test_tangential_of_normals(shift, scale):
-    """A cloud m + s E[Z | cell i], the best n points of N(m,s^2): W2^2 to N(0,1) is m^2 + (s-1)^2 mean E[Z|cell]^2 + E Var(Z|cell)."""
+    """A cloud m + s E[Z | cell i], the best n points of N(m,s^2): W2^2 to N(0,1) is m^2 + (s-1)^2
+    mean E[Z|cell]^2 + E Var(Z|cell)."""
     n = 4000
     edge = scipy.stats.norm.pdf(scipy.stats.norm.ppf(np.arange(n + 1) / n))
-    means = n * (edge[:-1] - edge[1:])                                      # E[Z | cell i], exact
-    inside = 1 - np.mean(means**2)                                          # variance within the cells, exact
+    means = n * (edge[:-1] - edge[1:])  # E[Z | cell i], exact
+    inside = 1 - np.mean(means**2)  # variance within the cells, exact
     s = torch.tensor(shift + scale * means)
-    truth = math.sqrt(shift**2 + (scale - 1) ** 2 * np.mean(means**2) + inside)         # the three are orthogonal
+    # the three are orthogonal
+    truth = math.sqrt(shift**2 + (scale - 1) ** 2 * np.mean(means**2) + inside)
     shuffled = s[torch.randperm(n, generator=generator(1))]
     assert tangential_w2(shuffled, Line().quantile) == pytest.approx(truth, rel=1e-5)
-    assert Tangential()(Run(torch.stack([s, s * 0 + 7], 1)), Line())["tangential/w2"] == tangential_w2(s, Line().quantile)
+    assert Tangential()(Run(torch.stack([s, s * 0 + 7], 1)), Line())[
+        "tangential/w2"
+    ] == tangential_w2(s, Line().quantile)
 
 
 def test_tangential_resolves_the_cells():
-    """One point against U(0,1): sqrt(int (c-u)^2) = sqrt(1/12 + (c-1/2)^2); the midpoint rule would say |c-1/2|."""
+    """One point against U(0,1): sqrt(int (c-u)^2) = sqrt(1/12 + (c-1/2)^2); the midpoint rule would
+    say |c-1/2|."""
     for c in (0.5, 0.8):
-        assert tangential_w2(torch.tensor([c], dtype=f64), lambda u: u) == pytest.approx(math.sqrt(1 / 12 + (c - 0.5) ** 2), rel=1e-12)
+        assert tangential_w2(torch.tensor([c], dtype=f64), lambda u: u) == pytest.approx(
+            math.sqrt(1 / 12 + (c - 0.5) ** 2), rel=1e-12
+        )
 
 
 def test_tangential_on_a_closed_curve():
-    """Uniform law on a circle of length L: W2^2 = (L/n)^2/12 for n equidistant points however rotated; a bare line metric sees the cut."""
-    n, length = 500, 2 * math.pi
+    """Uniform law on a circle of length L: W2^2 = (L/n)^2/12 for n equidistant points however
+    rotated; a bare line metric sees the cut."""
+    n = 500
+    length = 2 * math.pi
     s = ((torch.arange(n, dtype=f64) / n + 0.3712) % 1) * length
     cell = length / n / math.sqrt(12)
     assert tangential_w2(s, lambda u: length * u, length) == pytest.approx(cell, rel=1e-4)
     near_cut = (torch.arange(n, dtype=f64) / n - 0.4 / n) % 1 * length
     assert tangential_w2(near_cut, lambda u: length * u, length) == pytest.approx(cell, rel=1e-4)
-    # general s: minimum over the rotation of int (s - L u - b)^2 is the variance of s - L u, for a lift that is one arc
-    arc = length * (0.6 + 0.5 * torch.rand(n, generator=generator(3), dtype=f64).sort().values**2)
+    # general s: minimum over the rotation of int (s - L u - b)^2 is the variance of s - L u, for a
+    # lift that is one arc
+    arc = length * (0.6 + 0.5 * torch.rand(n, generator=generator(3), dtype=f64).sort().values ** 2)
     u = (torch.arange(n, dtype=f64) + 0.5) / n
-    truth = torch.sqrt((arc - length * u).var(correction=0) + cell**2)          # s is constant on a cell: the two are orthogonal
-    assert tangential_w2(arc % length, lambda u: length * u, length) == pytest.approx(float(truth), rel=1e-6)
+    # s is constant on a cell: the two are orthogonal
+    truth = torch.sqrt((arc - length * u).var(correction=0) + cell**2)
+    assert tangential_w2(arc % length, lambda u: length * u, length) == pytest.approx(
+        float(truth), rel=1e-6
+    )
 
 
 def test_w2_of_a_known_matching():
-    """A translation, and any gradient of a convex function, is optimal: W2^2 is its mean square displacement (Brenier)."""
+    """A translation, and any gradient of a convex function, is optimal: W2^2 is its mean square
+    displacement (Brenier)."""
     x = np.random.default_rng(1).standard_normal((300, 3))
     y = x + [0.3, -1.0, 2.0]
     assert w2(x, y[::-1]) == pytest.approx(math.sqrt(0.09 + 1 + 4), rel=1e-12)
     stretched = x * [2.0, 0.5, 1.0]
-    assert w2(x, np.roll(stretched, 7, 0)) == pytest.approx(math.sqrt(np.mean(((stretched - x) ** 2).sum(1))), rel=1e-12)
+    assert w2(x, np.roll(stretched, 7, 0)) == pytest.approx(
+        math.sqrt(np.mean(((stretched - x) ** 2).sum(1))), rel=1e-12
+    )
 
 
 def test_pot_and_scipy_agree(monkeypatch):
@@ -112,27 +144,35 @@ def test_pot_and_scipy_agree(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         value = w2(x, y)
-    monkeypatch.setitem(sys.modules, "ot", None)                            # import ot now raises ImportError
+    monkeypatch.setitem(sys.modules, "ot", None)  # import ot now raises ImportError
     assert w2(x, y) == pytest.approx(value, rel=1e-12)
 
 
 def test_sliced_w2_of_a_translation():
-    x, v = np.random.default_rng(3).standard_normal((500, 4)), np.array([1.0, -2.0, 0.5, 0.0])
+    x = np.random.default_rng(3).standard_normal((500, 4))
+    v = np.array([1.0, -2.0, 0.5, 0.0])
     theta = directions(200, 4)
     assert np.allclose((theta**2).sum(1), 1)
-    assert sliced_w2(x, x[::-1] + v, 200) == pytest.approx(math.sqrt(np.mean((theta @ v) ** 2)), rel=1e-12)
-    assert sliced_w2(x, x + v, 20_000) == pytest.approx(np.linalg.norm(v) / 2, rel=0.02)     # |v|/sqrt(d), 4 standard errors
+    assert sliced_w2(x, x[::-1] + v, 200) == pytest.approx(
+        math.sqrt(np.mean((theta @ v) ** 2)), rel=1e-12
+    )
+    # |v|/sqrt(d), 4 standard errors
+    assert sliced_w2(x, x + v, 20_000) == pytest.approx(np.linalg.norm(v) / 2, rel=0.02)
 
 
 def test_energy():
     rng = np.random.default_rng(4)
-    x, y = rng.standard_normal((300, 1)), rng.standard_normal((200, 1)) * 2 + 1
+    x = rng.standard_normal((300, 1))
+    y = rng.standard_normal((200, 1)) * 2 + 1
     assert energy(x, y) == pytest.approx(scipy.stats.energy_distance(x[:, 0], y[:, 0]), rel=1e-12)
-    assert energy(np.zeros((3, 2)), np.full((5, 2), 3.0)) == pytest.approx(math.sqrt(2 * math.sqrt(18)), rel=1e-12)
+    assert energy(np.zeros((3, 2)), np.full((5, 2), 3.0)) == pytest.approx(
+        math.sqrt(2 * math.sqrt(18)), rel=1e-12
+    )
 
 
 def test_transport_metric_uses_fresh_truth():
-    """A shifted true cloud of the line: W2 >= the shift of the means, up to sampling noise; the reference depends on the seed alone."""
+    """A shifted true cloud of the line: W2 >= the shift of the means, up to sampling noise; the
+    reference depends on the seed alone."""
     x = Line().sample(600, generator(5)) + torch.tensor([0.0, 3.0], dtype=f64)
     y = Line().sample(600, generator(9, *b"transport")).numpy()
     report = Transport(n=200, projections=50)(Run(x.float(), seed=9), Line())
@@ -147,9 +187,11 @@ def test_atoms():
     counts = [460, 330, 210]
     x = Points.atoms.repeat_interleave(torch.tensor(counts), 0)
     x = x + 0.02 * torch.tensor([0.6, 0.8], dtype=f64)
-    x[:5, 1] -= 0.06                                                        # 5 of 1000 leave the radius .05 of their atom
+    x[:5, 1] -= 0.06  # 5 of 1000 leave the radius .05 of their atom
     report = Atoms()(Run(x), Points())
-    assert report["atoms/chi2"] == pytest.approx(scipy.stats.chisquare(counts, [500, 300, 200]).statistic, rel=1e-12)
+    assert report["atoms/chi2"] == pytest.approx(
+        scipy.stats.chisquare(counts, [500, 300, 200]).statistic, rel=1e-12
+    )
     assert [report[f"atoms/w_{k}"] for k in (1, 2, 3)] == [0.46, 0.33, 0.21]
     assert report["atoms/off"] == 0.0
     x[:5, 0] += 0.06
@@ -158,7 +200,8 @@ def test_atoms():
 
 
 def test_w2_from_the_last_potentials_is_the_same_optimum():
-    """The second cloud against the same reference starts from the first one's dual potentials: same permutation as from nothing."""
+    """The second cloud against the same reference starts from the first one's dual potentials: same
+    permutation as from nothing."""
     g = generator(7)
     x, z, y = (torch.randn(300, 2, generator=g, dtype=f64).numpy() for _ in range(3))
     w2(x, y)

@@ -1,4 +1,5 @@
 """Floors, their cache, the last step's noise, the table, and bad input."""
+
 import json
 import math
 
@@ -24,18 +25,22 @@ def cache(tmp_path, monkeypatch):
 
 
 class EndsWithNoise(Method):
-    """A sampler whose last step adds noise of standard deviation sqrt(1 - e^{-t}) at the last positive time t."""
+    """A sampler whose last step adds noise of standard deviation sqrt(1 - e^{-t}) at the last
+    positive time t."""
 
     def terminal_noise(self, sigmas):
         return math.sqrt(-math.expm1(-math.log1p(float(sigmas[-2]) ** 2)))
 
 
 def test_floor_of_chi2():
-    """chi2 of true samples is chi-squared with k-1 = 2 degrees of freedom: mean 2, variance 4; 4 standard errors over 4000 pairs."""
+    """chi2 of true samples is chi-squared with k-1 = 2 degrees of freedom: mean 2, variance 4; 4
+    standard errors over 4000 pairs."""
     floor, sd = reference(Atoms(), Points(), 300, pairs=4000)["atoms/chi2"]
     assert abs(floor - 2) < 4 * 2 / math.sqrt(4000) and sd == pytest.approx(2, rel=0.15)
     share, spread = reference(Atoms(), Points(), 300, pairs=400)["atoms/w_2"]
-    assert share == pytest.approx(0.3, abs=4 * spread / 20) and spread == pytest.approx(math.sqrt(0.3 * 0.7 / 300), rel=0.15)
+    assert share == pytest.approx(0.3, abs=4 * spread / 20) and spread == pytest.approx(
+        math.sqrt(0.3 * 0.7 / 300), rel=0.15
+    )
 
 
 def test_floor_is_mean_and_spread_of_independent_pairs():
@@ -48,8 +53,10 @@ def test_floor_is_mean_and_spread_of_independent_pairs():
 
 
 def test_published_floor_of_the_curve():
-    """cem.md: 10 000 fresh points of the curve have a tangential W2 of .34 +- .15 over many draws; ours is the mean of 8."""
+    """cem.md: 10 000 fresh points of the curve have a tangential W2 of .34 +- .15 over many draws;
+    ours is the mean of 8."""
     from diffgeo.data import Curve
+
     floor, sd = reference(Tangential(), Curve(), 10_000)["tangential/w2"]
     assert floor == pytest.approx(0.34, abs=4 * 0.15 / math.sqrt(8)) and 0.05 < sd < 0.4
 
@@ -58,7 +65,7 @@ def test_cache_returns_what_was_computed(cache, monkeypatch):
     computed = reference(Tangential(), Line(), 100)
     assert len(list(cache.iterdir())) == 1
     monkeypatch.setattr("diffgeo.metrics.floor.draws", lambda *_: pytest.fail("not cached"))
-    assert reference(Tangential(), Line(), 100) == computed                 # equal, not close
+    assert reference(Tangential(), Line(), 100) == computed  # equal, not close
     with pytest.raises(pytest.fail.Exception):
         reference(Tangential(), Line(), 101)
     with pytest.raises(pytest.fail.Exception):
@@ -87,6 +94,7 @@ def test_unwritable_cache_is_no_cache(tmp_path, monkeypatch):
 
 def test_cache_folder(monkeypatch, tmp_path):
     from diffgeo.store.files import cache_folder as folder
+
     monkeypatch.delenv("DIFFGEO_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert folder() == tmp_path / "diffgeo"
@@ -96,30 +104,52 @@ def test_cache_folder(monkeypatch, tmp_path):
 
 
 def test_truth_is_within_its_floor_and_a_shift_is_not():
-    measure = suite(distance=Distance(), tangential=Tangential(), transport=Transport(n=200, projections=20), atoms=Atoms())
+    measure = suite(
+        distance=Distance(),
+        tangential=Tangential(),
+        transport=Transport(n=200, projections=20),
+        atoms=Atoms(),
+    )
     truth = Line().sample(1000, generator(77))
     report = measure(Run(truth, seed=77), Line())
     assert all(within_floor(report, key) for key in report if key + "_floor" in report)
-    assert not any(key.startswith("atoms/") for key in report)              # a line has no atoms
+    assert not any(key.startswith("atoms/") for key in report)  # a line has no atoms
     shifted = measure(Run(truth + torch.tensor([0.5, 0.0], dtype=f64), seed=77), Line())
-    assert shifted["distance/mean"] == 0 and not within_floor(shifted, "tangential/w2") and not within_floor(shifted, "transport/w2")
+    assert (
+        shifted["distance/mean"] == 0
+        and not within_floor(shifted, "tangential/w2")
+        and not within_floor(shifted, "transport/w2")
+    )
     assert shifted["transport/w2_floor"] == report["transport/w2_floor"]
-    shares = {"distance/below_0.01": 0.1, "distance/below_0.01_floor": 1.0, "distance/below_0.01_floor_sd": 0.0}
+    shares = {
+        "distance/below_0.01": 0.1,
+        "distance/below_0.01_floor": 1.0,
+        "distance/below_0.01_floor_sd": 0.0,
+    }
     assert not within_floor(shares, "distance/below_0.01")
 
 
 def test_last_step_noise():
-    """t_1 = 1e-4: s = sqrt(1-e^{-t_1}) = .01, E|s z| = s sqrt(2/pi) = .00798 (cem.md), q99 = 2.5758 s."""
+    """t_1 = 1e-4: s = sqrt(1-e^{-t_1}) = .01, E|s z| = s sqrt(2/pi) = .00798 (cem.md), q99 = 2.5758
+    s."""
     sigmas = torch.tensor([100.0, 1.0, math.sqrt(math.expm1(1e-4)), 0.0], dtype=f64)
     measure = suite(distance=Distance(), tangential=Tangential())
     run = made_by(None, Line().sample(20_000, generator(1)), sampler=EndsWithNoise(), sigmas=sigmas)
     report = measure(run, Line())
-    band = 4 * math.sqrt(math.pi / 2 - 1) / math.sqrt(8 * 20_000)           # relative, four standard errors of the mean of |z|
-    assert report["distance/mean_last_step_noise"] == pytest.approx(0.01 * math.sqrt(2 / math.pi), rel=band)
+    # relative, four standard errors of the mean of |z|
+    band = 4 * math.sqrt(math.pi / 2 - 1) / math.sqrt(8 * 20_000)
+    assert report["distance/mean_last_step_noise"] == pytest.approx(
+        0.01 * math.sqrt(2 / math.pi), rel=band
+    )
     assert report["distance/q99_last_step_noise"] == pytest.approx(0.025758, rel=0.02)
-    assert report["tangential/w2_last_step_noise"] == pytest.approx(report["tangential/w2_floor"], rel=0.05)
+    assert report["tangential/w2_last_step_noise"] == pytest.approx(
+        report["tangential/w2_floor"], rel=0.05
+    )
     assert not any("last_step" in key for key in measure(run._replace(simulation=None), Line()))
-    assert not any("last_step" in key for key in measure(made_by(None, run.samples, sigmas=sigmas), Line()))         # Euler's
+    # Euler's
+    assert not any(
+        "last_step" in key for key in measure(made_by(None, run.samples, sigmas=sigmas), Line())
+    )
 
 
 def test_bad_input():
@@ -129,7 +159,8 @@ def test_bad_input():
     with pytest.raises(UsageError, match="no samples"):
         measure(Run(torch.zeros(0, 2)), Line())
     x = torch.zeros(10, 2)
-    x[3, 1], x[4, 0] = math.nan, math.inf
+    x[3, 1] = math.nan
+    x[4, 0] = math.inf
     with pytest.raises(DiffgeoError, match="2 of 10") as error:
         measure(Run(x), Line())
     assert not isinstance(error.value, UsageError)
@@ -138,8 +169,16 @@ def test_bad_input():
 
 
 def test_table():
-    values = {"a/w2": 0.96512, "a/w2_floor": 0.95, "a/w2_floor_sd": 0.01, "b/mean": 0.5, "b/mean_floor": 0.1, "b/mean_floor_sd": 0.01,
-              "b/mean_last_step_noise": 0.00798, "denoiser/f_l2": 12.0}
+    values = {
+        "a/w2": 0.96512,
+        "a/w2_floor": 0.95,
+        "a/w2_floor_sd": 0.01,
+        "b/mean": 0.5,
+        "b/mean_floor": 0.1,
+        "b/mean_floor_sd": 0.01,
+        "b/mean_last_step_noise": 0.00798,
+        "denoiser/f_l2": 12.0,
+    }
     lines = table(values).splitlines()
     assert lines[1].split() == ["a/w2", "0.9651", "*", "0.95", "+-", "0.01"]
     assert lines[2].split() == ["b/mean", "0.5", "0.1", "+-", "0.01", "0.00798"]
@@ -152,6 +191,14 @@ def test_default_suite_builds_from_its_file():
 
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
+
     built = instantiate(OmegaConf.load(Path(__file__).parent.parent / "conf/metrics/default.yaml"))
-    assert set(built.metrics) == {"distance", "tangential", "transport", "atoms", "denoiser", "flow"} and built.pairs == 8
-    assert built.metrics["transport"] == Transport() and built.metrics["atoms"] == Atoms() and "0.05" in repr(built.metrics["distance"])
+    assert (
+        set(built.metrics) == {"distance", "tangential", "transport", "atoms", "denoiser", "flow"}
+        and built.pairs == 8
+    )
+    assert (
+        built.metrics["transport"] == Transport()
+        and built.metrics["atoms"] == Atoms()
+        and "0.05" in repr(built.metrics["distance"])
+    )

@@ -1,4 +1,6 @@
-"""Every sampler of conf/sampler has the order that it declares, by the measurement that `diffgeo theory orders` prints."""
+"""Every sampler of conf/sampler has the order that it declares, by the measurement that `diffgeo
+theory orders` prints."""
+
 import re
 from dataclasses import replace
 from functools import partial
@@ -10,7 +12,18 @@ import torch
 from diffgeo.commands.theory.orders import names, sampler
 from diffgeo.config.line import conf_dir
 from diffgeo.sampler import DDPM, Euler, Heun, IPNDMv
-from diffgeo.theory.orders import COUNTS, FLOWS, KARRAS, LOG, correlated_gaussian, exact_flow, measure, slope, unit_circle, weak_errors
+from diffgeo.theory.orders import (
+    COUNTS,
+    FLOWS,
+    KARRAS,
+    LOG,
+    correlated_gaussian,
+    exact_flow,
+    measure,
+    slope,
+    unit_circle,
+    weak_errors,
+)
 
 ADAPTIVE = ("rk45", "dpm_adaptive")
 
@@ -19,13 +32,14 @@ ADAPTIVE = ("rk45", "dpm_adaptive")
 def test_declared_order(name):
     found = measure(partial(sampler, name))
     assert found.slopes and min(found.slopes.values()) > found.order - 0.2, found
-    if found.order == 0:                                                # a bias that more steps do not remove: it is there, and small
+    if found.order == 0:  # a bias that more steps do not remove: it is there, and small
         assert max(found.slopes.values()) < 0.2 and max(found.errors.values()) < 0.25, found
 
 
 @pytest.mark.parametrize("name", ADAPTIVE)
 def test_adaptive_methods_keep_their_tolerance(name):
-    """In one integration the error is below the tolerance, and follows it: a thousand times tighter, at least ten times smaller."""
+    """In one integration the error is below the tolerance, and follows it: a thousand times
+    tighter, at least ten times smaller."""
     loose = sampler(name, 2)
     tight = replace(loose, rtol=1e-6, atol=1e-6)
     coarse, fine = (measure(lambda n, method=method: method) for method in (loose, tight))
@@ -36,28 +50,43 @@ def test_adaptive_methods_keep_their_tolerance(name):
 
 
 def test_the_published_weights_of_ipndm_v_have_lost_their_order():
-    errors = [correlated_gaussian().error(IPNDMv(4, weights="legacy"), KARRAS.grid(n)) for n in COUNTS]
-    exact = [correlated_gaussian().error(IPNDMv(4, weights="exact"), KARRAS.grid(n)) for n in COUNTS]
-    assert slope(COUNTS, errors) < 2.2 and slope(COUNTS, exact) > 3.8 and errors[-1] > 500 * exact[-1]
+    errors = [
+        correlated_gaussian().error(IPNDMv(4, weights="legacy"), KARRAS.grid(n)) for n in COUNTS
+    ]
+    exact = [
+        correlated_gaussian().error(IPNDMv(4, weights="exact"), KARRAS.grid(n)) for n in COUNTS
+    ]
+    assert (
+        slope(COUNTS, errors) < 2.2 and slope(COUNTS, exact) > 3.8 and errors[-1] > 500 * exact[-1]
+    )
 
 
 def test_the_exact_flow_of_a_gaussian_is_its_closed_form():
     """Each eigendirection moves by sqrt((lam + sigma^2)/(lam + sigma_0^2))."""
     eigenvalues = torch.tensor([4.0, 1.0, 0.05], dtype=torch.float64)
     problem = correlated_gaussian()
-    basis = torch.linalg.qr(torch.tensor([[1.0, 2, -1], [0.5, -1, 3], [2, 1, 1]], dtype=torch.float64)).Q
+    basis = torch.linalg.qr(
+        torch.tensor([[1.0, 2, -1], [0.5, -1, 3], [2, 1, 1]], dtype=torch.float64)
+    ).Q
     gain = torch.sqrt((eigenvalues + problem.last**2) / (eigenvalues + problem.first**2))
-    torch.testing.assert_close(problem.end, (problem.x @ basis * gain) @ basis.T, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        problem.end, (problem.x @ basis * gain) @ basis.T, rtol=1e-10, atol=1e-12
+    )
 
 
 def test_the_exact_flow_of_the_circle_keeps_its_quantile():
-    """The flow is radial and carries the law at 20 to the law at .02, so |x| keeps its rank; |u + sigma z| has Rice's distribution."""
+    """The flow is radial and carries the law at 20 to the law at .02, so |x| keeps its rank; |u +
+    sigma z| has Rice's distribution."""
     from scipy.stats import rice
 
     problem = unit_circle()
-    before, after = problem.x.norm(dim=1).numpy() / 20, problem.end.norm(dim=1).numpy() / 0.02
+    before = problem.x.norm(dim=1).numpy() / 20
+    after = problem.end.norm(dim=1).numpy() / 0.02
     np.testing.assert_allclose(rice(1 / 0.02).cdf(after), rice(1 / 20).cdf(before), atol=1e-7)
-    torch.testing.assert_close(problem.end / problem.end.norm(dim=1, keepdim=True), problem.x / problem.x.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(
+        problem.end / problem.end.norm(dim=1, keepdim=True),
+        problem.x / problem.x.norm(dim=1, keepdim=True),
+    )
 
 
 def test_a_flow_in_two_parts_is_the_flow():
@@ -67,10 +96,13 @@ def test_a_flow_in_two_parts_is_the_flow():
 
 
 def test_a_wrong_weight_is_caught():
-    """The measurement itself can fail: Heun with .51 and .49 for its halves is of order 1, DDPM with a little too much noise of order 0."""
+    """The measurement itself can fail: Heun with .51 and .49 for its halves is of order 1, DDPM
+    with a little too much noise of order 0."""
+
     class Lame(Heun):
         def step(self, denoise, x, sigma, sigma_next, history, noise):
-            good, plain = super().step(denoise, x, sigma, sigma_next, history, noise), Euler().step(denoise, x, sigma, sigma_next, [], None)
+            good = super().step(denoise, x, sigma, sigma_next, history, noise)
+            plain = Euler().step(denoise, x, sigma, sigma_next, [], None)
             return good._replace(x=0.98 * good.x + 0.02 * plain.x)
 
     class Loud(DDPM):
@@ -82,7 +114,9 @@ def test_a_wrong_weight_is_caught():
 
 
 def test_the_documentation_names_every_sampler_and_schedule():
-    page, readme = ((conf_dir().parent / name).read_text() for name in ("docs/samplers.md", "README.md"))
+    page, readme = (
+        (conf_dir().parent / name).read_text() for name in ("docs/samplers.md", "README.md")
+    )
     for name in names():
         assert f"| `{name}`" in page, name
         assert re.search(rf"[` ]{name}[` ]", readme), name

@@ -1,4 +1,5 @@
 """Reproductions: every spec names real commands, and a small one gives the table that it should."""
+
 import csv
 import json
 import re
@@ -20,42 +21,62 @@ def test_every_cell_composes_and_the_budgets_exist(name, tmp_path):
     spec = OmegaConf.load(conf_dir() / "reproduce" / f"{name}.yaml")
     cells = cells_of(spec, "paper", tmp_path)
     assert len({c.folder for c in cells}) == len(cells)
-    kinds = {re.sub(r"\d+", "", c.command): c for c in cells if c.command}       # of cells that differ in numbers alone, the last
+    # of cells that differ in numbers alone, the last
+    kinds = {re.sub(r"\d+", "", c.command): c for c in cells if c.command}
     for cell in (c for c in cells if c.command):
         command, line = split(shlex.split(cell.command))
-        if command in PLAIN:                                        # no config to compose
+        if command in PLAIN:  # no config to compose
             continue
         line = prepare(command, line)
-        cell.folder.mkdir()                                         # what a later cell's run= reads
+        cell.folder.mkdir()  # what a later cell's run= reads
         (cell.folder / "config.yaml").touch()
         (cell.folder / "overrides.yaml").write_text(json.dumps(line))
         if cell in kinds.values():
             with initialize_config_dir(str(conf_dir()), version_base="1.3"):
                 compose(command.replace(" ", "/"), line)
-    shown = {c for figure in expanded(spec.get("figures", OmegaConf.create([]))) for c in figure.get("cells", [])}
+    shown = {
+        c
+        for figure in expanded(spec.get("figures", OmegaConf.create([])))
+        for c in figure.get("cells", [])
+    }
     assert shown <= {c.name for c in cells} and "quick" in spec.budget
 
 
 def test_the_published_numbers_are_those_of_the_spec():
-    """The published clouds as cem.md measured them again: mean, median, q99 of the distance, tang, exact W2."""
+    """The published clouds as cem.md measured them again: mean, median, q99 of the distance, tang,
+    exact W2."""
     keys = ("distance/mean", "distance/median", "distance/q99", "tangential/w2", "transport/w2")
-    clouds = {"line": {"CEM": (0.00819, 0.0068, 0.027, 0.284, 0.289), "DDPM": (0.0590, 0.0494, 0.193, 0.059, 0.118),
-                       "SGM": (0.1091, 0.0891, 0.404, 0.031, 0.148)},
-              "curve": {"CEM": (0.0224, 0.0201, 0.060, 5.85, 1.92), "DDPM": (0.1078, 0.0869, 0.399, 4.49, 1.88),
-                        "SGM": (0.2331, 0.178, 1.05, 6.66, 2.11)}}
+    clouds = {
+        "line": {
+            "CEM": (0.00819, 0.0068, 0.027, 0.284, 0.289),
+            "DDPM": (0.0590, 0.0494, 0.193, 0.059, 0.118),
+            "SGM": (0.1091, 0.0891, 0.404, 0.031, 0.148),
+        },
+        "curve": {
+            "CEM": (0.0224, 0.0201, 0.060, 5.85, 1.92),
+            "DDPM": (0.1078, 0.0869, 0.399, 4.49, 1.88),
+            "SGM": (0.2331, 0.178, 1.05, 6.66, 2.11),
+        },
+    }
     for law, rows in clouds.items():
         spec = OmegaConf.load(conf_dir() / f"reproduce/cem/{law}.yaml")
-        published = {c.name: tuple(c.published[k] for k in keys) for c in spec.cells if c.name in rows}
+        published = {
+            c.name: tuple(c.published[k] for k in keys) for c in spec.cells if c.name in rows
+        }
         assert published == rows
 
 
 @pytest.mark.slow
 def test_the_paper_s_ordering_and_its_reversal(inside, tmp_path):
-    """Quick budget on the line: CEM < DDPM < SGM by distance; CEM's cloud is the worst by W2; on the sampling grid DDPM is at the floor."""
+    """Quick budget on the line: CEM < DDPM < SGM by distance; CEM's cloud is the worst by W2; on
+    the sampling grid DDPM is at the floor."""
     assert inside("reproduce", "cem/line").returncode == 0
     table = csv.DictReader((tmp_path / "outputs/reproduce/cem/line-quick/table.csv").open())
     rows = {(r["cell"], r["metric"]): float(r["measured"]) for r in table}
-    d, w2 = ({c: rows[c, key] for c in ("CEM", "DDPM", "SGM")} for key in ("distance/mean", "transport/w2"))
+    d, w2 = (
+        {c: rows[c, key] for c in ("CEM", "DDPM", "SGM")}
+        for key in ("distance/mean", "transport/w2")
+    )
     assert d["CEM"] < d["DDPM"] < d["SGM"] and w2["CEM"] > w2["DDPM"] and w2["CEM"] > w2["SGM"]
     assert rows["DDPM trained on the sampling grid", "distance/mean"] < 0.0085
     assert rows["the same without the last noise", "distance/mean"] < 0.0012
@@ -67,9 +88,13 @@ def test_a_small_one_ends_in_a_table(inside, tmp_path, monkeypatch):
     done = inside("reproduce", "cem/t_min")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "outputs/reproduce/cem/t_min-quick"
-    rows = {(r["cell"], r["metric"]): r["measured"] for r in csv.DictReader((folder / "table.csv").open())}
+    rows = {
+        (r["cell"], r["metric"]): r["measured"]
+        for r in csv.DictReader((folder / "table.csv").open())
+    }
     errors = [float(rows[f"p = {p}", "distance/mean"]) for p in (1, 2, 3)]
-    assert errors[0] > 10 * errors[1] > 100 * errors[2]              # a smaller last time, a smaller error: the paper's Figure 7
+    # a smaller last time, a smaller error: the paper's Figure 7
+    assert errors[0] > 10 * errors[1] > 100 * errors[2]
     assert (folder / "clouds.png").is_file() and "budget=quick" in (folder / "table.md").read_text()
     again = inside("reproduce", "cem/t_min")
     assert again.stdout.count("is finished") == 6
@@ -79,13 +104,25 @@ def test_names():
     assert plain("lambda = (e^t-1)^-1") == "lambda_e_t_1_1"
     with pytest.raises(UsageError, match="budget=all"):
         from diffgeo.commands.reproduce.engine import options
+
         options(["cem/line", "budget=all"])
 
 
 def test_an_entry_for_several_values_stands_for_every_combination():
-    entries = OmegaConf.create([{"name": "one"}, {"for": {"a": ["x", "y"], "b": [1, 0.5]}, "name": "$a $b", "cells": ["${a}_", 3]}])
-    assert expanded(entries) == [{"name": "one"}, *({"name": f"{a} {b}", "cells": [f"{a}_", 3]} for a in "xy" for b in (1, 0.5))]
+    entries = OmegaConf.create(
+        [
+            {"name": "one"},
+            {"for": {"a": ["x", "y"], "b": [1, 0.5]}, "name": "$a $b", "cells": ["${a}_", 3]},
+        ]
+    )
+    assert expanded(entries) == [
+        {"name": "one"},
+        *({"name": f"{a} {b}", "cells": [f"{a}_", 3]} for a in "xy" for b in (1, 0.5)),
+    ]
     toy = cells_of(OmegaConf.load(conf_dir() / "reproduce/ge/toy.yaml"), "quick", Path("out"))
     assert len(toy) == 3 * (1 + 5 + 6)
     (run,) = (c for c in toy if c.name == "tree, gamma 1.5, mu 0")
-    assert run.command == "sample run=out/tree_gamma_2_mu_0 sampler.gamma=1.5 sampler.mu=0 figures=false"
+    assert (
+        run.command
+        == "sample run=out/tree_gamma_2_mu_0 sampler.gamma=1.5 sampler.mu=0 figures=false"
+    )

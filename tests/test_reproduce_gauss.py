@@ -1,4 +1,5 @@
 """`reproduce gauss/...` on the real CIFAR-10, run as the engine runs it: every cell as printed."""
+
 import csv
 import json
 
@@ -28,27 +29,42 @@ def cifar10(real):
 
 
 def test_all_160_cells_are_as_printed_and_the_conventions_matter(cifar10):
-    published = OmegaConf.to_container(OmegaConf.load(conf_dir() / "published" / "pierret_galerne.yaml"))
+    published = OmegaConf.to_container(
+        OmegaConf.load(conf_dir() / "published" / "pierret_galerne.yaml")
+    )
     chart = process([0.05, 10.0], 1.0)
     schemes = {name: scheme(name, chart) for name in SCHEME_NAMES}
-    eps, points = (0.0, 1e-5, 1e-3, 1e-2), (50, 250, 500, 1000)
-    found = compared(ablation(cifar10, chart, schemes, eps, points), published["columns"], published["table"])
-    assert (found.matched, len(found.pairs)) == (160, 160), [k for k, (a, b) in found.pairs.items() if a != b]
-    steps = compared(ablation(cifar10, chart, schemes, eps, points[:1], count="steps"), published["columns"], published["table"])
-    assert (steps.matched, len(steps.pairs)) == (34, 64)                # the continuous ones, and Heun at eps = 1e-2
+    eps = (0.0, 1e-5, 1e-3, 1e-2)
+    points = (50, 250, 500, 1000)
+    found = compared(
+        ablation(cifar10, chart, schemes, eps, points), published["columns"], published["table"]
+    )
+    assert (found.matched, len(found.pairs)) == (160, 160), [
+        k for k, (a, b) in found.pairs.items() if a != b
+    ]
+    steps = compared(
+        ablation(cifar10, chart, schemes, eps, points[:1], count="steps"),
+        published["columns"],
+        published["table"],
+    )
+    # the continuous ones, and Heun at eps = 1e-2
+    assert (steps.matched, len(steps.pairs)) == (34, 64)
     assert cifar10.d == 3072 and cifar10.trace == pytest.approx(761.6, abs=0.05)
     assert float(cifar10.values.max()) == pytest.approx(221.4, abs=0.1)
 
 
 def test_heun_loses_to_em_at_a_score_error_of_three_tenths_of_a_percent(cifar10):
-    chart, xi = process([0.05, 10.0], 1.0), drawn(1.0, 3072, 0)
+    chart = process([0.05, 10.0], 1.0)
+    xi = drawn(1.0, 3072, 0)
     samplers = {name: SCHEMES[name](chart) for name in ("Heun", "EM")}
     grid = levels(chart, 1000, 1e-3)
 
     def ahead(eta):
         laws = discrete(cifar10, chart, samplers, grid, ("N_0",), eta * xi)
         goal = laws["EM", "N_0"]._replace(variance=cifar10.values)
-        return w2(laws["Heun", "N_0"], goal, cifar10.counts) - w2(laws["EM", "N_0"], goal, cifar10.counts)
+        return w2(laws["Heun", "N_0"], goal, cifar10.counts) - w2(
+            laws["EM", "N_0"], goal, cifar10.counts
+        )
 
     assert ahead(0.0) < 0 < ahead(0.003)
     eta = flip(cifar10, chart, samplers, 1000, 1e-3, "N_0", xi).eta
@@ -63,7 +79,10 @@ def test_reproductions_run_and_say_what_they_found(cifar10, real, tmp_path, monk
     assert "**160 of 160 published cells equal as printed**" in text and "differs" not in text
     assert text.count("\n| EM ") == 4 + 40
     reproduce("gauss/modes", "quick", tmp_path / "modes")
-    rows = {r["cell"] + r["metric"]: r["measured"] for r in csv.DictReader((tmp_path / "modes" / "table.csv").open())}
+    rows = {
+        r["cell"] + r["metric"]: r["measured"]
+        for r in csv.DictReader((tmp_path / "modes" / "table.csv").open())
+    }
     zeros = "the zeros of a colour texture of 256 x 256w2/{}@eps=0.001,points=1000,start=N_0"
     assert float(rows[zeros.format("EM")]) == pytest.approx(5.0807, abs=1e-4)
     assert float(rows[zeros.format("Heun")]) == pytest.approx(3.6841, abs=1e-4)
@@ -71,24 +90,64 @@ def test_reproductions_run_and_say_what_they_found(cifar10, real, tmp_path, monk
 
 def test_a_table_of_small_images_marks_its_mismatches(inside, tmp_path):
     """The same report on another law: no cell of digits is CIFAR-10's but the zeros."""
-    done = inside("theory", "gaussian", "data=digits", "grid_points=[50]", "eps=[0,1e-3]", "published=pierret_galerne", "hydra.run.dir=run",
-                  "figures=false")
+    done = inside(
+        "theory",
+        "gaussian",
+        "data=digits",
+        "grid_points=[50]",
+        "eps=[0,1e-3]",
+        "published=pierret_galerne",
+        "hydra.run.dir=run",
+        "figures=false",
+    )
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["published/cells"] == 32 and f"{metrics['published/cells_matched']} of 32 published" in done.stdout
+    assert (
+        metrics["published/cells"] == 32
+        and f"{metrics['published/cells_matched']} of 32 published" in done.stdout
+    )
     data = image_set("digits")
     x = data.images.numpy().reshape(1500, -1) / 127.5 - 1
     values = np.linalg.eigvalsh(np.cov(x.T))
-    values[values < 1e-12] = 0                                          # of pixels that are always white
+    values[values < 1e-12] = 0  # of pixels that are always white
     b = 0.05e-3 + 9.95e-6 / 2
-    truncation = np.sqrt(((np.sqrt(np.exp(-2 * b) * values - np.expm1(-2 * b)) - np.sqrt(values)) ** 2).sum())
-    assert metrics["w2/EM@eps=0.001,points=continuous,start=p_T"] == pytest.approx(truncation, rel=1e-9)
-    assert "0.17]" in done.stdout and np.isinf(metrics["w2/Heun@eps=0,points=50,start=p_T"]) and "inf [7.09]" in done.stdout
+    truncation = np.sqrt(
+        ((np.sqrt(np.exp(-2 * b) * values - np.expm1(-2 * b)) - np.sqrt(values)) ** 2).sum()
+    )
+    assert metrics["w2/EM@eps=0.001,points=continuous,start=p_T"] == pytest.approx(
+        truncation, rel=1e-9
+    )
+    assert (
+        "0.17]" in done.stdout
+        and np.isinf(metrics["w2/Heun@eps=0,points=50,start=p_T"])
+        and "inf [7.09]" in done.stdout
+    )
 
 
 def test_random_errors_are_drawn_by_the_seed(inside, tmp_path):
     for name, words in (("a", ["seed=3"]), ("b", ["seed=3"]), ("c", ["seed=4"])):
-        inside("theory", "gaussian", "spectrum=power", "d=5", "grid_points=20", "eps=0", "schemes=Heun", "eta=.1", "random=true",
-               "start=p_T", "figures=false", f"hydra.run.dir={name}", *words)
-    found = [json.loads((tmp_path / name / "metrics.json").read_text())["w2/Heun@eps=0,points=20,start=p_T"] for name in "abc"]
+        inside(
+            "theory",
+            "gaussian",
+            "spectrum=power",
+            "d=5",
+            "grid_points=20",
+            "eps=0",
+            "schemes=Heun",
+            "eta=.1",
+            "random=true",
+            "start=p_T",
+            "figures=false",
+            f"hydra.run.dir={name}",
+            *words,
+        )
+    found = [
+        json.loads((tmp_path / name / "metrics.json").read_text())[
+            "w2/Heun@eps=0,points=20,start=p_T"
+        ]
+        for name in "abc"
+    ]
     assert found[0] == found[1] != found[2]
-    torch.testing.assert_close(drawn(0.1, 5, 3), 0.1 * torch.randn(5, generator=generator(3, *b"score error"), dtype=torch.float64))
+    torch.testing.assert_close(
+        drawn(0.1, 5, 3),
+        0.1 * torch.randn(5, generator=generator(3, *b"score error"), dtype=torch.float64),
+    )

@@ -1,22 +1,43 @@
 """What a line takes over from the runs that it names."""
+
 import json
 
 import numpy as np
 import pytest
 
-QUICK = ["trainer.steps=20", "trainer.batch=128", "n=50", "sampler.steps=4", "metrics=quick", "figures=false", "net.width=8", "net.depth=1"]
+QUICK = [
+    "trainer.steps=20",
+    "trainer.batch=128",
+    "n=50",
+    "sampler.steps=4",
+    "metrics=quick",
+    "figures=false",
+    "net.width=8",
+    "net.depth=1",
+]
 
 
 @pytest.fixture
 def two_runs(inside, tmp_path):
-    assert inside("train", "model=epsilon", "data=circle", *QUICK, "seed=0", "hydra.run.dir=a").returncode == 0
-    assert inside("train", "model=epsilon", "data=circle", *QUICK, "seed=1", "hydra.run.dir=b").returncode == 0
+    assert (
+        inside(
+            "train", "model=epsilon", "data=circle", *QUICK, "seed=0", "hydra.run.dir=a"
+        ).returncode
+        == 0
+    )
+    assert (
+        inside(
+            "train", "model=epsilon", "data=circle", *QUICK, "seed=1", "hydra.run.dir=b"
+        ).returncode
+        == 0
+    )
     assert inside("train", "model=cem", "data=line", *QUICK, "hydra.run.dir=c").returncode == 0
     return tmp_path
 
 
 def config(folder):
     from omegaconf import OmegaConf
+
     return OmegaConf.load(folder / "config.yaml")
 
 
@@ -27,9 +48,13 @@ def test_a_sweep_over_runs_of_one_kind_takes_their_law_and_their_model(inside, t
     for job, run in (("0", "a"), ("1", "b")):
         made = config(sweep / job)
         assert "Circle" in str(made.data) and "Epsilon" in str(made.model) and made.run == run
-        alone = inside("sample", f"run={run}", "seed=0", "sampler=euler", f"hydra.run.dir=alone_{run}")
+        alone = inside(
+            "sample", f"run={run}", "seed=0", "sampler=euler", f"hydra.run.dir=alone_{run}"
+        )
         assert alone.returncode == 0, alone.stderr
-        assert np.array_equal(np.load(sweep / job / "samples.npy"), np.load(two_runs / f"alone_{run}/samples.npy"))
+        assert np.array_equal(
+            np.load(sweep / job / "samples.npy"), np.load(two_runs / f"alone_{run}/samples.npy")
+        )
 
 
 def test_runs_of_different_kinds_are_refused_in_one_sweep(inside, two_runs):
@@ -38,22 +63,69 @@ def test_runs_of_different_kinds_are_refused_in_one_sweep(inside, two_runs):
 
 
 def test_theory_takes_the_run_s_model_and_the_line_s_law(inside, two_runs):
-    assert inside("theory", "admissibility", "run=a", "n=20", "sampler.steps=4", "figures=false",
-                  "hydra.run.dir=own").returncode == 0
-    assert inside("theory", "admissibility", "run=a", "data=line", "n=20", "sampler.steps=4", "figures=false",
-                  "hydra.run.dir=other").returncode == 0
-    own, other = config(two_runs / "own"), config(two_runs / "other")
+    assert (
+        inside(
+            "theory",
+            "admissibility",
+            "run=a",
+            "n=20",
+            "sampler.steps=4",
+            "figures=false",
+            "hydra.run.dir=own",
+        ).returncode
+        == 0
+    )
+    assert (
+        inside(
+            "theory",
+            "admissibility",
+            "run=a",
+            "data=line",
+            "n=20",
+            "sampler.steps=4",
+            "figures=false",
+            "hydra.run.dir=other",
+        ).returncode
+        == 0
+    )
+    own = config(two_runs / "own")
+    other = config(two_runs / "other")
     assert "Epsilon" in str(own.model) and "Circle" in str(own.data)
     assert "Epsilon" in str(other.model) and "Line" in str(other.data)
-    assert inside("theory", "admissibility", "run=c", "model=exact", "n=20", "sampler.steps=4", "figures=false",
-                  "hydra.run.dir=exact").returncode == 0
+    assert (
+        inside(
+            "theory",
+            "admissibility",
+            "run=c",
+            "model=exact",
+            "n=20",
+            "sampler.steps=4",
+            "figures=false",
+            "hydra.run.dir=exact",
+        ).returncode
+        == 0
+    )
     assert "exact" in config(two_runs / "exact").model._target_
 
 
 def test_a_run_with_first_can_be_evaluated(inside, tmp_path):
-    assert inside("sample", "model=exact", "data=circle", "first=5", "n=20", "metrics=quick", "figures=false",
-                  "hydra.run.dir=run").returncode == 0
+    assert (
+        inside(
+            "sample",
+            "model=exact",
+            "data=circle",
+            "first=5",
+            "n=20",
+            "metrics=quick",
+            "figures=false",
+            "hydra.run.dir=run",
+        ).returncode
+        == 0
+    )
     done = inside("evaluate", "run=run", "hydra.run.dir=again")
     assert done.returncode == 0, done.stderr
-    values = [json.loads((tmp_path / f / "metrics.json").read_text())["distance/mean"] for f in ("run", "again")]
+    values = [
+        json.loads((tmp_path / f / "metrics.json").read_text())["distance/mean"]
+        for f in ("run", "again")
+    ]
     assert values[0] == values[1]

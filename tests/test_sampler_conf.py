@@ -1,4 +1,6 @@
-"""Each sampler config builds its sampler, its steps and its own schedule; chart schemes step in the chart of that schedule."""
+"""Each sampler config builds its sampler, its steps and its own schedule; chart schemes step in the
+chart of that schedule."""
+
 from dataclasses import replace
 from functools import cache
 from inspect import signature
@@ -85,8 +87,16 @@ CONFIGS = {
     "rk45": (RK45(rtol=1e-3, atol=1e-3, h_init=0.05), 2, PLANE),
     "dpm_adaptive": (DPMAdaptive(order=3, rtol=1e-3, atol=1e-3, h_init=0.05), 2, PLANE),
     "langevin": (PredictorCorrector(Euler(), Langevin(delta=0.2, steps=1), chart=PLANE), 20, PLANE),
-    "underdamped": (PredictorCorrector(Euler(), Underdamped(time=1, steps=1, smoothness=1), chart=PLANE), 20, PLANE),
-    "predictor_corrector": (PredictorCorrector(ExponentialIntegrator(OU()), Underdamped(time=1, steps=1, smoothness=1)), 100, OU()),
+    "underdamped": (
+        PredictorCorrector(Euler(), Underdamped(time=1, steps=1, smoothness=1), chart=PLANE),
+        20,
+        PLANE,
+    ),
+    "predictor_corrector": (
+        PredictorCorrector(ExponentialIntegrator(OU()), Underdamped(time=1, steps=1, smoothness=1)),
+        100,
+        OU(),
+    ),
     "dpum": (DPUM(Stages(L=4, h_pred=0.05), h_corr=None), None, Stages(t_max=6, t_min=0.01)),
     "restart": (Restart(Heun(), t_min=0.05, t_max=0.3, times=1, substeps=4), 16, PLANE),
     "euler_maruyama": (EulerMaruyama(OU()), 200, OU()),
@@ -96,14 +106,19 @@ CONFIGS = {
     "chart_rk4": (ChartRK4(OU()), 25, OU()),
     "splitting": (Splitting(last_noise=True), 200, OU()),
     "splitting_code": (PublicCode(last_noise=True), 200, OU()),
-    "splitting_noise_first": (NoiseFirst(), 99, OU(t_min=0, spacing=Power(5), training=OnGrid(200))),
+    "splitting_noise_first": (
+        NoiseFirst(),
+        99,
+        OU(t_min=0, spacing=Power(5), training=OnGrid(200)),
+    ),
 }
 
 
 def build(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node = OmegaConf.to_container(compose(overrides=list(overrides)).sampler, resolve=True)
-    schedule, steps = instantiate(node.pop("schedule")), node.pop("steps")
+    schedule = instantiate(node.pop("schedule"))
+    steps = node.pop("steps")
     return instantiate(node), steps, schedule
 
 
@@ -116,17 +131,24 @@ def test_all_configs_are_listed_here():
     assert {file.stem for file in (CONF / "sampler").glob("*.yaml")} == set(CONFIGS)
 
 
-@pytest.mark.parametrize("name, scheme", [("euler_maruyama", EulerMaruyama), ("exponential_integrator", ExponentialIntegrator)])
+@pytest.mark.parametrize(
+    "name, scheme",
+    [("euler_maruyama", EulerMaruyama), ("exponential_integrator", ExponentialIntegrator)],
+)
 def test_a_chart_scheme_follows_its_schedule_slot(name, scheme):
     path = VP(beta_max=10)
-    assert build(f"+sampler={name}", "schedule@sampler.schedule=vp", "sampler.schedule.beta_max=10") == (scheme(path), 200, path)
+    assert build(
+        f"+sampler={name}", "schedule@sampler.schedule=vp", "sampler.schedule.beta_max=10"
+    ) == (scheme(path), 200, path)
 
 
 # options that a config need not list, and why
 LEFT_OUT = {
-    ("AnalyticVariance", "levels"), ("AnalyticVariance", "variances"),      # a table that is measured on the law before sampling
-    ("Continuous", "spacing"),                                              # the path's own, which is listed beside it
-    ("VE", "training"),                                                     # of a path inside Laid: nothing is drawn there
+    # a table that is measured on the law before sampling
+    ("AnalyticVariance", "levels"),
+    ("AnalyticVariance", "variances"),
+    ("Continuous", "spacing"),  # the path's own, which is listed beside it
+    ("VE", "training"),  # of a path inside Laid: nothing is drawn there
 }
 
 
@@ -135,35 +157,57 @@ def unlisted(node) -> set[tuple[str, str]]:
     if not isinstance(node, DictConfig):
         return set()
     target = get_object(node["_target_"])
-    missing = {(target.__name__, name) for name, p in signature(target).parameters.items() if p.kind != p.VAR_KEYWORD and name not in node}
+    missing = {
+        (target.__name__, name)
+        for name, p in signature(target).parameters.items()
+        if p.kind != p.VAR_KEYWORD and name not in node
+    }
     return missing.union(*(unlisted(child) for child in node.values()))
 
 
 @cache
 def nodes(group):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return {file.stem: compose(overrides=[f"+{group}={file.stem}"])[group] for file in (CONF / group).glob("*.yaml")}
+        return {
+            file.stem: compose(overrides=[f"+{group}={file.stem}"])[group]
+            for file in (CONF / group).glob("*.yaml")
+        }
 
 
 def test_every_option_of_every_sampler_and_schedule_is_in_its_config():
     """So that it can be typed: Hydra takes no option that is not there."""
-    found = {f"{group}={name}": unlisted(node) - LEFT_OUT for group in ("sampler", "schedule") for name, node in nodes(group).items()}
+    found = {
+        f"{group}={name}": unlisted(node) - LEFT_OUT
+        for group in ("sampler", "schedule")
+        for name, node in nodes(group).items()
+    }
     assert len(found) > 60 and {name: options for name, options in found.items() if options} == {}
-    assert unlisted(nodes("sampler")["a_ddim"]) >= {("AnalyticVariance", "levels"), ("AnalyticVariance", "variances")}
+    assert unlisted(nodes("sampler")["a_ddim"]) >= {
+        ("AnalyticVariance", "levels"),
+        ("AnalyticVariance", "variances"),
+    }
     assert ("VE", "training") in unlisted(nodes("schedule")["ge_edm"].timesteps)
-    assert not {("VE", "training")} & set().union(*(unlisted(n) for k, n in nodes("schedule").items() if k != "ge_edm"))
+    assert not {("VE", "training")} & set().union(
+        *(unlisted(n) for k, n in nodes("schedule").items() if k != "ge_edm")
+    )
 
 
 @pytest.mark.parametrize("name", ["deis", "deis_rho", "pndm"])
 def test_the_time_of_a_sampler_is_a_schedule_of_its_own(name):
     through = VP.through(0.002, 80, spacing=Power(2), to_zero=False)
-    sampler, steps, schedule = build(f"+sampler={name}", "schedule@sampler.chart=time_uniform", "sampler.chart.sigma_max=80")
+    sampler, steps, schedule = build(
+        f"+sampler={name}", "schedule@sampler.chart=time_uniform", "sampler.chart.sigma_max=80"
+    )
     assert sampler == replace(CONFIGS[name][0], chart=through) and schedule == PLANE
 
 
 def test_options_that_were_missing_can_be_typed():
     assert build("+sampler=unipc", "sampler.corrector=false")[0] == UniPC(corrector=False)
-    assert build("+sampler=sa_solver", "sampler.tau_min=0.05", "sampler.tau_max=1")[0] == SASolver(tau_min=0.05, tau_max=1)
+    assert build("+sampler=sa_solver", "sampler.tau_min=0.05", "sampler.tau_max=1")[0] == SASolver(
+        tau_min=0.05, tau_max=1
+    )
     assert build("+sampler=dpmpp_sde", "sampler.r=0.3")[0] == DPMppSDE(r=0.3)
-    assert build("+sampler=dpum", "sampler.steps=48", "sampler.schedule.L=9", "sampler.h_corr=0.1")[0] == DPUM(Stages(L=9), 0.1)
+    assert build("+sampler=dpum", "sampler.steps=48", "sampler.schedule.L=9", "sampler.h_corr=0.1")[
+        0
+    ] == DPUM(Stages(L=9), 0.1)
     assert build("+sampler=a_ddim", "sampler.n=100")[0] == AnalyticVariance(n=100)

@@ -1,8 +1,11 @@
-"""Our samplers against diffusers' schedulers on the same time steps, to the accuracy of their float32 tables.
+"""Our samplers against diffusers' schedulers on the same time steps, to the accuracy of their
+float32 tables.
 
-Both see the exact denoiser of two Gaussians N(+-1, v), D = (v x + sigma^2 tanh(x/(v + sigma^2)))/(v + sigma^2). A scheduler keeps x_t =
-x/sqrt(1+sigma^2) and asks for eps = (x - D)/sigma; its levels are sigma = sqrt((1-abar)/abar) at the integer times of a table.
+Both see the exact denoiser of two Gaussians N(+-1, v), D = (v x + sigma^2 tanh(x/(v + sigma^2)))/(v
++ sigma^2). A scheduler keeps x_t = x/sqrt(1+sigma^2) and asks for eps = (x - D)/sigma; its levels
+are sigma = sqrt((1-abar)/abar) at the integer times of a table.
 """
+
 import itertools
 import math
 from functools import partial
@@ -35,7 +38,9 @@ def sigma_at(scheduler, t):
 
 
 def start(sigma):
-    return sigma * torch.randn(64, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return sigma * torch.randn(
+        64, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
 
 def theirs(scheduler, **options):
@@ -44,12 +49,21 @@ def theirs(scheduler, **options):
     x_t = start(sigma) / math.hypot(1, sigma)
     for t in scheduler.timesteps:
         sigma = sigma_at(scheduler, t)
-        x_t = scheduler.step(eps(math.hypot(1, sigma) * x_t, sigma), t, x_t, **options).prev_sample.double()
+        x_t = scheduler.step(
+            eps(math.hypot(1, sigma) * x_t, sigma), t, x_t, **options
+        ).prev_sample.double()
         yield x_t
 
 
 def ours(sampler, sigmas, noise=None, **options):
-    for step in steps(sampler, denoise, start(sigmas[0]), torch.tensor(sigmas, dtype=torch.float64), noise, **options):
+    for step in steps(
+        sampler,
+        denoise,
+        start(sigmas[0]),
+        torch.tensor(sigmas, dtype=torch.float64),
+        noise,
+        **options,
+    ):
         yield step.x / math.hypot(1, step.sigma)
 
 
@@ -72,8 +86,13 @@ def test_ddim():
 def test_ddpm_with_the_same_noise():
     scheduler = diffusers.DDPMScheduler(clip_sample=False)
     scheduler.set_timesteps(20)
-    noise = partial(torch.randn, 64, 2, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    agree(ours(DDPM(), levels(scheduler, 0.0), noise), theirs(scheduler, generator=torch.Generator().manual_seed(7)))
+    noise = partial(
+        torch.randn, 64, 2, generator=torch.Generator().manual_seed(7), dtype=torch.float64
+    )
+    agree(
+        ours(DDPM(), levels(scheduler, 0.0), noise),
+        theirs(scheduler, generator=torch.Generator().manual_seed(7)),
+    )
 
 
 @pytest.mark.parametrize("n", [10, 20])
@@ -88,17 +107,25 @@ def test_dpmpp(order, sampler, n):
 @pytest.mark.parametrize("points", [1, 2, 3])
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])
 def test_unipc(points, variant):
-    scheduler = diffusers.UniPCMultistepScheduler(solver_order=points, solver_type=variant, lower_order_final=False,
-                                                  final_sigmas_type="sigma_min")
+    scheduler = diffusers.UniPCMultistepScheduler(
+        solver_order=points,
+        solver_type=variant,
+        lower_order_final=False,
+        final_sigmas_type="sigma_min",
+    )
     scheduler.set_timesteps(12)
-    agree(ours(UniPC(points, variant), levels(scheduler, sigma_at(scheduler, 0))), theirs(scheduler))
+    agree(
+        ours(UniPC(points, variant), levels(scheduler, sigma_at(scheduler, 0))), theirs(scheduler)
+    )
 
 
 @pytest.mark.parametrize("points", [1, 2, 3])
 def test_deis_is_ours_in_log_rho(points):
     scheduler = diffusers.DEISMultistepScheduler(solver_order=points, lower_order_final=False)
     scheduler.set_timesteps(12)
-    agree(ours(DEIS(points, "log_rho"), levels(scheduler, sigma_at(scheduler, 0))), theirs(scheduler))
+    agree(
+        ours(DEIS(points, "log_rho"), levels(scheduler, sigma_at(scheduler, 0))), theirs(scheduler)
+    )
 
 
 def test_heun():
@@ -114,7 +141,8 @@ def test_heun():
 
 
 def test_ipndm():
-    """This one lays its levels by `betas`, sigma_t themselves, and asks for v = alpha eps - sigma_t D; its rule is of four points."""
+    """This one lays its levels by `betas`, sigma_t themselves, and asks for v = alpha eps - sigma_t
+    D; its rule is of four points."""
     sigmas = [*np.geomspace(80, 0.02, 12).tolist(), 0.0]
     scheduler = diffusers.IPNDMScheduler(trained_betas=[s / math.hypot(1, s) for s in sigmas])
     scheduler.set_timesteps(12)
@@ -140,7 +168,9 @@ class Table:
         return torch.as_tensor(np.exp(np.interp(t.numpy(), np.arange(len(self.logs)), self.logs)))
 
     def t(self, sigma):
-        return torch.as_tensor(np.interp(np.log(sigma.numpy()), self.logs, np.arange(len(self.logs))))
+        return torch.as_tensor(
+            np.interp(np.log(sigma.numpy()), self.logs, np.arange(len(self.logs)))
+        )
 
 
 def test_pndm():

@@ -1,4 +1,6 @@
-"""Single-step samplers: measured orders, the published algorithms written a second time in the papers' chart, exactness on polynomials."""
+"""Single-step samplers: measured orders, the published algorithms written a second time in the
+papers' chart, exactness on polynomials."""
+
 import math
 from functools import partial
 from itertools import pairwise
@@ -16,7 +18,8 @@ from diffgeo.theory.orders import correlated_gaussian, slope, unit_circle
 
 LOG = VE(sigma_min=0.02, sigma_max=20, spacing=Geometric(), to_zero=False)
 KARRAS = VE(sigma_min=0.02, sigma_max=20, to_zero=False)
-GAUSS, CIRCLE = correlated_gaussian(), unit_circle()
+GAUSS = correlated_gaussian()
+CIRCLE = unit_circle()
 SAMPLERS = [DPMSolver2(), DPMSolver2(r=0.3), DPMSolver3(), DPMpp2S(), DPMpp2S(r=0.8), RK4()]
 TO_ROUNDING = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-12)
 
@@ -32,13 +35,19 @@ def run(sampler, denoise, x, sigmas):
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 def test_declared_order_is_measured(sampler, problem, schedule):
     counts = (64, 96, 192)
-    assert sampler.order - 0.2 < slope(counts, [problem.error(sampler, schedule.grid(n)) for n in counts]) < sampler.order + 0.2
+    assert (
+        sampler.order - 0.2
+        < slope(counts, [problem.error(sampler, schedule.grid(n)) for n in counts])
+        < sampler.order + 0.2
+    )
 
 
 def uneven(n):
     """Steps in log sigma that alternate between h and 2h."""
     lengths = torch.tensor([1.0, 2.0], dtype=torch.float64).repeat(n // 2)
-    return 20 * torch.exp(-math.log(1000) * torch.cat([torch.zeros(1), lengths.cumsum(0) / lengths.sum()]))
+    return 20 * torch.exp(
+        -math.log(1000) * torch.cat([torch.zeros(1), lengths.cumsum(0) / lengths.sum()])
+    )
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
@@ -47,7 +56,9 @@ def test_single_steps_keep_their_order_on_an_uneven_grid(sampler):
     assert slope(counts, [GAUSS.error(sampler, uneven(n)) for n in counts]) > sampler.order - 0.2
 
 
-# The published updates, in the variance-preserving chart: x_t = a x, a = 1/sqrt(1+sigma^2), s = a sigma, lambda = log(a/s).
+# The published updates, in the variance-preserving chart: x_t = a x, a = 1/sqrt(1+sigma^2), s = a
+# sigma, lambda = log(a/s).
+
 
 def vp(lam):
     return 1 / math.sqrt(1 + math.exp(-2 * lam)), 1 / math.sqrt(1 + math.exp(2 * lam))
@@ -63,7 +74,11 @@ def published_2(x, now, end, r=0.5):
     h, (a, _), (a_end, s_end), (a_r, s_r) = end - now, vp(now), vp(end), vp(now + r * (end - now))
     eps = noise_model(x, now)
     u = a_r / a * x - s_r * math.expm1(r * h) * eps
-    return a_end / a * x - s_end * math.expm1(h) * eps - s_end / (2 * r) * math.expm1(h) * (noise_model(u, now + r * h) - eps)
+    return (
+        a_end / a * x
+        - s_end * math.expm1(h) * eps
+        - s_end / (2 * r) * math.expm1(h) * (noise_model(u, now + r * h) - eps)
+    )
 
 
 def published_3(x, now, end, r1=1 / 3, r2=2 / 3):
@@ -72,7 +87,11 @@ def published_3(x, now, end, r1=1 / 3, r2=2 / 3):
     (a1, s1), (a2, s2) = vp(now + r1 * h), vp(now + r2 * h)
     eps = noise_model(x, now)
     d1 = noise_model(a1 / a * x - s1 * math.expm1(r1 * h) * eps, now + r1 * h) - eps
-    u2 = a2 / a * x - s2 * math.expm1(r2 * h) * eps - s2 * r2 / r1 * (math.expm1(r2 * h) / (r2 * h) - 1) * d1
+    u2 = (
+        a2 / a * x
+        - s2 * math.expm1(r2 * h) * eps
+        - s2 * r2 / r1 * (math.expm1(r2 * h) / (r2 * h) - 1) * d1
+    )
     d2 = noise_model(u2, now + r2 * h) - eps
     return a_end / a * x - s_end * math.expm1(h) * eps - s_end / r2 * (math.expm1(h) / h - 1) * d2
 
@@ -86,8 +105,13 @@ def published_2s(x, now, end, r=0.5):
     return s_end / s * x - a_end * math.expm1(-h) * ((1 - 1 / (2 * r)) * d + 1 / (2 * r) * d_r)
 
 
-PUBLISHED = [(DPMSolver2(), published_2), (DPMSolver2(0.3), partial(published_2, r=0.3)), (DPMSolver3(), published_3),
-             (DPMpp2S(), published_2s), (DPMpp2S(0.8), partial(published_2s, r=0.8))]
+PUBLISHED = [
+    (DPMSolver2(), published_2),
+    (DPMSolver2(0.3), partial(published_2, r=0.3)),
+    (DPMSolver3(), published_3),
+    (DPMpp2S(), published_2s),
+    (DPMpp2S(0.8), partial(published_2s, r=0.8)),
+]
 
 
 @pytest.mark.parametrize("sampler, published", PUBLISHED)
@@ -101,11 +125,14 @@ def test_as_published(sampler, published):
 
 def test_rk4_from_its_tableau():
     A = np.array([[0, 0, 0, 0], [0.5, 0, 0, 0], [0, 0.5, 0, 0], [0, 0, 1, 0]])
-    x, sigmas = CIRCLE.x, KARRAS.grid(10).tolist()
+    x = CIRCLE.x
+    sigmas = KARRAS.grid(10).tolist()
     for s, s_next in pairwise(sigmas):
-        k, h = torch.zeros(4, *x.shape, dtype=torch.float64), s_next - s
+        k = torch.zeros(4, *x.shape, dtype=torch.float64)
+        h = s_next - s
         for i in range(4):
-            y, level = x + h * torch.einsum("j,jbd->bd", torch.from_numpy(A[i]), k), s + h * A[i].sum()
+            y = x + h * torch.einsum("j,jbd->bd", torch.from_numpy(A[i]), k)
+            level = s + h * A[i].sum()
             k[i] = (y - CIRCLE.denoise(y, level)) / level
         x = x + h * (k[0] + 2 * k[1] + 2 * k[2] + k[3]) / 6
     TO_ROUNDING(run(RK4(), CIRCLE.denoise, CIRCLE.x, sigmas), x)
@@ -113,8 +140,12 @@ def test_rk4_from_its_tableau():
 
 def test_dpm_solver_2_is_midpoint_at_one_half_and_heun_at_one():
     sigmas = VE().grid(15)
-    TO_ROUNDING(run(DPMSolver2(r=1), GAUSS.denoise, GAUSS.x, sigmas), run(Heun(), GAUSS.denoise, GAUSS.x, sigmas))
-    x, levels = GAUSS.x, sigmas[:-1].tolist()
+    TO_ROUNDING(
+        run(DPMSolver2(r=1), GAUSS.denoise, GAUSS.x, sigmas),
+        run(Heun(), GAUSS.denoise, GAUSS.x, sigmas),
+    )
+    x = GAUSS.x
+    levels = sigmas[:-1].tolist()
     for s, s_next in pairwise(levels):
         m = math.sqrt(s * s_next)
         y = x + (m - s) * (x - GAUSS.denoise(x, s)) / s
@@ -123,7 +154,8 @@ def test_dpm_solver_2_is_midpoint_at_one_half_and_heun_at_one():
 
 
 def test_exact_where_the_slope_is_a_polynomial():
-    """eps = p(sigma) alone: RK4 is Simpson's rule, exact for cubics in sigma; DPM-Solver-3 integrates a + b log sigma exactly."""
+    """eps = p(sigma) alone: RK4 is Simpson's rule, exact for cubics in sigma; DPM-Solver-3
+    integrates a + b log sigma exactly."""
     x = torch.linspace(-3, 3, 7, dtype=torch.float64)[:, None]
     cubic = np.polynomial.Polynomial([0.3, -1, 0.5, 2])
     rise = cubic.integ()(0.7) - cubic.integ()(2.0)
@@ -133,12 +165,17 @@ def test_exact_where_the_slope_is_a_polynomial():
     TO_ROUNDING(run(DPMSolver3(), logarithmic, x, [2.0, 0.7]), x + primitive(0.7) - primitive(2.0))
 
 
-@pytest.mark.parametrize("sampler, evaluations", [(DPMSolver2(), 35), (DPMSolver3(), 52), (DPMpp2S(), 35), (RK4(), 69)])
+@pytest.mark.parametrize(
+    "sampler, evaluations", [(DPMSolver2(), 35), (DPMSolver3(), 52), (DPMpp2S(), 35), (RK4(), 69)]
+)
 def test_evaluations_and_the_euler_step_into_zero(sampler, evaluations):
     counted = Counted(GAUSS.denoise)
     *_, last = steps(sampler, counted, GAUSS.x, VE().grid(18), None)
     assert counted.nfe == evaluations and last.sigma == 0 and torch.equal(last.x, last.denoised)
-    TO_ROUNDING(run(sampler, GAUSS.denoise, GAUSS.x, [2.0, 0.0]), run(Euler(), GAUSS.denoise, GAUSS.x, [2.0, 0.0]))
+    TO_ROUNDING(
+        run(sampler, GAUSS.denoise, GAUSS.x, [2.0, 0.0]),
+        run(Euler(), GAUSS.denoise, GAUSS.x, [2.0, 0.0]),
+    )
 
 
 @pytest.mark.parametrize("r", [0.0, -0.5, 1.1])
@@ -151,11 +188,18 @@ def test_r_outside_its_range_is_refused(sampler, r):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind, sampler", [("dpmsolver", DPMSolver2()), ("dpmsolver++", DPMpp2S())])
 def test_diffusers_singlestep_scheduler(kind, sampler):
-    """Its second-order step spans two levels of its grid; on geometric levels that is r = 1/2. Its tables are float32."""
+    """Its second-order step spans two levels of its grid; on geometric levels that is r = 1/2. Its
+    tables are float32."""
     scheduler = pytest.importorskip("diffusers").DPMSolverSinglestepScheduler(
-        algorithm_type=kind, solver_order=2, use_exponential_sigmas=True, lower_order_final=False, final_sigmas_type="sigma_min")
+        algorithm_type=kind,
+        solver_order=2,
+        use_exponential_sigmas=True,
+        lower_order_final=False,
+        final_sigmas_type="sigma_min",
+    )
     scheduler.set_timesteps(24)
-    sigmas, scale = scheduler.sigmas.double(), torch.rsqrt(1 + scheduler.sigmas.double() ** 2)
+    sigmas = scheduler.sigmas.double()
+    scale = torch.rsqrt(1 + scheduler.sigmas.double() ** 2)
     x_t = CIRCLE.x / 20 * sigmas[0] * scale[0]
     ours = run(sampler, CIRCLE.denoise, x_t / scale[0], sigmas[:23:2])
     scheduler.set_begin_index(0)
@@ -177,4 +221,6 @@ def test_diffusers_k_dpm_2_down_to_zero():
         sigma = float(scheduler.sigmas[k] if k % 2 == 0 else scheduler.sigmas_interpol[k])
         x = scheduler.step((x - CIRCLE.denoise(x, sigma)) / sigma, t, x).prev_sample.double()
     assert len(levels) == 13 and levels[-1] == 0
-    torch.testing.assert_close(run(DPMSolver2(), CIRCLE.denoise, start, levels), x, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        run(DPMSolver2(), CIRCLE.denoise, start, levels), x, rtol=1e-4, atol=1e-5
+    )

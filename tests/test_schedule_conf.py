@@ -1,4 +1,6 @@
-"""Each schedule config builds what its first line promises, and its default grid is fit to sample on."""
+"""Each schedule config builds what its first line promises, and its default grid is fit to sample
+on."""
+
 import json
 import math
 from pathlib import Path
@@ -10,7 +12,15 @@ from hydra.utils import instantiate
 
 from diffgeo.sampler import Heun, steps
 from diffgeo.schedule import OU, VE, VP, Cosine, Flow
-from diffgeo.schedule.discrete import CosineBetas, Discrete, EvenTimesteps, Laid, LogLinear, ScaledLinearBetas, SigmoidBetas
+from diffgeo.schedule.discrete import (
+    CosineBetas,
+    Discrete,
+    EvenTimesteps,
+    Laid,
+    LogLinear,
+    ScaledLinearBetas,
+    SigmoidBetas,
+)
 from diffgeo.schedule.listed import Levels, Planned
 from diffgeo.schedule.spacing import (
     Beta,
@@ -34,7 +44,9 @@ CONFIGS = {
     "ou_quadratic": OU(t_min=0, spacing=Power(2), training=OnGrid(200)),
     "ou_linear": OU(t_min=0, spacing=Power(1), training=OnGrid(200)),
     "ou_power": OU(t_min=0, spacing=Power(5), training=OnGrid(200)),
-    "ou_decay": VP(t_min=1e-4, t_max=6, beta_min=2, beta_max=2, spacing=ExponentialDecay(), to_zero=False),
+    "ou_decay": VP(
+        t_min=1e-4, t_max=6, beta_min=2, beta_max=2, spacing=ExponentialDecay(), to_zero=False
+    ),
     "stages": Stages(),
     "vp": VP(),
     "ve": VE(sigma_min=0.01, sigma_max=50, spacing=Exponential(), training=Continuous()),
@@ -68,20 +80,38 @@ CONFIGS = {
 def test_every_config_builds_the_schedule_its_first_line_promises(tmp_path):
     plan = tmp_path / "gits.json"
     plan.write_text(json.dumps({"levels": {"1": [80, 0.5]}}))
-    needs = {"levels": ["schedule.sigmas=[80,10,1,0]"], "gits": [f"schedule.file={plan}"]}         # options without a default
+    # options without a default
+    needs = {"levels": ["schedule.sigmas=[80,10,1,0]"], "gits": [f"schedule.file={plan}"]}
     with initialize_config_dir(str(CONF), version_base="1.3"):
         names = [file.stem for file in (CONF / "schedule").glob("*.yaml")]
-        built = {name: instantiate(compose(overrides=[f"+schedule={name}", *needs.get(name, [])]).schedule) for name in names}
-        slots = compose(overrides=["+schedule=ou", "+sampler=splitting", "schedule.t_max=8", "schedule@sampler.schedule=karras",
-                                   "sampler.schedule.sigma_max=148"])
+        built = {
+            name: instantiate(
+                compose(overrides=[f"+schedule={name}", *needs.get(name, [])]).schedule
+            )
+            for name in names
+        }
+        slots = compose(
+            overrides=[
+                "+schedule=ou",
+                "+sampler=splitting",
+                "schedule.t_max=8",
+                "schedule@sampler.schedule=karras",
+                "sampler.schedule.sigma_max=148",
+            ]
+        )
     assert built == CONFIGS | {"gits": Planned(file=str(plan))}
     assert instantiate(slots.schedule) == OU(t_max=8)
-    assert instantiate(slots.sampler.schedule) == VE(sigma_max=148, training=Continuous(Geometric()))
+    assert instantiate(slots.sampler.schedule) == VE(
+        sigma_max=148, training=Continuous(Geometric())
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "levels"])
 def test_every_schedule_samples(name):
-    """Heun on N(0, 1), whose flow is x sqrt((1 + s^2)/(1 + s_0^2)), down the 100 steps of the default grid."""
+    """Heun on N(0, 1), whose flow is x sqrt((1 + s^2)/(1 + s_0^2)), down the 100 steps of the
+    default grid."""
     grid = CONFIGS[name].grid(100)
     *_, last = steps(Heun(), lambda x, sigma: x / (1 + sigma**2), torch.ones(1, 1), grid, None)
-    assert float(last.x) == pytest.approx(math.sqrt((1 + last.sigma**2) / (1 + float(grid[0]) ** 2)), rel=0.05)
+    assert float(last.x) == pytest.approx(
+        math.sqrt((1 + last.sigma**2) / (1 + float(grid[0]) ** 2)), rel=0.05
+    )

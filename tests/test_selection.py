@@ -1,4 +1,6 @@
-"""Winners and the best gamma: the truth they are measured against, what competes, and the theory of gamma* against scalar recursions."""
+"""Winners and the best gamma: the truth they are measured against, what competes, and the theory of
+gamma* against scalar recursions."""
+
 import math
 from itertools import pairwise
 
@@ -12,7 +14,17 @@ from diffgeo.commands.theory.orders import names, sampler
 from diffgeo.data import Circle, Gaussian, Mixture, normal
 from diffgeo.sampler import IPNDM, DPMSolver3, Euler, Heun
 from diffgeo.theory.gamma import best_gamma, coefficient, gamma_errors, gaussian_coefficient
-from diffgeo.theory.selection import GROUPS, Entry, Truth, affordable, candidates, ranking, regrets, schedules, wins
+from diffgeo.theory.selection import (
+    GROUPS,
+    Entry,
+    Truth,
+    affordable,
+    candidates,
+    ranking,
+    regrets,
+    schedules,
+    wins,
+)
 
 METHODS = {"euler": Euler(), "heun": Heun(), "ipndm": IPNDM()}
 FLAT = Gaussian([0.0, 0.0], [[4.0, 0.0], [0.0, 0.05]])
@@ -47,23 +59,60 @@ def test_all_schedules_run_between_the_same_levels():
 
 
 def test_candidates_draw_no_noise_and_are_no_twins():
-    samplers = {name: sampler(name, 10) for name in ("ddim", "dpm_solver_2", "euler", "ipndm_v", "lms", "midpoint", "restart", "rk45")}
-    assert list(candidates(samplers)) == ["ddim", "dpm_solver_2", "ipndm_v"]       # restart kicks at .05 alone
+    samplers = {
+        name: sampler(name, 10)
+        for name in (
+            "ddim",
+            "dpm_solver_2",
+            "euler",
+            "ipndm_v",
+            "lms",
+            "midpoint",
+            "restart",
+            "rk45",
+        )
+    }
+    # restart kicks at .05 alone
+    assert list(candidates(samplers)) == ["ddim", "dpm_solver_2", "ipndm_v"]
 
 
 @pytest.mark.slow
 def test_what_competes_is_all_of_conf_that_is_deterministic():
     assert set(theory_winners.samplers()) == {
-        "ddim", "deis", "deis_rho", "dpm_solver_2", "dpm_solver_3", "dpmpp_2m", "dpmpp_2s", "dpmpp_3m", "gradient_estimation", "heun",
-        "ipndm", "ipndm_v", "pndm", "rk4", "unipc"}
-    assert {"restart", "ddpm", "sa_solver", "a_ddim", "rk45"} <= set(names())       # they draw noise, or are adaptive
-    for name in ("ipndm", "unipc", "pndm"):                                         # one object serves every number of steps
+        "ddim",
+        "deis",
+        "deis_rho",
+        "dpm_solver_2",
+        "dpm_solver_3",
+        "dpmpp_2m",
+        "dpmpp_2s",
+        "dpmpp_3m",
+        "gradient_estimation",
+        "heun",
+        "ipndm",
+        "ipndm_v",
+        "pndm",
+        "rk4",
+        "unipc",
+    }
+    # they draw noise, or are adaptive
+    assert {"restart", "ddpm", "sa_solver", "a_ddim", "rk45"} <= set(names())
+    for name in ("ipndm", "unipc", "pndm"):  # one object serves every number of steps
         assert sampler(name, 5) == theory_winners.samplers()[name]
 
 
-@pytest.mark.parametrize("method, budget, to_zero, steps", [
-    (Euler(), 5, True, 5), (Heun(), 5, True, 3), (Heun(), 5, False, 2), (Heun(), 8, True, 4), (DPMSolver3(), 2, False, 0),
-    (DPMSolver3(), 10, True, 4), (DPMSolver3(), 10, False, 3)])
+@pytest.mark.parametrize(
+    "method, budget, to_zero, steps",
+    [
+        (Euler(), 5, True, 5),
+        (Heun(), 5, True, 3),
+        (Heun(), 5, False, 2),
+        (Heun(), 8, True, 4),
+        (DPMSolver3(), 2, False, 0),
+        (DPMSolver3(), 10, True, 4),
+        (DPMSolver3(), 10, False, 3),
+    ],
+)
 def test_steps_within_a_budget_are_counted(method, budget, to_zero, steps):
     assert affordable(method, budget, to_zero) == steps
 
@@ -71,14 +120,22 @@ def test_steps_within_a_budget_are_counted(method, budget, to_zero, steps):
 def test_a_ranking_holds_every_pair_with_the_error_of_its_run_the_best_first():
     truth = Truth(FLAT, points=32)
     entries = ranking(truth, METHODS, [8])[8]
-    assert len(entries) == 3 * len(schedules()) and [e.error for e in entries] == sorted(e.error for e in entries)
+    assert len(entries) == 3 * len(schedules()) and [e.error for e in entries] == sorted(
+        e.error for e in entries
+    )
     found = next(e for e in entries if (e.sampler, e.schedule) == ("euler", "karras"))
-    variance, levels = np.array([4.0, 0.05]), schedules()["karras"].grid(8).tolist()
+    variance = np.array([4.0, 0.05])
+    levels = schedules()["karras"].grid(8).tolist()
     factor = np.prod([1 + (b - a) * a / (variance + a**2) for a, b in pairwise(levels)], axis=0)
-    exact = np.sqrt((variance + truth.low**2) / (variance + truth.high**2)) * variance / (variance + truth.low**2)
+    exact = (
+        np.sqrt((variance + truth.low**2) / (variance + truth.high**2))
+        * variance
+        / (variance + truth.low**2)
+    )
     square = (((factor - exact) * truth.x.numpy()) ** 2).sum(1) / truth.law.std**2
     assert found.steps == 8 and found.error == pytest.approx(math.sqrt(square.mean()), rel=1e-5)
-    assert found.median == pytest.approx(np.sort(np.sqrt(square))[15], rel=1e-5)    # of 32 points, the lower of the two in the middle
+    # of 32 points, the lower of the two in the middle
+    assert found.median == pytest.approx(np.sort(np.sqrt(square))[15], rel=1e-5)
     assert found.groups == pytest.approx(np.sqrt(square.reshape(GROUPS, -1).mean(1)), rel=1e-5)
 
 
@@ -90,32 +147,42 @@ def test_regrets_and_wins_by_hand():
     b = [entry("B", 1e-9), entry("A", 0.009), entry("C", 0.01)]
     (first, *rest) = regrets([a, b])
     assert first[1:] == ("B", "s") and first[0] == pytest.approx(math.sqrt(2))
-    assert rest == [(pytest.approx(3), "A", "s")]                                   # 9 times .001, not of 1e-9; C lacks a law
+    assert rest == [(pytest.approx(3), "A", "s")]  # 9 times .001, not of 1e-9; C lacks a law
     assert wins(a) == 2 and wins(b) == 4
 
 
 def ratio(variance, high, low, n, gamma, history=False):
-    """x_N over the exact end, less 1, of GE(gamma) on N(0, variance) from x_0 = 1: the scalar recursion."""
+    """x_N over the exact end, less 1, of GE(gamma) on N(0, variance) from x_0 = 1: the scalar
+    recursion."""
     s = high * (low / high) ** (np.arange(-1, n + 1) / n)
     spread = np.sqrt(variance + s**2)
-    x, past = 1.0, s[0] / (spread[0] * spread[1]) if history else None
+    x = 1.0
+    past = s[0] / (spread[0] * spread[1]) if history else None
     for a, b in pairwise(s[1:]):
         eps = a * x / (variance + a**2)
-        x, past = x + (b - a) * (eps if past is None else gamma * eps + (1 - gamma) * past), eps
+        x = x + (b - a) * (eps if past is None else gamma * eps + (1 - gamma) * past)
+        past = eps
     return x * spread[1] / spread[-1] - 1
 
 
 @pytest.mark.parametrize("history", [False, True])
-@pytest.mark.parametrize("variance, high, low", [(1.0, 40.0, 0.01), (9.0, 40.0, 0.01), (1.0, 2.0, 0.01), (1.0, 1.0, 0.2), (1.0, 0.5, 0.01)])
+@pytest.mark.parametrize(
+    "variance, high, low",
+    [(1.0, 40.0, 0.01), (9.0, 40.0, 0.01), (1.0, 2.0, 0.01), (1.0, 1.0, 0.2), (1.0, 0.5, 0.01)],
+)
 def test_the_best_gamma_on_a_gaussian_has_the_derived_coefficient(variance, high, low, history):
     from scipy.optimize import brentq
 
     def measured(n):
-        best = brentq(lambda gamma: ratio(variance, high, low, n, gamma, history), 1.3, 1.7, xtol=1e-13)
+        best = brentq(
+            lambda gamma: ratio(variance, high, low, n, gamma, history), 1.3, 1.7, xtol=1e-13
+        )
         return 0.5 + (best - 1.5) * n / math.log(high / low)
 
-    extrapolated = 2 * measured(800) - measured(400)                                # its own error is O(h)
-    assert extrapolated == pytest.approx(gaussian_coefficient(variance, high, low, history), abs=2e-3)
+    extrapolated = 2 * measured(800) - measured(400)  # its own error is O(h)
+    assert extrapolated == pytest.approx(
+        gaussian_coefficient(variance, high, low, history), abs=2e-3
+    )
 
 
 @pytest.mark.parametrize("variance", [0.3, 1.0, 9.0])
@@ -123,20 +190,35 @@ def test_gamma_with_an_eighth_of_the_step_is_of_order_three_on_every_gaussian(va
     def slope(gamma):
         n = np.array([100, 200, 400])
         h = math.log(4e6) / n
-        return -np.polyfit(np.log(n), np.log([abs(ratio(variance, 2000.0, 0.0005, k, gamma(w))) for k, w in zip(n, h, strict=True)]), 1)[0]
+        return -np.polyfit(
+            np.log(n),
+            np.log(
+                [
+                    abs(ratio(variance, 2000.0, 0.0005, k, gamma(w)))
+                    for k, w in zip(n, h, strict=True)
+                ]
+            ),
+            1,
+        )[0]
 
     assert slope(lambda h: 1.5 + h / 8) == pytest.approx(3, abs=0.15)
-    assert slope(lambda h: 1 + math.exp(-h) / 2) == pytest.approx(2, abs=0.15)      # AB2
+    assert slope(lambda h: 1 + math.exp(-h) / 2) == pytest.approx(2, abs=0.15)  # AB2
     assert slope(lambda h: 2.0) == pytest.approx(1, abs=0.15)
 
 
 @pytest.mark.parametrize("history", [False, True])
 def test_the_quadrature_is_the_closed_form_on_a_gaussian(history):
     truth = Truth(normal(2), 2.0, 0.01, points=8)
-    assert coefficient(truth, history) == pytest.approx(gaussian_coefficient(1.0, 2.0, 0.01, history), abs=1e-3)
+    assert coefficient(truth, history) == pytest.approx(
+        gaussian_coefficient(1.0, 2.0, 0.01, history), abs=1e-3
+    )
 
 
-@pytest.mark.parametrize("law", [Circle(), Mixture([[1.0, 0.0], [-1.0, 0.5]], [[[0.2, 0.0], [0.0, 0.2]]] * 2)], ids=["circle", "mixture"])
+@pytest.mark.parametrize(
+    "law",
+    [Circle(), Mixture([[1.0, 0.0], [-1.0, 0.5]], [[[0.2, 0.0], [0.0, 0.2]]] * 2)],
+    ids=["circle", "mixture"],
+)
 def test_the_quadrature_foretells_the_measured_gamma_of_other_laws(law):
     truth = Truth(law, 40.0, 0.01, points=32)
     g = best_gamma(truth, 150)
@@ -147,7 +229,11 @@ def test_the_quadrature_foretells_the_measured_gamma_of_other_laws(law):
 def test_errors_of_many_gammas_in_one_batch_are_those_of_one_each():
     truth = Truth(normal(2), 2.0, 0.01, points=8)
     gammas = [1.0, 1.4, 2.0]
-    expected = [float(truth.rms(truth.end * ratio(1.0, 2.0, 0.01, 7, gamma, history))) for history in (False, True) for gamma in gammas]
+    expected = [
+        float(truth.rms(truth.end * ratio(1.0, 2.0, 0.01, 7, gamma, history)))
+        for history in (False, True)
+        for gamma in gammas
+    ]
     found = [e for history in (False, True) for e in gamma_errors(truth, 7, gammas, history)]
     assert found == pytest.approx(expected, rel=1e-4)
 
@@ -158,17 +244,37 @@ def test_the_command_winners(inside, tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     truth = Truth(theory_winners.law("gaussian"), points=theory_winners.POINTS)
     best = ranking(truth, METHODS, [5])[5][0]
-    line = next(row for row in (tmp_path / "W" / "table.md").read_text().splitlines() if row.startswith("| gaussian"))
-    assert [cell.strip() for cell in line.split("|")[2:7]] == ["5", best.sampler, best.schedule, str(best.steps), f"{best.error:.2g}"]
+    line = next(
+        row
+        for row in (tmp_path / "W" / "table.md").read_text().splitlines()
+        if row.startswith("| gaussian")
+    )
+    assert [cell.strip() for cell in line.split("|")[2:7]] == [
+        "5",
+        best.sampler,
+        best.schedule,
+        str(best.steps),
+        f"{best.error:.2g}",
+    ]
     assert len((tmp_path / "W" / "table.csv").read_text().splitlines()) == 1 + 2 * 3 * 7
     assert (tmp_path / "W" / "winners.png").stat().st_size > 10_000
-    assert "| circle " in done.stdout and " pairs" in done.stdout                   # every run ends on the circle: nothing to rank
+    # every run ends on the circle: nothing to rank
+    assert "| circle " in done.stdout and " pairs" in done.stdout
 
 
-@pytest.mark.parametrize("words, expected", [
-    (["winners", "nfe=5"], "theory winners has no option nfe; write laws=..., budgets=..., seed=..., out=..."),
-    (["winners", "budgets=0"], "budgets=0: write a whole number"), (["winners", "laws=cube"], "there is no law cube; write laws= some of"),
-    (["gamma", "steps=ten"], "steps=ten: write a whole number"), (["gamma", "circle"], "theory gamma has no option circle")])
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (
+            ["winners", "nfe=5"],
+            "theory winners has no option nfe; write laws=..., budgets=..., seed=..., out=...",
+        ),
+        (["winners", "budgets=0"], "budgets=0: write a whole number"),
+        (["winners", "laws=cube"], "there is no law cube; write laws= some of"),
+        (["gamma", "steps=ten"], "steps=ten: write a whole number"),
+        (["gamma", "circle"], "theory gamma has no option circle"),
+    ],
+)
 def test_one_line_on_a_wrong_option(inside, words, expected):
     done = inside("theory", *words)
     assert done.returncode == 2 and expected in done.line
@@ -183,8 +289,12 @@ def test_the_command_gamma(inside, tmp_path, monkeypatch):
 
     rows = [line.split(",") for line in (tmp_path / "G" / "table.csv").read_text().splitlines()[1:]]
     for row, n in zip(rows, (10, 20), strict=True):
-        exact = [brentq(lambda g, n=n, h=history: ratio(1.0, 40.0, 0.01, n, g, h), 1.4, 1.8) for history in (False, True)]
+        exact = [
+            brentq(lambda g, n=n, h=history: ratio(1.0, 40.0, 0.01, n, g, h), 1.4, 1.8)
+            for history in (False, True)
+        ]
         assert [float(v) for v in row[2:4]] == pytest.approx(exact, abs=2e-4)
     radius = (tmp_path / "G" / "radii.csv").read_text().splitlines()[1].split(",")
-    assert float(radius[1]) == pytest.approx(float(radius[2]), abs=0.02)            # measured and by quadrature
+    # measured and by quadrature
+    assert float(radius[1]) == pytest.approx(float(radius[2]), abs=0.02)
     assert (tmp_path / "G" / "gamma.png").stat().st_size > 10_000

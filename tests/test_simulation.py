@@ -1,4 +1,5 @@
 """Whatever looks at a run looks at that run: trajectories end in its own samples, bit for bit."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -55,7 +56,8 @@ def test_given_noise_belongs_to_the_samples_that_it_was_given_for():
 
 
 def test_samplers_that_must_know_their_grid_are_told_it():
-    """S_churn is shared among the steps of the grid, and DPUM's sub-steps are as long as its grid's steps of time."""
+    """S_churn is shared among the steps of the grid, and DPUM's sub-steps are as long as its grid's
+    steps of time."""
     churned = Simulation(EDMChurn(s_churn=4.0), Circle().denoiser(), GRID, (2,))
     assert churned.method == EDMChurn(s_churn=4.0, n=9) and EDMChurn(n=3).on(GRID).n == 3
     assert replace(churned, sigmas=VE().grid(20)).method.n == 20
@@ -76,8 +78,16 @@ def drawn_and_shown(tmp_path, monkeypatch, command):
     return np.load(folder / "samples.npy"), shown[0], folder
 
 
-@pytest.mark.parametrize("options", ["sampler=dpmpp_3m loop.lower_order_final=true", "sampler=ddpm first=9", "sampler=euler loop.ball=.5", "noise={noise}",
-                                     "noise={noise} first=3 sampler=edm_churn"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "sampler=dpmpp_3m loop.lower_order_final=true",
+        "sampler=ddpm first=9",
+        "sampler=euler loop.ball=.5",
+        "noise={noise}",
+        "noise={noise} first=3 sampler=edm_churn",
+    ],
+)
 def test_the_picture_of_a_run_shows_its_own_samples(tmp_path, monkeypatch, options):
     """noise: one row, repeated. The picture used to show 64 other paths."""
     noise = tmp_path / "one.npy"
@@ -94,12 +104,19 @@ def test_evaluate_looks_at_the_run_s_own_samples(tmp_path, monkeypatch):
     noise = tmp_path / "one.npy"
     np.save(noise, np.tile([[0.3, -1.2]], (32, 1)))
     _, _, folder = drawn_and_shown(
-        tmp_path, monkeypatch, f"sample model=exact data=circle sampler=heun sampler.steps=6 metrics=none first=4 noise={noise}"
+        tmp_path,
+        monkeypatch,
+        "sample model=exact data=circle sampler=heun sampler.steps=6 metrics=none first=4 "
+        f"noise={noise}",
     )
     from diffgeo.store.files import read_json
 
     shown = []
     monkeypatch.setattr("diffgeo.plot.trajectories", lambda path, paths, *rest: shown.append(paths))
-    execute(f"evaluate run={folder} metrics=budget metrics.budget.n=16 metrics.budget.fine=8 metrics.budget.steps=[]", tmp_path / "evaluated")
+    execute(
+        f"evaluate run={folder} metrics=budget metrics.budget.n=16 metrics.budget.fine=8 "
+        "metrics.budget.steps=[]",
+        tmp_path / "evaluated",
+    )
     assert np.array_equal(shown[0].x[-1].numpy(), np.load(folder / "samples.npy"))
     assert read_json(tmp_path / "evaluated" / "metrics.json")["budget/rerun"] == 0

@@ -1,4 +1,6 @@
-"""torchvision imports after diffgeo whether or not its compiled operators load; what needs no operator works."""
+"""torchvision imports after diffgeo whether or not its compiled operators load; what needs no
+operator works."""
+
 import subprocess
 import sys
 
@@ -25,7 +27,11 @@ print("stands in" if stands_in else "native")
 
 
 def run(forced: str) -> str:
-    done = subprocess.run([sys.executable, "-c", IMPORTS.replace("FORCED(loads)", forced)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS.replace("FORCED(loads)", forced)],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -40,7 +46,7 @@ def test_a_library_that_is_no_library_does_not_load(tmp_path, monkeypatch):
     package.mkdir()
     (package / "__init__.py").write_text("")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    assert torchvision_guard.loads()                        # no library: nothing to guard against
+    assert torchvision_guard.loads()  # no library: nothing to guard against
     (package / "_C.so").write_bytes(b"not a library")
     assert not torchvision_guard.loads()
 
@@ -48,7 +54,9 @@ def test_a_library_that_is_no_library_does_not_load(tmp_path, monkeypatch):
 @pytest.mark.parametrize("times", [1, 2])
 def test_installed_once(times, monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [])
-    monkeypatch.setattr(sys, "modules", {k: v for k, v in sys.modules.items() if k != "torchvision"})
+    monkeypatch.setattr(
+        sys, "modules", {k: v for k, v in sys.modules.items() if k != "torchvision"}
+    )
     for _ in range(times):
         torchvision_guard.install()
     assert sys.meta_path == [torchvision_guard.Finder]

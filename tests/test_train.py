@@ -1,4 +1,6 @@
-"""The training loop against what it claims: closed-form optima, Adam's own step, resumption to the byte."""
+"""The training loop against what it claims: closed-form optima, Adam's own step, resumption to the
+byte."""
+
 import math
 
 import pytest
@@ -10,7 +12,13 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.nn import MLPTanh
 from diffgeo.parameterization import CEM, Epsilon
 from diffgeo.schedule import OU, VE
-from diffgeo.store.checkpoint import load_state, load_tensors, load_weights, save_state, save_tensors
+from diffgeo.store.checkpoint import (
+    load_state,
+    load_tensors,
+    load_weights,
+    save_state,
+    save_tensors,
+)
 from diffgeo.training import Trainer, Training, loss
 from diffgeo.training.loop import DATA, Flat
 from diffgeo.training.optim import Cosine, Geometric
@@ -20,7 +28,8 @@ from diffgeo.training.weighting import Power
 class Normal:
     """N(0, I) in the plane: D = x/(1+sigma^2)."""
 
-    shape, std = (2,), 1.0
+    shape = (2,)
+    std = 1.0
 
     def sample(self, n, g):
         return torch.randn(n, 2, generator=g, dtype=torch.float64)
@@ -40,19 +49,29 @@ class Scalar(torch.nn.Module):
 def training(net=None, seed=0, parameterization=None, **options):
     torch.manual_seed(seed)
     model = Network(net or MLPTanh((2,), width=16, depth=2), parameterization or CEM())
-    return Training(Trainer(**options), model, Normal(), VE(sigma_min=0.1, sigma_max=10.0), Power(2), seed)
+    return Training(
+        Trainer(**options), model, Normal(), VE(sigma_min=0.1, sigma_max=10.0), Power(2), seed
+    )
 
 
 def test_it_finds_the_minimizer():
     """F = a inp x, one level sigma = 1: E|a (x0+eps)/sqrt2 - x0|^2 is least at a = 1/sqrt2."""
+
     class One:
         def draw(self, n, g):
             return torch.ones(n, dtype=torch.float64)
 
-    t = Training(Trainer(steps=1500, batch=2048, lr=1e-2, ema=0.99), Network(Scalar(), CEM()), Normal(), One(), Power(2), 0)
+    t = Training(
+        Trainer(steps=1500, batch=2048, lr=1e-2, ema=0.99),
+        Network(Scalar(), CEM()),
+        Normal(),
+        One(),
+        Power(2),
+        0,
+    )
     losses = [p.loss for p in t.run()]
     assert float(t.weights()["net.a"]) == pytest.approx(1 / math.sqrt(2), abs=3e-3)
-    assert losses[-1] == pytest.approx(0.5, abs=0.02)                   # the irreducible part, E Var(x0|x) = 1/2
+    assert losses[-1] == pytest.approx(0.5, abs=0.02)  # the irreducible part, E Var(x0|x) = 1/2
 
 
 def test_a_step_is_adam_on_the_plain_loss():
@@ -63,11 +82,14 @@ def test_a_step_is_adam_on_the_plain_loss():
     adam = torch.optim.Adam(net.parameters(), lr=1e-2, betas=(0.9, 0.99))
     g = generator(0, DATA, 0)
     n = t.chunk * 64
-    x0, sigma = Normal().sample(n, g), VE(sigma_min=0.1, sigma_max=10.0).draw(n, g)
+    x0 = Normal().sample(n, g)
+    sigma = VE(sigma_min=0.1, sigma_max=10.0).draw(n, g)
     eps = torch.randn(x0.shape, generator=g, dtype=torch.float64)
     for k in range(12):
         rows = slice(64 * k, 64 * k + 64)
-        x, noise, target, weight = (v.float() for v in loss.batch(CEM(), Power(2), x0[rows], sigma[rows], eps[rows]))
+        x, noise, target, weight = (
+            v.float() for v in loss.batch(CEM(), Power(2), x0[rows], sigma[rows], eps[rows])
+        )
         adam.zero_grad()
         (weight[:, None] * (net(x, noise) - target).square()).mean().backward()
         adam.step()
@@ -77,7 +99,8 @@ def test_a_step_is_adam_on_the_plain_loss():
 
 
 def test_pooled_targets_keep_the_mean_and_lose_variance():
-    """N(0, I), sigma = 1: E[x0|x] = x/2, Var = 1/2 a coordinate. Pooled targets regress on x with slope 1/2 and far less scatter."""
+    """N(0, I), sigma = 1: E[x0|x] = x/2, Var = 1/2 a coordinate. Pooled targets regress on x with
+    slope 1/2 and far less scatter."""
     g = generator(11)
     x0, eps = (torch.randn(2**17, 2, generator=g, dtype=torch.float64) for _ in range(2))
     sigma = torch.ones(len(x0), dtype=torch.float64)
@@ -86,16 +109,19 @@ def test_pooled_targets_keep_the_mean_and_lose_variance():
     torch.testing.assert_close(mean + residual, x)
     slope = float((x * mean).sum() / x.square().sum())
     scatter = float((mean - x / 2).square().mean())
-    assert slope == pytest.approx(0.5, abs=4 * math.sqrt(scatter / 2 / x.numel() * 64))         # groups are independent, rows are not
+    # groups are independent, rows are not
+    assert slope == pytest.approx(0.5, abs=4 * math.sqrt(scatter / 2 / x.numel() * 64))
     assert scatter < 0.05
     two = loss.pool(torch.tensor([[0.0], [1.0]]), torch.tensor([0.5, 0.5]), torch.zeros(2, 1), 2)[0]
-    w = 1 / (1 + math.exp(-2.0))                                                                # softmax of 0 and -1/(2*.25)
+    w = 1 / (1 + math.exp(-2.0))  # softmax of 0 and -1/(2*.25)
     torch.testing.assert_close(two, torch.tensor([[1 - w], [w]]))
 
 
 def test_rate_and_average():
     trainer = Trainer(steps=1000, rate=Cosine(0.1), warmup=9)
-    assert trainer.share(0) == pytest.approx(0.1) and trainer.share(4) == pytest.approx(0.5, rel=1e-4)
+    assert trainer.share(0) == pytest.approx(0.1) and trainer.share(4) == pytest.approx(
+        0.5, rel=1e-4
+    )
     assert trainer.share(500) == pytest.approx(0.55) and trainer.share(1000) == pytest.approx(0.1)
     assert Trainer(steps=1000, rate=Geometric(1e-4), warmup=0).share(500) == pytest.approx(1e-2)
     t = training(steps=3, batch=8, ema=0.5, log_every=1, lr=0.1)
@@ -103,7 +129,9 @@ def test_rate_and_average():
     for k, _ in enumerate(t.run()):
         expected += (t.flat.values - expected) * (1 - min(0.5, (1 + k) / (10 + k)))
         torch.testing.assert_close(t.average, expected)
-    torch.testing.assert_close(torch.cat([t.weights()[n].flatten() for n in t.flat.names]), expected)
+    torch.testing.assert_close(
+        torch.cat([t.weights()[n].flatten() for n in t.flat.names]), expected
+    )
 
 
 def test_clipping_bounds_the_gradient():
@@ -114,7 +142,8 @@ def test_clipping_bounds_the_gradient():
 
 @pytest.mark.parametrize("stop, muon", [(1, 0.0), (7, 0.02), (40, 0.0), (59, 0.02)])
 def test_resumed_training_repeats_the_undisturbed_one_to_the_byte(tmp_path, stop, muon):
-    options = dict(steps=60, batch=4096, log_every=1, ema=0.9, muon=muon)          # 16 batches a chunk: stops fall inside chunks too
+    # 16 batches a chunk: stops fall inside chunks too
+    options = dict(steps=60, batch=4096, log_every=1, ema=0.9, muon=muon)
     whole = training(**options)
     list(whole.run())
     first = training(**options)
@@ -127,13 +156,20 @@ def test_resumed_training_repeats_the_undisturbed_one_to_the_byte(tmp_path, stop
     second.restore(state, step)
     list(second.run())
     assert step == stop and clock["training_cpu_s"] == 1.0
-    assert all(torch.equal(a, b) for a, b in zip(whole.state().values(), second.state().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(whole.state().values(), second.state().values(), strict=True)
+    )
 
 
 def test_seeds_give_different_batches_and_the_same_seed_the_same():
-    a, b, c = training(seed=0), training(seed=0), training(seed=1)
+    a = training(seed=0)
+    b = training(seed=0)
+    c = training(seed=1)
     assert torch.equal(a.batches(3)[0], b.batches(3)[0])
-    assert not torch.equal(a.batches(3)[0], c.batches(3)[0]) and not torch.equal(a.batches(3)[0], a.batches(4)[0])
+    assert not torch.equal(a.batches(3)[0], c.batches(3)[0]) and not torch.equal(
+        a.batches(3)[0], a.batches(4)[0]
+    )
 
 
 def test_a_nan_stops_early():
@@ -151,10 +187,14 @@ def test_flat_views_share_memory():
     net(torch.ones(3, 2), torch.ones(3)).sum().backward()
     assert float(flat.grad.abs().sum()) > 0
     named = flat.named(torch.zeros_like(flat.values))
-    assert set(named) == set(net.state_dict()) and all(float(v.abs().sum()) == 0 for v in named.values())
+    assert set(named) == set(net.state_dict()) and all(
+        float(v.abs().sum()) == 0 for v in named.values()
+    )
 
 
-@pytest.mark.parametrize("option", ["steps=0", "lr=-1", "lr=0", "batch=0", "ema=1.5", "muon=-0.1", "log_every=0"])
+@pytest.mark.parametrize(
+    "option", ["steps=0", "lr=-1", "lr=0", "batch=0", "ema=1.5", "muon=-0.1", "log_every=0"]
+)
 def test_options_out_of_range(option):
     name, value = option.split("=")
     with pytest.raises(UsageError, match=f"trainer.{name}="):
@@ -183,6 +223,7 @@ def test_damaged_or_foreign_checkpoints_are_one_clear_error(tmp_path):
 def test_paper_times_stop_at_the_fiftieth_part():
     """t_min of the paper's training draw is 10/199 = .0503 (cem.md A4)."""
     from diffgeo.schedule.spacing import UniformTimes
+
     ou = OU(training=UniformTimes(200))
     t = ou.t(ou.draw(20_000, generator(0)))
     assert float(t.min()) == pytest.approx(10 / 199) and float(t.max()) == pytest.approx(10.0)

@@ -1,4 +1,6 @@
-"""Training on images: labels, precision, accumulation, memory formats, dropout, streams, and looks that leave no trace."""
+"""Training on images: labels, precision, accumulation, memory formats, dropout, streams, and looks
+that leave no trace."""
+
 import math
 
 import pytest
@@ -26,7 +28,10 @@ def images(channels=1, size=8, n=40, classes=4, **options):
     """n images of noise about the grey of their class: 30, 90, 150, 210."""
     g = torch.Generator().manual_seed(0)
     labels = torch.arange(n) % classes
-    pixels = torch.randint(0, 20, (n, channels, size, size), generator=g) + (30 + 60 * labels)[:, None, None, None]
+    pixels = (
+        torch.randint(0, 20, (n, channels, size, size), generator=g)
+        + (30 + 60 * labels)[:, None, None, None]
+    )
     return Images(pixels.to(torch.uint8), labels, classes=classes, **options)
 
 
@@ -35,24 +40,32 @@ class Small(nn.Module):
 
     def __init__(self, shape=(1, 8, 8), width=8, dropout=0.0):
         super().__init__()
-        self.a, self.b, self.c = nn.Conv2d(shape[0], width, 3, padding=1), nn.Linear(1, width), nn.Conv2d(width, shape[0], 3, padding=1)
+        self.a = nn.Conv2d(shape[0], width, 3, padding=1)
+        self.b = nn.Linear(1, width)
+        self.c = nn.Conv2d(width, shape[0], 3, padding=1)
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x, noise):
-        return self.c(self.drop(torch.nn.functional.silu(self.a(x) + self.b(noise[:, None])[..., None, None])))
+        return self.c(
+            self.drop(torch.nn.functional.silu(self.a(x) + self.b(noise[:, None])[..., None, None]))
+        )
 
 
 class Table(nn.Module):
-    """F = a number for each class, and one for the null class: what a conditional network knows when it sees no image."""
+    """F = a number for each class, and one for the null class: what a conditional network knows
+    when it sees no image."""
 
     def __init__(self, classes=4):
         super().__init__()
-        self.classes, self.table = classes, nn.Embedding(classes + 1, 1)
+        self.classes = classes
+        self.table = nn.Embedding(classes + 1, 1)
         self.seen = []
 
     def forward(self, x, noise, label=None):
         self.seen.append(label)
-        return self.table(torch.where(label < 0, self.classes, label))[..., None, None].expand(x.shape)
+        return self.table(torch.where(label < 0, self.classes, label))[..., None, None].expand(
+            x.shape
+        )
 
 
 def training(net=None, data=None, seed=0, parameterization=None, **options):
@@ -60,8 +73,14 @@ def training(net=None, data=None, seed=0, parameterization=None, **options):
     torch.manual_seed(seed)
     data = data or images()
     made = net() if net else Small(data.shape)
-    return Training(Trainer(**{"steps": 10, "batch": 16, "lr": 1e-2, "log_every": 5} | options),
-                    Network(made, parameterization or EDM()), data, SCHEDULE, Power(2), seed)
+    return Training(
+        Trainer(**{"steps": 10, "batch": 16, "lr": 1e-2, "log_every": 5} | options),
+        Network(made, parameterization or EDM()),
+        data,
+        SCHEDULE,
+        Power(2),
+        seed,
+    )
 
 
 def finished(t):
@@ -73,16 +92,19 @@ def test_a_batch_of_images_is_a_chunk_and_points_are_drawn_by_the_hundred():
     assert training(data=images(3, 32), batch=128).chunk == 1
     assert training(batch=128).chunk == 131_072 // (128 * 64)
     from test_train import training as planar
+
     assert planar(batch=512).chunk == 128
 
 
 # labels
 
+
 def test_labels_go_with_their_images_and_some_are_hidden():
-    """The mean of x0 given its label is the class's grey; the share of hidden labels is `unlabelled`."""
+    """The mean of x0 given its label is the class's grey; the share of hidden labels is
+    `unlabelled`."""
     t = training(Table, steps=40, batch=256, unlabelled=0.25, parameterization=CEM())
     x, _, target, _, label = t.batches(0)
-    grey = target.flatten(2).mean(2)                                    # CEM: F* is x0
+    grey = target.flatten(2).mean(2)  # CEM: F* is x0
     for k in range(4):
         assert float((grey[label == k] - (-1 + (30 + 60 * k + 9.5) / 127.5)).abs().max()) < 0.03
     hidden = float((label == -1).float().mean())
@@ -92,15 +114,29 @@ def test_labels_go_with_their_images_and_some_are_hidden():
 
 def test_a_conditional_network_learns_the_class_means_and_the_null_class_the_mean_of_all():
     data = images()
-    t = finished(training(Table, data, steps=400, batch=256, lr=0.05, parameterization=CEM(), ema=0.95, unlabelled=0.2))
+    t = finished(
+        training(
+            Table,
+            data,
+            steps=400,
+            batch=256,
+            lr=0.05,
+            parameterization=CEM(),
+            ema=0.95,
+            unlabelled=0.2,
+        )
+    )
     learned = t.weights()["net.table.weight"][:, 0]
     truth = torch.stack([data.float(data.images[data.labels == k]).mean() for k in range(4)])
     torch.testing.assert_close(learned, torch.cat([truth, truth.mean()[None]]), atol=0.03, rtol=0)
 
 
 def test_labels_change_neither_the_images_nor_the_noise():
-    plain, told = training(data=images()), training(Table, images())
-    assert all(torch.equal(a, b) for a, b in zip(plain.batches(2), told.batches(2)[:4], strict=True))
+    plain = training(data=images())
+    told = training(Table, images())
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.batches(2), told.batches(2)[:4], strict=True)
+    )
 
 
 def test_classes_that_do_not_fit():
@@ -112,27 +148,41 @@ def test_classes_that_do_not_fit():
 
 # streams
 
+
 @pytest.mark.parametrize("net", [Small, Table])
 def test_streamed_batches_are_those_of_memory(net):
-    held, streamed = (training(net, images(flip=True, hold=hold, workers=0)) for hold in ("memory", "stream"))
+    held, streamed = (
+        training(net, images(flip=True, hold=hold, workers=0)) for hold in ("memory", "stream")
+    )
     assert not held.data.streams and streamed.data.streams
-    for chunk in (3, 4, 5):                                             # a resumed run begins somewhere
-        assert all(torch.equal(a, b) for a, b in zip(held.batches(chunk), streamed.batches(chunk), strict=True))
+    for chunk in (3, 4, 5):  # a resumed run begins somewhere
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(held.batches(chunk), streamed.batches(chunk), strict=True)
+        )
 
 
 # the arithmetic
 
+
 def test_accumulation_gives_the_same_step():
-    """A batch in 4 parts, in 3 unequal ones, and whole: the same weights to the rounding of float32 sums, Adam's sign included."""
+    """A batch in 4 parts, in 3 unequal ones, and whole: the same weights to the rounding of float32
+    sums, Adam's sign included."""
     whole, four, three = (finished(training(accumulate=k, clip=1.0)).flat.values for k in (1, 4, 3))
     torch.testing.assert_close(four, whole, rtol=1e-4, atol=2e-5)
     torch.testing.assert_close(three, whole, rtol=1e-4, atol=2e-5)
 
 
 def test_channels_last_is_another_order_of_the_same_numbers():
-    plain, last = (finished(training(lambda: Small((3, 8, 8), 16), images(3), channels_last=flag)) for flag in (False, True))
+    plain, last = (
+        finished(training(lambda: Small((3, 8, 8), 16), images(3), channels_last=flag))
+        for flag in (False, True)
+    )
     weight = last.model.net.a.weight
-    assert weight.is_contiguous(memory_format=torch.channels_last) and weight.data_ptr() == last.flat.values.data_ptr()
+    assert (
+        weight.is_contiguous(memory_format=torch.channels_last)
+        and weight.data_ptr() == last.flat.values.data_ptr()
+    )
     assert weight.grad.stride() == weight.stride()
     for (name, a), b in zip(plain.weights().items(), last.weights().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-5, msg=name)
@@ -143,11 +193,13 @@ def test_flat_channels_last_keeps_the_weights():
     before = {k: v.clone() for k, v in net.state_dict().items()}
     flat = Flat(net, channels_last=True)
     assert all(torch.equal(before[k], v) for k, v in flat.named(flat.values).items())
-    assert torch.equal(flat.values[:8 * 3 * 9], before["a.weight"].permute(0, 2, 3, 1).flatten())
+    assert torch.equal(flat.values[: 8 * 3 * 9], before["a.weight"].permute(0, 2, 3, 1).flatten())
 
 
 def test_bfloat16_sees_the_weights_of_every_step():
-    """Autocast keeps rounded weights while it lasts: a training that stayed inside it would ask the first weights for ever."""
+    """Autocast keeps rounded weights while it lasts: a training that stayed inside it would ask the
+    first weights for ever."""
+
     class Pixelwise(nn.Module):
         def __init__(self):
             super().__init__()
@@ -156,8 +208,21 @@ def test_bfloat16_sees_the_weights_of_every_step():
         def forward(self, x, noise):
             return self.conv(x)
 
-    full, half = (finished(training(Pixelwise, images(), steps=150, batch=64, lr=0.03, precision=p, parameterization=CEM(), ema=0.9))
-                  for p in ("float32", "bf16"))
+    full, half = (
+        finished(
+            training(
+                Pixelwise,
+                images(),
+                steps=150,
+                batch=64,
+                lr=0.03,
+                precision=p,
+                parameterization=CEM(),
+                ema=0.9,
+            )
+        )
+        for p in ("float32", "bf16")
+    )
     torch.testing.assert_close(half.average, full.average, atol=0.01, rtol=0)
     assert half.flat.values.dtype == torch.float32
 
@@ -176,18 +241,25 @@ def test_a_compiled_network_takes_the_same_steps():
 
 # going on, and looking on
 
+
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_resumed_training_repeats_the_undisturbed_one_to_the_byte(dropout):
-    build = lambda: training(lambda: Small(dropout=dropout), steps=9, log_every=1, channels_last=True)
-    whole, first = finished(build()), build()
+    build = lambda: training(
+        lambda: Small(dropout=dropout), steps=9, log_every=1, channels_last=True
+    )
+    whole = finished(build())
+    first = build()
     for progress in first.run():
         if progress.step == 4:
             break
     second = build()
-    torch.manual_seed(12345)                                            # another process has another past
+    torch.manual_seed(12345)  # another process has another past
     second.restore({k: v.clone() for k, v in first.state().items()}, 4)
     finished(second)
-    assert all(torch.equal(a, b) for a, b in zip(whole.state().values(), second.state().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(whole.state().values(), second.state().values(), strict=True)
+    )
 
 
 def test_dropout_differs_from_step_to_step():
@@ -199,9 +271,11 @@ def test_dropout_differs_from_step_to_step():
 
 
 def test_a_look_at_the_average_leaves_no_trace():
-    """Samples drawn on the way are those of the averaged weights in evaluation mode, and the training ends in the same bytes."""
+    """Samples drawn on the way are those of the averaged weights in evaluation mode, and the
+    training ends in the same bytes."""
     build = lambda: training(lambda: Small(dropout=0.3), steps=6, log_every=2, ema=0.8)
-    undisturbed, looked = finished(build()), build()
+    undisturbed = finished(build())
+    looked = build()
     for progress in looked.run():
         with looked.averaged() as model:
             assert not model.training and torch.equal(looked.flat.values, looked.average)
@@ -210,18 +284,30 @@ def test_a_look_at_the_average_leaves_no_trace():
             assert torch.equal(seen, again)
             assert progress.step < 2 or not torch.equal(looked.average, undisturbed.flat.values)
         assert looked.model.training
-    assert all(torch.equal(a, b) for a, b in zip(undisturbed.state().values(), looked.state().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(undisturbed.state().values(), looked.state().values(), strict=True)
+    )
 
 
 # errors
 
+
 def test_running_out_of_memory_says_what_to_write():
-    with pytest.raises(DiffgeoError, match="out of memory: write trainer.batch=64") as error, memory.advised("write trainer.batch=64"):
+    with (
+        pytest.raises(DiffgeoError, match="out of memory: write trainer.batch=64") as error,
+        memory.advised("write trainer.batch=64"),
+    ):
         torch.empty(1 << 50)
     assert "\n" not in str(error.value)
     with pytest.raises(DiffgeoError, match="out of memory"), memory.advised(""):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-    with pytest.raises(DiffgeoError, match="memory: inner$"), memory.advised("outer"), memory.advised("inner"):     # once, and precisely
+    # once, and precisely
+    with (
+        pytest.raises(DiffgeoError, match="memory: inner$"),
+        memory.advised("outer"),
+        memory.advised("inner"),
+    ):
         raise MemoryError
     with pytest.raises(RuntimeError, match="shapes"), memory.advised(""):
         raise RuntimeError("shapes differ")
@@ -233,10 +319,15 @@ def test_weights_of_another_network_name_the_first_tensors_and_both_shapes(tmp_p
     with pytest.raises(DiffgeoError) as error:
         load_weights(path, Small((1, 8, 8), width=16))
     text = str(error.value)
-    assert "a.weight is (8, 3, 3, 3) in the file, (16, 1, 3, 3) in the network; a.bias is (8,) in the file, (16,) in the network" in text
+    assert (
+        "a.weight is (8, 3, 3, 3) in the file, (16, 1, 3, 3) in the network; a.bias is (8,) in the "
+        "file, (16,) in the network" in text
+    )
     assert "and 4 more" in text and "\n" not in text
     save_tensors(path, dict(Small().state_dict()) | {"extra": torch.zeros(())})
-    with pytest.raises(DiffgeoError, match=r"extra is \(\) in the file, absent in the network; write"):
+    with pytest.raises(
+        DiffgeoError, match=r"extra is \(\) in the file, absent in the network; write"
+    ):
         load_weights(path, Small())
 
 

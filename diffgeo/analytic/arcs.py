@@ -1,13 +1,16 @@
 """Plane curves with a density: what `curve.denoise` and `curve.nearest` need to know.
 
-A curve is a map g(u) with a density proportional to exp(-V(u)) on a few root panels. It may have several pieces (arms); their
-parameter ranges are disjoint, one unit apart. Chords within a piece are sums of a few functions of t alone,
+A curve is a map g(u) with a density proportional to exp(-V(u)) on a few root panels. It may have
+several pieces (arms); their parameter ranges are disjoint, one unit apart. Chords within a piece
+are sums of a few functions of t alone,
 
     g(u + t) - g(u) = sum_k c_k(u) b_k(t),      e.g. for e^(iu):  b = (cos t - 1, sin t),
 
-each computed without cancellation (cos t - 1 = -2 sin^2(t/2)). So a chord keeps its digits however short it is, and on panels of one
-width E and its moments are matrix products with a small table b_k(t_j): no trigonometry at the nodes.
+each computed without cancellation (cos t - 1 = -2 sin^2(t/2)). So a chord keeps its digits however
+short it is, and on panels of one width E and its moments are matrix products with a small table
+b_k(t_j): no trigonometry at the nodes.
 """
+
 from __future__ import annotations
 
 import math
@@ -17,26 +20,29 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-Grid = tuple[tuple[float, ...], tuple[float, ...]]      # middles and levels of panels
-Pair = tuple[Tensor, Tensor]        # the two coordinates of points or vectors of the plane
+Grid = tuple[tuple[float, ...], tuple[float, ...]]  # middles and levels of panels
+Pair = tuple[Tensor, Tensor]  # the two coordinates of points or vectors of the plane
 
 
 class Arc(Protocol):
     """A plane curve; u is any tensor [P] of parameters, K the number of basis functions."""
 
-    unit: float                                                 # panels have half-width unit 2^(-level/4)
-    grids: tuple[Grid, ...]                                     # covers of the whole curve, a coarse one, then finer ones
-    stiffness: float                                            # V'' (V is a quadratic)
+    unit: float  # panels have half-width unit 2^(-level/4)
+    grids: tuple[Grid, ...]  # covers of the whole curve, a coarse one, then finer ones
+    stiffness: float  # V'' (V is a quadratic)
 
-    def point(self, u: Tensor) -> Pair: ...                     # g
-    def jet(self, u: Tensor) -> tuple[Pair, Pair, Pair]: ...    # g, g', g''
-    def bounds(self, u: Tensor, h: Tensor) -> Pair: ...         # bounds of |g''| and |g'''| on [u - h, u + h]
-    def basis(self, t: Tensor) -> Tensor: ...                   # b_k(t_j), [n] -> [n,K]
-    def exponent(self, u: Tensor, r: Pair, beta: Tensor) -> Tensor: ...  # coefficients [P,K] of beta c.(r - c/2) - V(u+t) + V(u)
-    def chords(self, u: Tensor, moments: Tensor) -> Pair: ...   # sum_k c_k(u) moments_k, moments [P,K]
-    def between(self, u: Tensor, v: Tensor) -> Pair: ...        # g(v) - g(u) for any two points
-    def quantile(self, q: Tensor) -> Tensor: ...                # the u below which the law has mass q
-    def length(self, u: Tensor) -> Tensor: ...                  # arc length, all pieces laid end to end
+    def point(self, u: Tensor) -> Pair: ...  # g
+    def jet(self, u: Tensor) -> tuple[Pair, Pair, Pair]: ...  # g, g', g''
+    # bounds of |g''| and |g'''| on [u - h, u + h]
+    def bounds(self, u: Tensor, h: Tensor) -> Pair: ...
+    def basis(self, t: Tensor) -> Tensor: ...  # b_k(t_j), [n] -> [n,K]
+    # coefficients [P,K] of beta c.(r - c/2) - V(u+t) + V(u)
+    def exponent(self, u: Tensor, r: Pair, beta: Tensor) -> Tensor: ...
+    # sum_k c_k(u) moments_k, moments [P,K]
+    def chords(self, u: Tensor, moments: Tensor) -> Pair: ...
+    def between(self, u: Tensor, v: Tensor) -> Pair: ...  # g(v) - g(u) for any two points
+    def quantile(self, q: Tensor) -> Tensor: ...  # the u below which the law has mass q
+    def length(self, u: Tensor) -> Tensor: ...  # arc length, all pieces laid end to end
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,21 @@ class Pieces:
 
     @property
     def grids(self) -> tuple[Grid, ...]:
-        return self._grid(0), self._grid(4), self._grid(4 * max(2, round(math.log2(self.unit / 0.4))))
+        return (
+            self._grid(0),
+            self._grid(4),
+            self._grid(4 * max(2, round(math.log2(self.unit / 0.4)))),
+        )
 
     def _grid(self, level: int) -> Grid:
-        half, stride = self.unit * 2 ** (-level / 4), self.last - self.first + 1
+        half = self.unit * 2 ** (-level / 4)
+        stride = self.last - self.first + 1
         count = round((self.last - self.first) / (2 * half))
-        middle = tuple(self.first + k * stride + (2 * j + 1) * half for k in range(self.count) for j in range(count))
+        middle = tuple(
+            self.first + k * stride + (2 * j + 1) * half
+            for k in range(self.count)
+            for j in range(count)
+        )
         return middle, (float(level),) * len(middle)
 
     def split(self, u: Tensor) -> Pair:
@@ -79,10 +94,12 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Archimedes(Pieces):
-    """g = scale a e^(ia), first <= a <= last, as a complex number; piece k is turned by 2 pi k / count. Uniform in the angle a.
+    """g = scale a e^(ia), first <= a <= last, as a complex number; piece k is turned by 2 pi k /
+    count. Uniform in the angle a.
 
-    In the frame e^(ia) the chord is scale (a (cos t - 1) + t cos t, a sin t + t sin t); basis (t, cos t - 1, sin t, t (cos t - 1),
-    t sin t, t^2), and |chord|^2 = scale^2 (t^2 - 2 a (a + t) (cos t - 1)).
+    In the frame e^(ia) the chord is scale (a (cos t - 1) + t cos t, a sin t + t sin t); basis (t,
+    cos t - 1, sin t, t (cos t - 1), t sin t, t^2), and |chord|^2 = scale^2 (t^2 - 2 a (a + t) (cos
+    t - 1)).
     """
 
     scale: float = 1.0
@@ -98,7 +115,8 @@ class Archimedes(Pieces):
 
     def jet(self, u: Tensor) -> tuple[Pair, Pair, Pair]:
         a, c, s = self._frame(u)
-        x, y = a * c, a * s
+        x = a * c
+        y = a * s
         return (x, y), (c - y, s + x), (-2 * s - x, 2 * c - y)
 
     def bounds(self, u: Tensor, h: Tensor) -> Pair:
@@ -106,20 +124,25 @@ class Archimedes(Pieces):
         return self.scale * torch.sqrt(4 + square), self.scale * torch.sqrt(9 + square)
 
     def basis(self, t: Tensor) -> Tensor:
-        s, c = torch.sin(t / 2), torch.cos(t / 2)
-        cos1, sin = -2 * s * s, 2 * s * c
+        s = torch.sin(t / 2)
+        c = torch.cos(t / 2)
+        cos1 = -2 * s * s
+        sin = 2 * s * c
         return torch.stack([t, cos1, sin, t * cos1, t * sin, t * t], 1)
 
     def exponent(self, u: Tensor, r: Pair, beta: Tensor) -> Tensor:
         a, c, s = self._frame(u)
-        p, q, b = beta * (r[0] * c + r[1] * s), beta * (r[1] * c - r[0] * s), beta * self.scale**2
+        p = beta * (r[0] * c + r[1] * s)
+        q = beta * (r[1] * c - r[0] * s)
+        b = beta * self.scale**2
         mixed = p + b * a
         return torch.stack([p, a * mixed, a * q, mixed, q, -b / 2], 1)
 
     def chords(self, u: Tensor, moments: Tensor) -> Pair:
         a, c, s = self._frame(u)
         t, cos1, sin, t_cos1, t_sin, _ = moments.unbind(1)
-        p, q = a * cos1 + t + t_cos1, a * sin + t_sin
+        p = a * cos1 + t + t_cos1
+        q = a * sin + t_sin
         return c * p - s * q, s * p + c * q
 
     def length(self, u: Tensor) -> Tensor:
@@ -131,7 +154,8 @@ class Archimedes(Pieces):
 
 @dataclass(frozen=True)
 class HalfCircles(Pieces):
-    """The two moons: e^(ia) and its point reflection 1 + i/2 - e^(ia), 0 <= a <= pi, half of the mass each; basis (cos t - 1, sin t)."""
+    """The two moons: e^(ia) and its point reflection 1 + i/2 - e^(ia), 0 <= a <= pi, half of the
+    mass each; basis (cos t - 1, sin t)."""
 
     first: float = 0.0
     last: float = math.pi
@@ -154,7 +178,8 @@ class HalfCircles(Pieces):
         return torch.ones_like(u), torch.ones_like(u)
 
     def basis(self, t: Tensor) -> Tensor:
-        s, c = torch.sin(t / 2), torch.cos(t / 2)
+        s = torch.sin(t / 2)
+        c = torch.cos(t / 2)
         return torch.stack([-2 * s * s, 2 * s * c], 1)
 
     def exponent(self, u: Tensor, r: Pair, beta: Tensor) -> Tensor:
@@ -173,14 +198,16 @@ class HalfCircles(Pieces):
 
 @dataclass(frozen=True)
 class Parabola:
-    """g = (u, u^2) under u ~ N(0, 1), V = u^2/2; basis t, t^2, t^3, t^4. The root panels reach |u| = 4096: any |x| below 8e6."""
+    """g = (u, u^2) under u ~ N(0, 1), V = u^2/2; basis t, t^2, t^3, t^4. The root panels reach |u|
+    = 4096: any |x| below 8e6."""
 
     unit: float = 1.0
     stiffness = 1.0
 
     @property
     def grids(self) -> tuple[Grid, ...]:
-        right = [(1.0, 0.0)] + [(3 * 2.0**k, -4.0 * k) for k in range(11)]              # [0, 2], [2, 4], [4, 8], ...
+        # [0, 2], [2, 4], [4, 8], ...
+        right = [(1.0, 0.0)] + [(3 * 2.0**k, -4.0 * k) for k in range(11)]
         panels = [(-m, level) for m, level in reversed(right)] + right
         return (tuple(zip(*panels, strict=True)),)
 
@@ -188,7 +215,11 @@ class Parabola:
         return u, u * u
 
     def jet(self, u: Tensor) -> tuple[Pair, Pair, Pair]:
-        return (u, u * u), (torch.ones_like(u), 2 * u), (torch.zeros_like(u), torch.full_like(u, 2.0))
+        return (
+            (u, u * u),
+            (torch.ones_like(u), 2 * u),
+            (torch.zeros_like(u), torch.full_like(u, 2.0)),
+        )
 
     def bounds(self, u: Tensor, h: Tensor) -> Pair:
         return torch.full_like(u, 2.0), torch.zeros_like(u)
@@ -197,7 +228,15 @@ class Parabola:
         return torch.stack([t, t**2, t**3, t**4], 1)
 
     def exponent(self, u: Tensor, r: Pair, beta: Tensor) -> Tensor:
-        return torch.stack([beta * (r[0] + 2 * u * r[1]) - u, beta * (r[1] - 0.5 - 2 * u * u) - 0.5, -2 * u * beta, -beta / 2], 1)
+        return torch.stack(
+            [
+                beta * (r[0] + 2 * u * r[1]) - u,
+                beta * (r[1] - 0.5 - 2 * u * u) - 0.5,
+                -2 * u * beta,
+                -beta / 2,
+            ],
+            1,
+        )
 
     def chords(self, u: Tensor, moments: Tensor) -> Pair:
         t, t2, _, _ = moments.unbind(1)

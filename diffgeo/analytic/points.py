@@ -4,14 +4,17 @@ D(x) = sum_i p_i a_i,  p = softmax(log w_i - |x - a_i|^2 / 2 sigma^2).  The logi
 
     (a_i - a_r).(x - (a_i + a_r)/2) / sigma^2,
 
-a product of differences: nothing of size |x|^2/sigma^2 is ever formed and cancelled. `atoms` takes the nearest atom as r (exact at
-ties too). A data set is prepared once (`cloud`); with y = x - c and a_i counted from c its logits are y.a_i - |a_i|^2/2 up to a constant:
+a product of differences: nothing of size |x|^2/sigma^2 is ever formed and cancelled. `atoms` takes
+the nearest atom as r (exact at ties too). A data set is prepared once (`cloud`); with y = x - c and
+a_i counted from c its logits are y.a_i - |a_i|^2/2 up to a constant:
 
     Streamed   few coordinates, where exp is the work: float64 logits, in blocks that stay in the cache, with a running maximum and sum
     Dense      many coordinates, where two matrix products are the work: these in the data's own dtype, then the largest logits
-               again by differences in float64; a rounding of |x|^2 is no longer small against sigma^2 and would move the weights.
-               Images are this too, as whole numbers: `analytic.images`
+               again by differences in float64; a rounding of |x|^2 is no longer small against
+               sigma^2 and would move the weights. Images are this too, as whole numbers:
+               `analytic.images`
 """
+
 from __future__ import annotations
 
 import math
@@ -20,113 +23,162 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-ROWS, BLOCK = 64, 4096                  # of `Streamed`: 2 MiB of logits at a time
-LOGITS = 32 << 20                       # of `Dense`: bytes of logits and of float64 queries at a time; all that is made of them: six times
-PRODUCT = 3 << 20                       # of `Dense`: bytes of points in one product
-REFINED = 32                            # logits a row that `Dense` takes again by differences
+# of `Streamed`: 2 MiB of logits at a time
+ROWS = 64
+BLOCK = 4096
+# of `Dense`: bytes of logits and of float64 queries at a time; all that is made of them: six times
+LOGITS = 32 << 20
+PRODUCT = 3 << 20  # of `Dense`: bytes of points in one product
+REFINED = 32  # logits a row that `Dense` takes again by differences
 
 
 def nearest(x: Tensor, points: Tensor, block: int = 1 << 20) -> Tensor:
-    """Index of the nearest point for each row, [B] (argmax of x.a - |a|^2/2, centred); memory bounded by `block` products."""
+    """Index of the nearest point for each row, [B] (argmax of x.a - |a|^2/2, centred); memory
+    bounded by `block` products."""
     centre = points.mean(0)
     a = points - centre
     bias = -(a**2).sum(1) / 2
-    return torch.cat([torch.addmm(bias, part - centre, a.mT).argmax(1) for part in x.split(1 + block // len(a))])
+    return torch.cat(
+        [torch.addmm(bias, part - centre, a.mT).argmax(1) for part in x.split(1 + block // len(a))]
+    )
 
 
 def atoms(x: Tensor, sigma: Tensor, points: Tensor, weights: Tensor) -> Tensor:
-    """E[x0|x] of sum_i weights_i delta(points_i): points [k,d], weights [k] -> [B,d]. For few atoms: O(B k d) memory."""
-    reference = points[nearest(x, points)][:, None]                                     # [B,1,d]
+    """E[x0|x] of sum_i weights_i delta(points_i): points [k,d], weights [k] -> [B,d]. For few
+    atoms: O(B k d) memory."""
+    reference = points[nearest(x, points)][:, None]  # [B,1,d]
     step = points - reference
-    logit = (step * (x[:, None] - (points + reference) / 2)).sum(-1) / sigma[:, None] ** 2 + weights.log()
+    logit = (step * (x[:, None] - (points + reference) / 2)).sum(-1) / sigma[
+        :, None
+    ] ** 2 + weights.log()
     return reference[:, 0] + torch.einsum("bk,bkd->bd", logit.softmax(-1), step)
 
 
 def cloud(points: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """E[x0|x] of the empirical law of points [N,d], prepared once: a function of x [B,d], sigma [B] (float64) -> [B,d].
+    """E[x0|x] of the empirical law of points [N,d], prepared once: a function of x [B,d], sigma [B]
+    (float64) -> [B,d].
 
-    Up to 16 coordinates exp costs more than the products, so float64 logits are nearly free; beyond, they would double the time.
+    Up to 16 coordinates exp costs more than the products, so float64 logits are nearly free;
+    beyond, they would double the time.
     """
     return (Streamed if points.shape[1] <= 16 else Dense)(points)
 
 
 class Streamed:
-    """Logits in float64, weights and sums in the points' dtype: float32 points keep |error| below 1e-3 sigma, float64 points 1e-6 sigma.
+    """Logits in float64, weights and sums in the points' dtype: float32 points keep |error| below
+    1e-3 sigma, float64 points 1e-6 sigma.
 
-    Prepared: a table [d+2,N] of the rows -|a|^2/2, a, 1. Its first d+1 rows are the keys, its last d+1 the values.
+    Prepared: a table [d+2,N] of the rows -|a|^2/2, a, 1. Its first d+1 rows are the keys, its last
+        d+1 the values.
     """
 
     def __init__(self, points: Tensor):
         self.centre = points.mean(0, dtype=torch.float64)
         a = points.mT - self.centre[:, None]
         table = torch.cat([-a.square().sum(0, keepdim=True) / 2, a, torch.ones_like(a[:1])])
-        self.keys, self.values = table[:-1], table[1:].to(points.dtype)
+        self.keys = table[:-1]
+        self.values = table[1:].to(points.dtype)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        query = torch.cat([torch.ones_like(x[:, :1]), x - self.centre], 1) * (math.log2(math.e) / sigma[:, None] ** 2)
+        query = torch.cat([torch.ones_like(x[:, :1]), x - self.centre], 1) * (
+            math.log2(math.e) / sigma[:, None] ** 2
+        )
         return self.centre + torch.cat([self._mean(rows) for rows in query.split(ROWS)])
 
     def _mean(self, query: Tensor) -> Tensor:
-        top, total = query.new_full((len(query), 1), -torch.inf), query.new_zeros(len(self.values), len(query))
+        top = query.new_full((len(query), 1), -torch.inf)
+        total = query.new_zeros(len(self.values), len(query))
         block = BLOCK if query.device.type == "cpu" else 16 * BLOCK
-        for keys, values in zip(self.keys.split(block, 1), self.values.split(block, 1), strict=True):
+        for keys, values in zip(
+            self.keys.split(block, 1), self.values.split(block, 1), strict=True
+        ):
             logit = query @ keys
-            last, top = top, torch.maximum(top, logit.detach().amax(1, keepdim=True))
-            weight = logit.sub_(top).to(values).clamp_(min=-120).exp2_()        # exp2 is slow where it underflows; 2^-120 is nothing
+            last = top
+            top = torch.maximum(top, logit.detach().amax(1, keepdim=True))
+            # exp2 is slow where it underflows; 2^-120 is nothing
+            weight = logit.sub_(top).to(values).clamp_(min=-120).exp2_()
             total = total * (last - top).exp2_().mT + values @ weight.mT
         return (total[:-1] / total[-1]).mT
 
 
 class Dense:
-    """Products in the points' dtype: float32 points keep |error| below 1e-3 sigma for data of unit size and sigma from 1e-3.
+    """Products in the points' dtype: float32 points keep |error| below 1e-3 sigma for data of unit
+    size and sigma from 1e-3.
 
-    Points [N,d] of uint8 stay uint8. Blocks of them become float32 as they are multiplied, counted from the mean rounded to whole numbers,
-    so that points and their differences are exact. Floating points are centred only where the mean is larger than the spread and the
-    products would lose by it; that takes a copy of the data.
+    Points [N,d] of uint8 stay uint8. Blocks of them become float32 as they are multiplied, counted
+    from the mean rounded to whole numbers, so that points and their differences are exact. Floating
+    points are centred only where the mean is larger than the spread and the products would lose by
+    it; that takes a copy of the data.
 
-    Queries y, counted from `centre`, come as [B,G,d]: the G queries of a row share one normalization (an image and its mirror image).
+    Queries y, counted from `centre`, come as [B,G,d]: the G queries of a row share one
+    normalization (an image and its mirror image).
     """
 
     def __init__(self, points: Tensor):
-        self.points, self.bytes = points, not points.is_floating_point()
+        self.points = points
+        self.bytes = not points.is_floating_point()
         blocks = points.split(max(1, PRODUCT // (8 * points.shape[1])))
         self.centre = sum(block.sum(0, dtype=torch.float64) for block in blocks) / len(points)
         if self.bytes:
             self.centre = self.centre.round()
-        elif 2 * float(self.centre @ self.centre) * len(points) > sum(float(block.double().square().sum()) for block in blocks):
+        elif 2 * float(self.centre @ self.centre) * len(points) > sum(
+            float(block.double().square().sum()) for block in blocks
+        ):
             self.points = torch.cat([(block - self.centre).to(points.dtype) for block in blocks])
         else:
             self.centre = torch.zeros_like(self.centre)
-        self.offset = self.centre if self.bytes else torch.zeros_like(self.centre)               # what `points` still hold of the centre
-        self.bias = torch.empty(len(points), dtype=torch.float32 if self.bytes else points.dtype, device=points.device)
+        # what `points` still hold of the centre
+        self.offset = self.centre if self.bytes else torch.zeros_like(self.centre)
+        self.bias = torch.empty(
+            len(points), dtype=torch.float32 if self.bytes else points.dtype, device=points.device
+        )
         for part, block in self.blocks():
-            self.bias[part] = -torch.linalg.vector_norm(block, dim=1, dtype=torch.float64).square() / 2
+            self.bias[part] = (
+                -torch.linalg.vector_norm(block, dim=1, dtype=torch.float64).square() / 2
+            )
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         rows = self.rows(len(self.points))
-        parts = (((x_ - self.centre)[:, None], s) for x_, s in zip(x.split(rows), sigma.split(rows), strict=True))
-        return self.centre + torch.cat([self.mean(self.weights(y, s, *self.logits(y)))[:, 0] for y, s in parts])
+        parts = (
+            ((x_ - self.centre)[:, None], s)
+            for x_, s in zip(x.split(rows), sigma.split(rows), strict=True)
+        )
+        return self.centre + torch.cat(
+            [self.mean(self.weights(y, s, *self.logits(y)))[:, 0] for y, s in parts]
+        )
 
     def rows(self, points: int, queries: int = 1) -> int:
-        """How many rows of x, each so many queries against so many points, to take at a time: few points leave the queries to bound."""
-        return max(1, LOGITS // (queries * (points * self.bias.element_size() + 8 * self.points.shape[1])))
+        """How many rows of x, each so many queries against so many points, to take at a time: few
+        points leave the queries to bound."""
+        return max(
+            1, LOGITS // (queries * (points * self.bias.element_size() + 8 * self.points.shape[1]))
+        )
 
     def blocks(self, columns: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """All points, or those numbered `columns`, counted from the centre in the dtype of the products: blocks that stay in the cache of
-        a CPU, or keep a GPU busy, each with its place."""
+        """All points, or those numbered `columns`, counted from the centre in the dtype of the
+        products: blocks that stay in the cache of a CPU, or keep a GPU busy, each with its place.
+        """
         size = PRODUCT // (self.points.shape[1] * (4 if self.bytes else self.points.element_size()))
-        size, offset = max(1, size if self.points.device.type == "cpu" else 64 * size), self.offset.float()
+        size = max(1, size if self.points.device.type == "cpu" else 64 * size)
+        offset = self.offset.float()
         for first in range(0, len(self.points if columns is None else columns), size):
             part = slice(first, first + size)
-            block = self.points[part] if columns is None else self.points.index_select(0, columns[part])
+            block = (
+                self.points[part] if columns is None else self.points.index_select(0, columns[part])
+            )
             yield part, block.float().sub_(offset) if self.bytes else block
 
-    def logits(self, y: Tensor, columns: Tensor | None = None, hidden: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """-|y - a|^2/2 + |y|^2/2 of y [B,G,d] and the points `columns` (None: all) [B,G,n]; the places of the largest [B,G,k]; their
-        -|y - a|^2/2 by differences, float64 [B,G,k]. hidden [B]: the place of a point that is left out, -1 for none; its logits are -inf.
+    def logits(
+        self, y: Tensor, columns: Tensor | None = None, hidden: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """-|y - a|^2/2 + |y|^2/2 of y [B,G,d] and the points `columns` (None: all) [B,G,n]; the
+        places of the largest [B,G,k]; their -|y - a|^2/2 by differences, float64 [B,G,k]. hidden
+        [B]: the place of a point that is left out, -1 for none; its logits are -inf.
         """
-        query, bias = y.flatten(0, 1).to(self.bias), self.bias if columns is None else self.bias[columns]
-        logit = query.new_empty(len(query), len(bias))      # pieces to be joined would break up the heap
+        query = y.flatten(0, 1).to(self.bias)
+        bias = self.bias if columns is None else self.bias[columns]
+        # pieces to be joined would break up the heap
+        logit = query.new_empty(len(query), len(bias))
         for part, block in self.blocks(columns):
             logit[:, part] = torch.addmm(bias[part], query, block.mT)
         logit = logit.view(*y.shape[:2], -1)
@@ -135,25 +187,39 @@ class Dense:
             logit[rows, :, hidden[rows]] = -torch.inf
         values, top = logit.detach().topk(min(REFINED, logit.shape[2]), 2, sorted=False)
         numbers = top if columns is None else columns[top]
-        exact, few = y.new_empty(values.flatten(0, 1).shape), max(1, LOGITS // (16 * self.points.shape[1]))     # points at a time
+        # points at a time
+        exact = y.new_empty(values.flatten(0, 1).shape)
+        few = max(1, LOGITS // (16 * self.points.shape[1]))
         for k, (row, i) in enumerate(zip(y.flatten(0, 1), numbers.flatten(0, 1), strict=True)):
             for first in range(0, len(i), few):
-                step = row + self.offset - self.points.index_select(0, i[first:first + few])
-                exact[k, first:first + few] = step.square_().sum(1) / -2        # in place, and not joined: as for the logits
+                step = row + self.offset - self.points.index_select(0, i[first : first + few])
+                # in place, and not joined: as for the logits
+                exact[k, first : first + few] = step.square_().sum(1) / -2
         return logit, top, exact.view(top.shape).masked_fill(values.isneginf(), -torch.inf)
 
-    def weights(self, y: Tensor, sigma: Tensor, logit: Tensor, top: Tensor, exact: Tensor) -> Tensor:
-        """The posterior weights [B,G,n], in the memory of `logit` and as much again; each row sums to 1 over G and n."""
-        best = exact.detach().amax((1, 2), keepdim=True)                        # counted from the best, small logits keep small errors
-        logit = logit.sub_((y.square().sum(2, keepdim=True) / 2 + best).to(logit)).scatter_(2, top, (exact - best).to(logit))
-        return logit.div_(sigma[:, None, None].to(logit) ** 2).flatten(1).softmax(1).view(logit.shape)
+    def weights(
+        self, y: Tensor, sigma: Tensor, logit: Tensor, top: Tensor, exact: Tensor
+    ) -> Tensor:
+        """The posterior weights [B,G,n], in the memory of `logit` and as much again; each row sums
+        to 1 over G and n."""
+        # counted from the best, small logits keep small errors
+        best = exact.detach().amax((1, 2), keepdim=True)
+        logit = logit.sub_((y.square().sum(2, keepdim=True) / 2 + best).to(logit)).scatter_(
+            2, top, (exact - best).to(logit)
+        )
+        return (
+            logit.div_(sigma[:, None, None].to(logit) ** 2).flatten(1).softmax(1).view(logit.shape)
+        )
 
     def mean(self, weight: Tensor, columns: Tensor | None = None) -> Tensor:
-        """sum_i weight_i a_i, [B,G,n] -> float64 [B,G,d]. Points that weigh nothing in any row are not read: at small sigma, most."""
-        w, total = weight.flatten(0, 1), weight.new_zeros(weight.shape[0] * weight.shape[1], self.points.shape[1])
+        """sum_i weight_i a_i, [B,G,n] -> float64 [B,G,d]. Points that weigh nothing in any row are
+        not read: at small sigma, most."""
+        w = weight.flatten(0, 1)
+        total = weight.new_zeros(weight.shape[0] * weight.shape[1], self.points.shape[1])
         seen = w.detach().amax(0) > 1e-20
-        if 2 * int(seen.sum()) < len(seen):                                     # otherwise gathering them costs more than it saves
-            w, columns = w[:, seen], seen.nonzero()[:, 0] if columns is None else columns[seen]
+        if 2 * int(seen.sum()) < len(seen):  # otherwise gathering them costs more than it saves
+            w = w[:, seen]
+            columns = seen.nonzero()[:, 0] if columns is None else columns[seen]
         for part, block in self.blocks(columns):
             total.addmm_(w[:, part], block)
         return total.view(*weight.shape[:2], -1).double()

@@ -1,5 +1,7 @@
-"""`diffgeo sample`: draw samples from a run (run=FOLDER), a pretrained model or an exact denoiser (model=exact); writes samples.npy and its
-metrics. A killed run of images goes on from the shards that it has written; under torchrun the processes share the samples."""
+"""`diffgeo sample`: draw samples from a run (run=FOLDER), a pretrained model or an exact denoiser
+(model=exact); writes samples.npy and its metrics. A killed run of images goes on from the shards
+that it has written; under torchrun the processes share the samples."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -23,12 +25,24 @@ def main(cfg) -> None:
     hydra = HydraConfig.get()
     multirun = hydra.mode == RunMode.MULTIRUN
     with distributed.joined(device_of(cfg), multirun) as world:
-        sample(cfg, world.folder(Path(hydra.runtime.output_dir)), hydra.overrides.task, shared if multirun else loaded, world)
+        sample(
+            cfg,
+            world.folder(Path(hydra.runtime.output_dir)),
+            hydra.overrides.task,
+            shared if multirun else loaded,
+            world,
+        )
 
 
-def sample(cfg, folder: Path, overrides: Sequence[str] = (), model: Callable[..., tuple[Data, Denoiser]] | None = None,
-           world: World = ALONE) -> None:
-    """Draw cfg.n samples into `folder` and measure them; `model` makes the law and its model, as `loaded` does."""
+def sample(
+    cfg,
+    folder: Path,
+    overrides: Sequence[str] = (),
+    model: Callable[..., tuple[Data, Denoiser]] | None = None,
+    world: World = ALONE,
+) -> None:
+    """Draw cfg.n samples into `folder` and measure them; `model` makes the law and its model, as
+    `loaded` does."""
     experiment = assemble(cfg, model or loaded)
     plan = planned(cfg, experiment)
     experiment.metrics.prepare(experiment.data, cfg.n)
@@ -43,16 +57,20 @@ def loaded(cfg, device: torch.device) -> tuple[Data, Denoiser]:
         if cfg.run is None and pretrained(model):
             return data, model.eval()
         if cfg.run is None:
-            raise UsageError("a network needs its weights: write run=FOLDER of a trained run, or model=exact for the law's own denoiser")
+            raise UsageError(
+                "a network needs its weights: write run=FOLDER of a trained run, or model=exact "
+                "for the law's own denoiser"
+            )
         weigh(model, Path(cfg.run))
     return data, model
 
 
-_last: dict[str, tuple[Data, Denoiser, float]] = {}                 # one entry
+_last: dict[str, tuple[Data, Denoiser, float]] = {}  # one entry
 
 
 def shared(cfg, device: torch.device) -> tuple[Data, Denoiser]:
-    """`loaded`, or the last job's when this one asks for the same: a sweep over samplers loads its model once."""
+    """`loaded`, or the last job's when this one asks for the same: a sweep over samplers loads its
+    model once."""
     groups = OmegaConf.masked_copy(cfg, ["data", "model", "net", "sigma_data", "seed"])
     asked = f"{OmegaConf.to_yaml(groups)} {Path(cfg.run or '').resolve()} {device}"
     if asked not in _last:

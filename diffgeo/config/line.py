@@ -11,6 +11,7 @@
 
 This module imports neither Hydra nor torch.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -19,12 +20,40 @@ from pathlib import Path
 
 from diffgeo.errors import DiffgeoError, UsageError
 
-PATHS = ("run", "resume", "noise", "samples", "data.file", "data.path", "data.root", "model.path", "model.folder", "schedule.file",
-         "sampler.schedule.file", "metrics.fid.weights", "metrics.fid.reference", "spectrum", "out")
-NOT_SHARED = ("trainer", "logger", "seed", "preview", "figures", "png", "device", "threads", "batch")      # of the runs of one sweep
-DRAWS_RUN = ("sample", "evaluate", "theory admissibility")                 # those that look at the run's own samples, by number
+PATHS = (
+    "run",
+    "resume",
+    "noise",
+    "samples",
+    "data.file",
+    "data.path",
+    "data.root",
+    "model.path",
+    "model.folder",
+    "schedule.file",
+    "sampler.schedule.file",
+    "metrics.fid.weights",
+    "metrics.fid.reference",
+    "spectrum",
+    "out",
+)
+# of the runs of one sweep
+NOT_SHARED = (
+    "trainer",
+    "logger",
+    "seed",
+    "preview",
+    "figures",
+    "png",
+    "device",
+    "threads",
+    "batch",
+)
+# those that look at the run's own samples, by number
+DRAWS_RUN = ("sample", "evaluate", "theory admissibility")
 TAKES_RUN = ("sample", "evaluate", "theory admissibility", "theory gits", "theory gaussian")
-VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn")         # flags whose value is the next word
+# flags whose value is the next word
+VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn")
 
 
 def conf_dir() -> Path:
@@ -38,20 +67,23 @@ def key_of(override: str) -> str:
 
 
 def value_of(key: str, line: list[str]) -> str | None:
-    """The last value that the line gives to a key, without quotes; None when it gives none, or null."""
+    """The last value that the line gives to a key, without quotes; None when it gives none, or
+    null."""
     found = [unquoted(o.partition("=")[2]) for o in line if key_of(o) == key and "=" in o]
     return found[-1] if found and found[-1] != "null" else None
 
 
 def unquoted(text: str) -> str:
-    """What Hydra reads from a word: without its quotes and, in front of a quote or of the end, without every second backslash."""
+    """What Hydra reads from a word: without its quotes and, in front of a quote or of the end,
+    without every second backslash."""
     if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
         return text
-    return re.sub(rf"(\\*)({text[0]}|\Z)", lambda m: m[1][:len(m[1]) // 2] + m[2], text[1:-1])
+    return re.sub(rf"(\\*)({text[0]}|\Z)", lambda m: m[1][: len(m[1]) // 2] + m[2], text[1:-1])
 
 
 def quoted(text: str) -> str:
-    """A word from which Hydra reads `text`: backslashes count double where a quote follows, or the end, and nowhere else."""
+    """A word from which Hydra reads `text`: backslashes count double where a quote follows, or the
+    end, and nowhere else."""
     return "'" + re.sub(r"(\\*)('|\Z)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text) + "'"
 
 
@@ -60,12 +92,16 @@ def multirun(line: list[str]) -> bool:
 
 
 def recorded(folder: str, line: list[str], option: str) -> list[str]:
-    """The overrides that made the run `folder`, without those that the line sets again: a group that it chooses takes its keys along."""
+    """The overrides that made the run `folder`, without those that the line sets again: a group
+    that it chooses takes its keys along."""
     import yaml
 
     path = Path(folder) / "overrides.yaml"
     if not (Path(folder) / "config.yaml").is_file() or not path.is_file():
-        raise UsageError(f"{option}={folder} is not a run folder (no config.yaml in it): write the folder that `diffgeo train` printed")
+        raise UsageError(
+            f"{option}={folder} is not a run folder (no config.yaml in it): write the folder that "
+            "`diffgeo train` printed"
+        )
     try:
         overrides = [str(o) for o in yaml.safe_load(path.read_text()) or []]
     except (yaml.YAMLError, OSError) as error:
@@ -74,23 +110,38 @@ def recorded(folder: str, line: list[str], option: str) -> list[str]:
     groups = {k for k in again if "." not in k}
 
     def kept(key: str) -> bool:
-        if "sampler" in groups and key.startswith(("schedule@sampler.", "sampler/")) and key != "schedule@sampler.schedule":
-            return False                                            # a slot that only the old sampler has
-        return key not in again | {"resume", "run"} and key.split(".")[0] not in groups and not key.startswith("hydra.")
+        if (
+            "sampler" in groups
+            and key.startswith(("schedule@sampler.", "sampler/"))
+            and key != "schedule@sampler.schedule"
+        ):
+            return False  # a slot that only the old sampler has
+        return (
+            key not in again | {"resume", "run"}
+            and key.split(".")[0] not in groups
+            and not key.startswith("hydra.")
+        )
 
     return [o for o in overrides if kept(key_of(o))]
 
 
 def of_runs(folders: str, line: list[str]) -> list[str]:
-    """What `recorded` gives for the runs A,B,... of a sweep: what they share, without what only their training or their surroundings were
-    about. Raises UsageError when they differ in anything else, since one line cannot say what each of them needs."""
+    """What `recorded` gives for the runs A,B,... of a sweep: what they share, without what only
+    their training or their surroundings were about. Raises UsageError when they differ in anything
+    else, since one line cannot say what each of them needs."""
+
     def needed(folder: str) -> list[str]:
-        return [o for o in recorded(folder, line, "run") if key_of(o).split(".")[0] not in NOT_SHARED]
+        return [
+            o for o in recorded(folder, line, "run") if key_of(o).split(".")[0] not in NOT_SHARED
+        ]
 
     lists = [needed(folder) for folder in folders.split(",")]
     for other in lists[1:]:
         if different := sorted(set(other) ^ set(lists[0])):
-            raise UsageError(f"run={folders}: these runs differ in {key_of(different[0])}; write one sweep for each kind")
+            raise UsageError(
+                f"run={folders}: these runs differ in {key_of(different[0])}; write one sweep for "
+                "each kind"
+            )
     return lists[0]
 
 
@@ -99,13 +150,18 @@ def slot(value: str) -> str:
     choices = sorted(p.stem for p in (conf_dir() / "schedule").glob("*.yaml"))
     for choice in unquoted(value).split(","):
         if choice not in choices:
-            raise UsageError(f"sampler.schedule={value}: there is no schedule {choice}; write one of {', '.join(choices)}")
+            raise UsageError(
+                f"sampler.schedule={value}: there is no schedule {choice}; write one of "
+                f"{', '.join(choices)}"
+            )
     return f"schedule@sampler.schedule={unquoted(value)}"
 
 
 def prepare(command: str, line: list[str]) -> list[str]:
-    """The line as Hydra shall read it. Raises UsageError on a folder that is no run, or an option left empty."""
-    flags, out = [], []
+    """The line as Hydra shall read it. Raises UsageError on a folder that is no run, or an option
+    left empty."""
+    flags = []
+    out = []
     words = iter(line)
     for word in words:
         if word.startswith("-") and "=" not in word:
@@ -116,7 +172,11 @@ def prepare(command: str, line: list[str]) -> list[str]:
             raise UsageError(f"{key}= is empty: write {key}=PATH, or leave it out")
         if key == "sampler.schedule" and equals:
             word = slot(value)
-        elif equals and "." in key and (conf_dir() / key.replace(".", "/") / f"{value}.yaml").is_file():
+        elif (
+            equals
+            and "." in key
+            and (conf_dir() / key.replace(".", "/") / f"{value}.yaml").is_file()
+        ):
             word = f"{key.replace('.', '/')}={value}"
         elif key in PATHS and value != "null" and not (multirun(line) and "," in value):
             word = f"{key}={quoted(unquoted(value))}"
@@ -126,11 +186,14 @@ def prepare(command: str, line: list[str]) -> list[str]:
     if command in TAKES_RUN and (folder := value_of("run", out)):
         several = multirun(line) and "," in folder
         known = of_runs(folder, out) if several else recorded(folder, out, "run")
-        out = [o for o in known if command in DRAWS_RUN or key_of(o) not in ("first", "noise")] + out
+        out = [
+            o for o in known if command in DRAWS_RUN or key_of(o) not in ("first", "noise")
+        ] + out
     if multirun(line) and command == "sample" and value_of("figures", out) is None:
-        out.append("figures=false")                                     # the sweep's own picture is compare.png
+        out.append("figures=false")  # the sweep's own picture is compare.png
     if multirun(line) and value_of("hydra.sweep.dir", out) is None:
-        jobs = [o for o in out if not o.startswith(("hydra/", "hydra."))]           # whichever launcher runs them
+        # whichever launcher runs them
+        jobs = [o for o in out if not o.startswith(("hydra/", "hydra."))]
         digest = hashlib.sha256("\0".join(jobs).encode()).hexdigest()[:10]
         out.append(f"hydra.sweep.dir=outputs/sweeps/{command.replace(' ', '_')}-{digest}")
     return flags + out

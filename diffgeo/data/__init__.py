@@ -1,4 +1,6 @@
-"""Laws and data sets: conf/data/*.yaml call `make(law, ambient=, blur=, **options)` for laws in R^n, `image_set(name, ...)` for images."""
+"""Laws and data sets: conf/data/*.yaml call `make(law, ambient=, blur=, **options)` for laws in
+R^n, `image_set(name, ...)` for images."""
+
 from diffgeo.data.curves import Curve, Moons, Parabola, Spiral, Swissroll
 from diffgeo.data.flat import Segment, Square, Tree
 from diffgeo.data.gaussian import Gaussian, Line, Mixture, normal, simplex
@@ -9,6 +11,30 @@ from diffgeo.data.points import Cloud, Points, random_points
 from diffgeo.data.sets import image_set
 from diffgeo.data.sphere import Circle, Sphere
 
-__all__ = ["Ambient", "Blurred", "Circle", "Cloud", "Curve", "Gaussian", "Images", "Law", "Line", "Mixture", "Moons", "Parabola", "Points",
-           "Segment", "Sphere", "Spiral", "Square", "Swissroll", "Tree", "image_set", "make", "normal", "random_points", "read_images",
-           "simplex"]
+__all__ = [
+    "Ambient",
+    "Blurred",
+    "Circle",
+    "Cloud",
+    "Curve",
+    "Gaussian",
+    "Images",
+    "Law",
+    "Line",
+    "Mixture",
+    "Moons",
+    "Parabola",
+    "Points",
+    "Segment",
+    "Sphere",
+    "Spiral",
+    "Square",
+    "Swissroll",
+    "Tree",
+    "image_set",
+    "make",
+    "normal",
+    "random_points",
+    "read_images",
+    "simplex",
+]

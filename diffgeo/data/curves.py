@@ -1,4 +1,5 @@
 """Laws on plane curves. The geometry is in `analytic.arcs`, the exact denoiser in `analytic.curve`."""
+
 from __future__ import annotations
 
 import math
@@ -14,20 +15,25 @@ from diffgeo.errors import UsageError
 
 
 class Planar(Law):
-    """A law on a plane curve `arc`, whose parameter has the law's own density; the coordinate is arc length, pieces laid end to end."""
+    """A law on a plane curve `arc`, whose parameter has the law's own density; the coordinate is
+    arc length, pieces laid end to end."""
 
-    shape, dim = (2,), 1
+    shape = (2,)
+    dim = 1
     arc: arcs.Arc
 
     def _wind(self, first: float, last: float, scale: float, arms: int = 1) -> None:
         """`arms` Archimedean spirals scale a e^(ia)."""
         if not 0 <= first < last:
-            raise UsageError(f"the angle must grow from 0 or more: 0 <= first < last, not {first}, {last}")
+            raise UsageError(
+                f"the angle must grow from 0 or more: 0 <= first < last, not {first}, {last}"
+            )
         self.__dict__["arc"] = arcs.Archimedes(first, last, arms, scale)
         self._moments()
 
     def _moments(self) -> None:
-        """Mean and std of a law that is uniform in the parameter, by Gauss-Legendre quadrature on the root panels."""
+        """Mean and std of a law that is uniform in the parameter, by Gauss-Legendre quadrature on
+        the root panels."""
         nodes, weights = (torch.as_tensor(v) for v in np.polynomial.legendre.leggauss(32))
         middle = torch.tensor(self.arc.grids[0][0], dtype=torch.float64)
         u = (middle[:, None] + self.arc.unit * nodes).flatten()
@@ -59,7 +65,8 @@ class Planar(Law):
 
 @dataclass(frozen=True)
 class Curve(Planar):
-    """(u cos u, u sin u), u ~ U[first, last]: the curve of the CEM paper (type 5), of arc length 85.2316 on [1, 13]."""
+    """(u cos u, u sin u), u ~ U[first, last]: the curve of the CEM paper (type 5), of arc length
+    85.2316 on [1, 13]."""
 
     first: float = 1.0
     last: float = 13.0
@@ -81,9 +88,11 @@ class Swissroll(Planar):
 
 @dataclass(frozen=True)
 class Spiral(Planar):
-    """`arms` Archimedean arms from the origin to radius `radius` over `turns` turns, uniform in the angle.
+    """`arms` Archimedean arms from the origin to radius `radius` over `turns` turns, uniform in the
+    angle.
 
-    With 2 arms of 1.5 turns, the curves under the "two spirals" benchmark (Lang & Witbrock 1988; FFJORD's toy set), without its noise.
+    With 2 arms of 1.5 turns, the curves under the "two spirals" benchmark (Lang & Witbrock 1988;
+    FFJORD's toy set), without its noise.
     """
 
     arms: int = 2
@@ -93,12 +102,15 @@ class Spiral(Planar):
     def __post_init__(self):
         if self.arms < 1 or not self.turns > 0 or not self.radius > 0:
             raise UsageError("arms must be at least 1, turns and radius positive")
-        self._wind(0.0, 2 * math.pi * self.turns, self.radius / (2 * math.pi * self.turns), self.arms)
+        self._wind(
+            0.0, 2 * math.pi * self.turns, self.radius / (2 * math.pi * self.turns), self.arms
+        )
 
 
 @dataclass(frozen=True)
 class Moons(Planar):
-    """The two half circles (cos a, sin a) and (1 - cos a, 1/2 - sin a), 0 <= a <= pi, half of the mass each (scikit-learn's, no noise)."""
+    """The two half circles (cos a, sin a) and (1 - cos a, 1/2 - sin a), 0 <= a <= pi, half of the
+    mass each (scikit-learn's, no noise)."""
 
     def __post_init__(self):
         self.__dict__["arc"] = arcs.HalfCircles()
@@ -107,7 +119,12 @@ class Moons(Planar):
 
 @dataclass(frozen=True)
 class Parabola(Planar):
-    """(x, x^2), x ~ N(0, 1) (type 3 of the CEM paper); the coordinate is the arc length from the vertex, signed."""
+    """(x, x^2), x ~ N(0, 1) (type 3 of the CEM paper); the coordinate is the arc length from the
+    vertex, signed."""
 
     def __post_init__(self):
-        self.__dict__.update(arc=arcs.Parabola(), mean=torch.tensor([0.0, 1.0], dtype=torch.float64), std=math.sqrt(1.5))
+        self.__dict__.update(
+            arc=arcs.Parabola(),
+            mean=torch.tensor([0.0, 1.0], dtype=torch.float64),
+            std=math.sqrt(1.5),
+        )

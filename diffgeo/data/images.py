@@ -2,12 +2,15 @@
 
     x0 = low + (high - low) p/255,   p uint8 [C,H,W];     quantize(x) = floor(255 (x - low)/(high - low) + 1/2), kept in 0..255
 
-The pixels lie where there is room (`hold`): on the device that asks, in memory, or on disk, from where workers stream them. What is
-drawn does not depend on it: a draw is one integer i < 2N (i < N without mirror images) from the caller's generator, image i >> 1,
-mirrored if i is odd; picking, flipping and scaling then run on the generator's device, on bytes as far as they can.
+The pixels lie where there is room (`hold`): on the device that asks, in memory, or on disk, from
+where workers stream them. What is drawn does not depend on it: a draw is one integer i < 2N (i < N
+without mirror images) from the caller's generator, image i >> 1, mirrored if i is odd; picking,
+flipping and scaling then run on the generator's device, on bytes as far as they can.
 
-mean and std are exact: sums of a few hundred bytes and of their squares are integers below 2^24, which float32 adds without rounding.
+mean and std are exact: sums of a few hundred bytes and of their squares are integers below 2^24,
+which float32 adds without rounding.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -29,8 +32,9 @@ from diffgeo.data.pixels import Rows, gather, layout
 from diffgeo.errors import UsageError
 
 HOLDS = ("auto", "device", "memory", "stream")
-EXACT = 256                             # 256 * 255^2 < 2^24: so many squares of bytes are added exactly in float32
-CACHED = 1 << 18                        # bytes that become floats at once: larger blocks leave the cache, and cost three times as much
+EXACT = 256  # 256 * 255^2 < 2^24: so many squares of bytes are added exactly in float32
+# bytes that become floats at once: larger blocks leave the cache, and cost three times as much
+CACHED = 1 << 18
 
 
 def memory() -> float:
@@ -40,12 +44,15 @@ def memory() -> float:
 
 @dataclass(frozen=True, eq=False)
 class Images(Law):
-    """A set of images, each as likely as the others; with `flip` the set and its mirror images, half each.
+    """A set of images, each as likely as the others; with `flip` the set and its mirror images,
+    half each.
 
-    images: uint8 [N,C,H,W], C 1 or 3, in memory or a view of a memory-map (`file`, which workers open for themselves).
-    labels: int64 [N] in 0..classes-1, or None. low, high: what the bytes 0 and 255 stand for. hold: where the pixels live: `device`,
-    `memory`, `stream` (a DataLoader over the memory-map), or `auto`: the device, unless they take more than a quarter of a GPU's memory
-    or half of the machine's; then they are streamed. twin: makes the law of the other split. Raises UsageError.
+    images: uint8 [N,C,H,W], C 1 or 3, in memory or a view of a memory-map (`file`, which workers
+        open for themselves).
+    labels: int64 [N] in 0..classes-1, or None. low, high: what the bytes 0 and 255 stand for. hold:
+    where the pixels live: `device`, `memory`, `stream` (a DataLoader over the memory-map), or
+    `auto`: the device, unless they take more than a quarter of a GPU's memory or half of the
+    machine's; then they are streamed. twin: makes the law of the other split. Raises UsageError.
     """
 
     images: Tensor
@@ -64,21 +71,44 @@ class Images(Law):
     twin: Callable[[], Images | None] = lambda: None
 
     def __post_init__(self):
-        images, labels = self.images, self.labels
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
+        images = self.images
+        labels = self.labels
+        if (
+            images.dtype != torch.uint8
+            or images.ndim != 4
+            or images.shape[1] not in (1, 3)
+            or not images.numel()
+        ):
             kind = str(images.dtype).removeprefix("torch.")
-            raise UsageError(f"images are uint8 [N,C,H,W] with C = 1 or 3, not {kind} {list(images.shape)}")
+            raise UsageError(
+                f"images are uint8 [N,C,H,W] with C = 1 or 3, not {kind} {list(images.shape)}"
+            )
         if labels is not None and self.classes < 1:
-            raise UsageError(f"{self.name} has labels and classes={self.classes}: give the number of classes, or no labels")
-        if labels is not None and (labels.shape != (len(images),) or int(labels.min()) < 0 or int(labels.max()) >= self.classes):
-            raise UsageError(f"the labels of {self.name} must be {len(images)} numbers in 0..{self.classes - 1}, one an image, not "
-                             f"{len(labels)}" + (f" in {int(labels.min())}..{int(labels.max())}" if len(labels) else ""))
+            raise UsageError(
+                f"{self.name} has labels and classes={self.classes}: give the number of classes, "
+                "or no labels"
+            )
+        if labels is not None and (
+            labels.shape != (len(images),)
+            or int(labels.min()) < 0
+            or int(labels.max()) >= self.classes
+        ):
+            raise UsageError(
+                f"the labels of {self.name} must be {len(images)} numbers in "
+                f"0..{self.classes - 1}, one an image, not "
+                f"{len(labels)}"
+                + (f" in {int(labels.min())}..{int(labels.max())}" if len(labels) else "")
+            )
         if not -1e6 < self.low < self.high < 1e6:
-            raise UsageError(f"data.low={self.low} data.high={self.high}: write the values of black and white, such as -1 and 1")
+            raise UsageError(
+                f"data.low={self.low} data.high={self.high}: write the values of black and white, "
+                "such as -1 and 1"
+            )
         if self.hold not in HOLDS:
             raise UsageError(f"data.hold={self.hold} is unknown: write one of {', '.join(HOLDS)}")
         self.__dict__.update(shape=tuple(images.shape[1:]), dim=0)
-        self.__dict__["on"] = cache(lambda device: self.images.to(device).contiguous())             # once a device, at the first use
+        # once a device, at the first use
+        self.__dict__["on"] = cache(lambda device: self.images.to(device).contiguous())
         self.__dict__["labels_on"] = cache(lambda device: self.labels.to(device))
 
     def __len__(self) -> int:
@@ -91,41 +121,61 @@ class Images(Law):
         return pixels.div(255 / (self.high - self.low)).add_(self.low)
 
     def quantize(self, x: Tensor) -> Tensor:
-        """floor(255 (x - low)/(high - low) + 1/2) in 0..255, uint8; bytes pass through. With -1 and 1 it is 127.5 x + 128, clipped."""
+        """floor(255 (x - low)/(high - low) + 1/2) in 0..255, uint8; bytes pass through. With -1 and
+        1 it is 127.5 x + 128, clipped."""
         if x.dtype == torch.uint8:
             return x
         scale = 255 / (self.high - self.low)
-        return x.mul(scale).add_(0.5 - self.low * scale).clamp_(0, 255).to(torch.uint8)              # the cast drops the fraction
+        # the cast drops the fraction
+        return x.mul(scale).add_(0.5 - self.low * scale).clamp_(0, 255).to(torch.uint8)
 
     def store(self, x):
-        """Samples [n,C,H,W] as the prepared layout has them: uint8 numpy [n,H,W], or [n,H,W,C] in colour."""
+        """Samples [n,C,H,W] as the prepared layout has them: uint8 numpy [n,H,W], or [n,H,W,C] in
+        colour."""
         pixels = self.quantize(x).cpu()
-        return (pixels[:, 0] if self.shape[0] == 1 else pixels.permute(0, 2, 3, 1)).contiguous().numpy()
+        return (
+            (pixels[:, 0] if self.shape[0] == 1 else pixels.permute(0, 2, 3, 1))
+            .contiguous()
+            .numpy()
+        )
 
     def restore(self, array) -> Tensor:
-        """The inverse of `store`: uint8 [n,C,H,W]. Raises UsageError on images of another size, or grey for colour."""
+        """The inverse of `store`: uint8 [n,C,H,W]. Raises UsageError on images of another size, or
+        grey for colour."""
         array, (channels, height, width) = np.asarray(array), self.shape
         if array.dtype != np.uint8:
-            raise UsageError(f"images are arrays of uint8, not of {array.dtype}: write bytes 0..255, [n,{height},{width}"
-                             + (",3]" if channels == 3 else "]"))
+            raise UsageError(
+                f"images are arrays of uint8, not of {array.dtype}: write bytes 0..255, "
+                f"[n,{height},{width}" + (",3]" if channels == 3 else "]")
+            )
         pixels = layout(array)
         if pixels is None or tuple(pixels.shape[1:]) != self.shape or not len(pixels):
             kind = {1: "grey", 3: "colour"}
-            found = f"{kind[pixels.shape[1]]} images of {pixels.shape[2]} x {pixels.shape[3]}" if pixels is not None else list(array.shape)
-            raise UsageError(f"the array holds {found}, {self.name} has {kind[channels]} images of {height} x {width}: write another "
-                             "data=, or images of that kind")
+            found = (
+                f"{kind[pixels.shape[1]]} images of {pixels.shape[2]} x {pixels.shape[3]}"
+                if pixels is not None
+                else list(array.shape)
+            )
+            raise UsageError(
+                f"the array holds {found}, {self.name} has {kind[channels]} images of {height} x "
+                f"{width}: write another "
+                "data=, or images of that kind"
+            )
         return pixels
 
     # draws
 
     def pick(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """n independent images: their rows [n] and whether each is mirrored [n] (None: never), on the generator's device."""
-        draw = torch.randint(len(self) * (1 + self.flip), (n,), generator=generator, device=generator.device)
+        """n independent images: their rows [n] and whether each is mirrored [n] (None: never), on
+        the generator's device."""
+        draw = torch.randint(
+            len(self) * (1 + self.flip), (n,), generator=generator, device=generator.device
+        )
         return (draw >> 1, (draw & 1).bool()) if self.flip else (draw, None)
 
     def finish(self, pixels: Tensor, mirrored: Tensor | None) -> Tensor:
         """Bytes [n,C,H,W] on the device -> x0 [n,C,H,W], float32."""
-        if mirrored is not None:                                    # modulo 256, a fourth of the time of torch.where
+        if mirrored is not None:  # modulo 256, a fourth of the time of torch.where
             pixels = pixels + (pixels.flip(-1) - pixels) * mirrored.byte()[:, None, None, None]
         return self.float(pixels)
 
@@ -140,19 +190,27 @@ class Images(Law):
         return self.finish(self.rows(index), mirrored)
 
     def sample_labelled(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(x0 [n,C,H,W], labels [n] int64), the same x0 as `sample`. Raises UsageError where the set has no labels."""
+        """(x0 [n,C,H,W], labels [n] int64), the same x0 as `sample`. Raises UsageError where the
+        set has no labels."""
         index, mirrored = self.pick(n, generator)
         return self.finish(self.rows(index), mirrored), self.label(index)
 
     def label(self, index: Tensor) -> Tensor:
         if self.labels is None:
-            raise UsageError(f"data={self.name} has no class labels: train without classes, or name a set that has them, e.g. data=mnist")
+            raise UsageError(
+                f"data={self.name} has no class labels: train without classes, or name a set that "
+                "has them, e.g. data=mnist"
+            )
         return self.labels_on(index.device)[index]
 
-    def stream(self, n: int, generators: Iterable[torch.Generator]) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """(x0, labels or None) for each generator in turn: what `sample_labelled(n, g)` gives, read ahead by `workers` processes.
+    def stream(
+        self, n: int, generators: Iterable[torch.Generator]
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """(x0, labels or None) for each generator in turn: what `sample_labelled(n, g)` gives, read
+        ahead by `workers` processes.
 
-        Each generator must be an object of its own: it is drawn from some batches before its turn comes.
+        Each generator must be an object of its own: it is drawn from some batches before its turn
+        comes.
         """
         picks: deque[tuple[Tensor, Tensor | None]] = deque()
 
@@ -161,8 +219,14 @@ class Images(Law):
                 picks.append(self.pick(n, g))
                 yield picks[-1][0].cpu().numpy()
 
-        loader = DataLoader(Rows(self.images, self.file), batch_size=None, sampler=batches(), num_workers=self.workers,
-                            pin_memory=torch.cuda.is_available(), prefetch_factor=4 if self.workers else None)
+        loader = DataLoader(
+            Rows(self.images, self.file),
+            batch_size=None,
+            sampler=batches(),
+            num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+            prefetch_factor=4 if self.workers else None,
+        )
         for pixels in loader:
             index, mirrored = picks.popleft()
             x0 = self.finish(pixels.to(index.device, non_blocking=True), mirrored)
@@ -174,30 +238,37 @@ class Images(Law):
         """Whether the pixels shall lie on this device as a whole."""
         if self.hold != "auto":
             return self.hold == "device"
-        room = torch.cuda.get_device_properties(device).total_memory / 4 if device.type == "cuda" else memory() / 2
+        room = (
+            torch.cuda.get_device_properties(device).total_memory / 4
+            if device.type == "cuda"
+            else memory() / 2
+        )
         return self.images.nbytes <= room
 
     @property
     def streams(self) -> bool:
-        """Whether `stream` is the way to read this set: it was asked for, or the pixels do not fit where they would be used."""
+        """Whether `stream` is the way to read this set: it was asked for, or the pixels do not fit
+        where they would be used."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return self.hold == "stream" or (self.hold == "auto" and not self.resident(device))
 
     @cached_property
     def held(self) -> Tensor:
-        """The pixels that this process reads from: the memory-map, or with hold=memory a copy of it in memory."""
+        """The pixels that this process reads from: the memory-map, or with hold=memory a copy of it
+        in memory."""
         return self.images.clone() if self.hold == "memory" else self.images
 
     # the law
 
     @cached_property
     def _moments(self) -> tuple[Tensor, float]:
-        stored = self.images.permute(0, 2, 3, 1)                    # in the order of the bytes
-        total, square = torch.zeros(stored[0].numel(), dtype=torch.float64), 0.0
+        stored = self.images.permute(0, 2, 3, 1)  # in the order of the bytes
+        total = torch.zeros(stored[0].numel(), dtype=torch.float64)
+        square = 0.0
         rows = max(1, min(EXACT, CACHED // len(total)))
         room = torch.empty(rows, len(total))
         for block in stored.split(rows):
-            values = room[:len(block)].copy_(block.flatten(1))
+            values = room[: len(block)].copy_(block.flatten(1))
             total += values.sum(0)
             square += float(values.square_().sum(0).double().sum())
         mean = (total / len(self)).view(stored.shape[1:]).permute(2, 0, 1)
@@ -215,7 +286,8 @@ class Images(Law):
         return self._moments[1] ** 0.5 * (self.high - self.low) / 255
 
     def other(self) -> Images | None:
-        """The law of the other split (test for train, train for test), with the same options; None where the set has no other."""
+        """The law of the other split (test for train, train for test), with the same options; None
+        where the set has no other."""
         return self.twin()
 
     def project(self, x):
@@ -249,7 +321,9 @@ class Images(Law):
     @cached_property
     def key(self) -> str:
         """By content: the same pixels and labels in the same order, range and mirroring."""
-        content = hashlib.sha256(repr((float(self.low), float(self.high), bool(self.flip))).encode())
+        content = hashlib.sha256(
+            repr((float(self.low), float(self.high), bool(self.flip))).encode()
+        )
         for array in (self.images, self.labels):
             for block in () if array is None else array.split(4096):
                 content.update(block.cpu().contiguous().numpy())

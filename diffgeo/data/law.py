@@ -4,8 +4,10 @@
     Blurred:  p + s z, z ~ N(0, I).   With tau^2 = s^2 + sigma^2,   D_s(x; sigma) = (s^2 x + sigma^2 D(x; tau)) / tau^2
               (given x and p, the posterior mean of p + s z is p + (s/tau)^2 (x - p)).
 
-All laws are frozen dataclasses of plain numbers; everything they return is float64 on the device of what they are given.
+All laws are frozen dataclasses of plain numbers; everything they return is float64 on the device of
+what they are given.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -24,9 +26,11 @@ from diffgeo.errors import UsageError
 class Law(ABC):
     """A law on R^d. A subclass gives shape, dim, sample, project, tangent, posterior, mean and std.
 
-    Attributes: `shape` (d,); `dim` of the support; `mean` [d]; `std`, the root mean variance of a coordinate. Where the support is one
-    curve: `coordinate(x)`, the arc length at the projection of x [n]; `quantile(u)`, the u-quantile of the law in that coordinate [n];
-    `period` of a closed curve. Where it is finite: `atoms` [k,d] and `weights` [k]. What a law lacks is None.
+    Attributes: `shape` (d,); `dim` of the support; `mean` [d]; `std`, the root mean variance of a
+        coordinate. Where the support is one
+    curve: `coordinate(x)`, the arc length at the projection of x [n]; `quantile(u)`, the u-quantile
+    of the law in that coordinate [n]; `period` of a closed curve. Where it is finite: `atoms` [k,d]
+    and `weights` [k]. What a law lacks is None.
     """
 
     shape: tuple[int, ...]
@@ -53,7 +57,8 @@ class Law(ABC):
 
     @abstractmethod
     def posterior(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """E[x0 | x] in float64: x [B,d], sigma [B] -> [B,d]. Use `denoiser()`, which checks its arguments."""
+        """E[x0 | x] in float64: x [B,d], sigma [B] -> [B,d]. Use `denoiser()`, which checks its
+        arguments."""
 
     def distance(self, x: Tensor) -> Tensor:
         """|x - project(x)|, [n,d] -> [n]."""
@@ -64,11 +69,16 @@ class Law(ABC):
         return x.detach().double().cpu().numpy()
 
     def restore(self, array) -> Tensor:
-        """Samples [n,*D] from what `store` made, float64 here. Raises UsageError on an array of another shape."""
+        """Samples [n,*D] from what `store` made, float64 here. Raises UsageError on an array of
+        another shape."""
         x = torch.as_tensor(array, dtype=torch.float64)
         if tuple(x.shape[1:]) != tuple(self.shape) or not len(x):
-            raise UsageError(f"the array has shape {tuple(x.shape)}, the law has points of shape {tuple(self.shape)}: "
-                             f"write an array of shape (n, {', '.join(map(str, self.shape))}) or another data=")
+            raise UsageError(
+                f"the array has shape {tuple(x.shape)}, the law has points of shape "
+                f"{tuple(self.shape)}: "
+                f"write an array of shape (n, {', '.join(map(str, self.shape))}) or "
+                "another data="
+            )
         return x
 
     def denoiser(self) -> Denoiser:
@@ -95,14 +105,29 @@ class Ambient(Law):
 
     def __post_init__(self):
         if self.n < self.law.shape[0]:
-            raise UsageError(f"ambient={self.n} is too small for a law in R^{self.law.shape[0]}: write ambient={self.law.shape[0]} or more")
-        self.__dict__["coordinate"] = self.law.coordinate and (lambda y: self.law.coordinate(self.lower(y)))
-        self.__dict__.update(shape=(self.n,), dim=self.law.dim, quantile=self.law.quantile, period=self.law.period)
-        normal = torch.randn(self.n, self.law.shape[0], generator=generator(self.seed, self.n), dtype=torch.float64)
+            raise UsageError(
+                f"ambient={self.n} is too small for a law in R^{self.law.shape[0]}: write "
+                f"ambient={self.law.shape[0]} or more"
+            )
+        self.__dict__["coordinate"] = self.law.coordinate and (
+            lambda y: self.law.coordinate(self.lower(y))
+        )
+        self.__dict__.update(
+            shape=(self.n,), dim=self.law.dim, quantile=self.law.quantile, period=self.law.period
+        )
+        normal = torch.randn(
+            self.n, self.law.shape[0], generator=generator(self.seed, self.n), dtype=torch.float64
+        )
         q, r = torch.linalg.qr(normal)
-        self.__dict__["frame"] = q * r.diagonal().sign()                # Haar: the frame of a QR with positive diagonal
-        self.__dict__.update(mean=self.lift(self.law.mean), std=self.law.std * (self.law.shape[0] / self.n) ** 0.5)
-        self.__dict__.update(atoms=None if self.law.atoms is None else self.lift(self.law.atoms), weights=self.law.weights)
+        # Haar: the frame of a QR with positive diagonal
+        self.__dict__["frame"] = q * r.diagonal().sign()
+        self.__dict__.update(
+            mean=self.lift(self.law.mean), std=self.law.std * (self.law.shape[0] / self.n) ** 0.5
+        )
+        self.__dict__.update(
+            atoms=None if self.law.atoms is None else self.lift(self.law.atoms),
+            weights=self.law.weights,
+        )
 
     def lift(self, p: Tensor) -> Tensor:
         """Q p, [...,d] -> [...,n]."""
@@ -138,11 +163,18 @@ class Blurred(Law):
     def __post_init__(self):
         if not self.s > 0:
             raise UsageError(f"blur={self.s} must be positive; write blur=0 for the law itself")
-        self.__dict__.update(shape=self.law.shape, dim=self.law.shape[0], mean=self.law.mean, std=(self.law.std**2 + self.s**2) ** 0.5)
+        self.__dict__.update(
+            shape=self.law.shape,
+            dim=self.law.shape[0],
+            mean=self.law.mean,
+            std=(self.law.std**2 + self.s**2) ** 0.5,
+        )
 
     def sample(self, n, generator):
         p = self.law.sample(n, generator)
-        return p + self.s * torch.randn(p.shape, generator=generator, dtype=p.dtype, device=p.device)
+        return p + self.s * torch.randn(
+            p.shape, generator=generator, dtype=p.dtype, device=p.device
+        )
 
     def project(self, x):
         return x.clone()
@@ -159,7 +191,8 @@ class Blurred(Law):
 
 
 def make(law: Callable[..., Law], ambient: int | None = None, blur: float = 0.0, **options) -> Law:
-    """The law that a data config asks for: `law(**options)`, embedded in R^ambient, then blurred there. Raises UsageError."""
+    """The law that a data config asks for: `law(**options)`, embedded in R^ambient, then blurred
+    there. Raises UsageError."""
     made = law(**options)
     made = made if ambient is None else Ambient(made, ambient)
     return made if blur == 0 else Blurred(made, blur)

@@ -1,8 +1,9 @@
 """Image files to bytes: reading folders and arrays, cropping, resizing, gathering rows.
 
-Every resize is bilinear with antialiasing (the filter widens with the reduction), as Pillow's and torchvision's default is: of a whole
-array by torch, of an image file by Pillow.
+Every resize is bilinear with antialiasing (the filter widens with the reduction), as Pillow's and
+torchvision's default is: of a whole array by torch, of an image file by Pillow.
 """
+
 from __future__ import annotations
 
 import os
@@ -18,59 +19,89 @@ from torch.utils.data import Dataset
 from diffgeo.errors import DiffgeoError, UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
-GREY = ("1", "L", "I", "F", "I;16", "LA")       # Pillow's modes of one channel; anything else is read as RGB
-BLOCK = 256                                     # images decoded at once
+# Pillow's modes of one channel; anything else is read as RGB
+GREY = ("1", "L", "I", "F", "I;16", "LA")
+BLOCK = 256  # images decoded at once
 
 
 def listing(folder: Path) -> list[Path]:
     """The image files in and below a folder, in the order of their names; hidden files are none."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+    )
 
 
 def facts(path: Path) -> tuple[int, int, int]:
-    """(height, width, channels) of an image file, from its header. Raises DiffgeoError when it cannot be read."""
+    """(height, width, channels) of an image file, from its header. Raises DiffgeoError when it
+    cannot be read."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
             return image.height, image.width, 1 if image.mode in GREY else 3
     except OSError as error:
-        raise DiffgeoError(f"{path} cannot be read as an image: {str(error).splitlines()[0]}") from error
+        raise DiffgeoError(
+            f"{path} cannot be read as an image: {str(error).splitlines()[0]}"
+        ) from error
 
 
-def decode(path: Path, channels: int, box: tuple[int, int, int, int] | None = None, size: int | None = None) -> np.ndarray:
-    """One image as uint8 [H,W], or [H,W,3]: crop to `box` (left, top, right, bottom), then resize to size x size. Raises DiffgeoError."""
+def decode(
+    path: Path, channels: int, box: tuple[int, int, int, int] | None = None, size: int | None = None
+) -> np.ndarray:
+    """One image as uint8 [H,W], or [H,W,3]: crop to `box` (left, top, right, bottom), then resize
+    to size x size. Raises DiffgeoError."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
             if image.mode == "F":
                 raise ValueError("its pixels are floating-point numbers: save it with 8 or 16 bits")
-            if image.mode.startswith("I"):                                  # 16 bits, which Pillow's own conversion would saturate
-                image = Image.fromarray(((np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8))
+            if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would saturate
+                image = Image.fromarray(
+                    ((np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257).astype(
+                        np.uint8
+                    )
+                )
             image = image.convert("L" if channels == 1 else "RGB")
             image = image.crop(box) if box else image
-            return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR) if size and image.size != (size, size) else image)
-    except (OSError, ValueError, SyntaxError) as error:                     # Pillow raises each of them on a damaged file
-        raise DiffgeoError(f"{path} cannot be read as an image: {str(error).splitlines()[0]}") from error
+            return np.asarray(
+                image.resize((size, size), Image.Resampling.BILINEAR)
+                if size and image.size != (size, size)
+                else image
+            )
+    # Pillow raises each of them on a damaged file
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DiffgeoError(
+            f"{path} cannot be read as an image: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def square(height: int, width: int, side: int | None = None) -> tuple[int, int, int, int]:
     """The box of the centred square of `side` pixels, of the largest one if None."""
     side = side or min(height, width)
-    left, top = (width - side) // 2, (height - side) // 2
+    left = (width - side) // 2
+    top = (height - side) // 2
     return left, top, left + side, top + side
 
 
-def decoded(paths: Sequence[Path], channels: int, boxes: Sequence | None = None, size: int | None = None,
-            what: str = "") -> Iterator[np.ndarray]:
-    """Blocks of images [<=256,H,W(,3)] in order, decoded on every core, with a progress bar on a terminal."""
+def decoded(
+    paths: Sequence[Path],
+    channels: int,
+    boxes: Sequence | None = None,
+    size: int | None = None,
+    what: str = "",
+) -> Iterator[np.ndarray]:
+    """Blocks of images [<=256,H,W(,3)] in order, decoded on every core, with a progress bar on a
+    terminal."""
     from tqdm import tqdm
 
     def one(i: int) -> np.ndarray:
         return decode(paths[i], channels, boxes[i] if boxes else None, size)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(paths), desc=what, unit="image", disable=None) as bar:
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(paths), desc=what, unit="image", disable=None) as bar,
+    ):
         for first in range(0, len(paths), BLOCK):
             block = list(pool.map(one, range(first, min(first + BLOCK, len(paths)))))
             bar.update(len(block))
@@ -83,30 +114,44 @@ def resized(images: Tensor, size: int) -> Tensor:
         return images
     out = torch.empty(len(images), images.shape[1], size, size, dtype=torch.uint8)
     for part, into in zip(images.split(1024), out.split(1024), strict=True):
-        into.copy_(torch.nn.functional.interpolate(part.contiguous(), (size, size), mode="bilinear", antialias=True))
+        into.copy_(
+            torch.nn.functional.interpolate(
+                part.contiguous(), (size, size), mode="bilinear", antialias=True
+            )
+        )
     return out
 
 
 def layout(array: np.ndarray) -> Tensor | None:
     """uint8 [n,H,W] or [n,H,W,C] as a view [n,C,H,W]; None when it is neither."""
-    array = np.require(array, requirements=["C", "W"])              # a copy only of what torch cannot look at
+    array = np.require(array, requirements=["C", "W"])  # a copy only of what torch cannot look at
     if array.ndim == 3:
         return torch.from_numpy(array)[:, None]
-    return torch.from_numpy(array).permute(0, 3, 1, 2) if array.ndim == 4 and array.shape[3] in (1, 3) else None
+    return (
+        torch.from_numpy(array).permute(0, 3, 1, 2)
+        if array.ndim == 4 and array.shape[3] in (1, 3)
+        else None
+    )
 
 
 def gather(images: Tensor, rows: Tensor) -> Tensor:
-    """images[rows], contiguous; whole rows are copied in the order in which they lie in memory, colours last on disk."""
+    """images[rows], contiguous; whole rows are copied in the order in which they lie in memory,
+    colours last on disk."""
     last = images.is_contiguous(memory_format=torch.channels_last)
     found = (images.permute(0, 2, 3, 1) if last else images).index_select(0, rows)
-    return torch.from_numpy(found.numpy().transpose(0, 3, 1, 2).copy()) if last else found.contiguous()     # half of torch's time
+    # half of torch's time
+    return (
+        torch.from_numpy(found.numpy().transpose(0, 3, 1, 2).copy()) if last else found.contiguous()
+    )
 
 
 class Rows(Dataset):
-    """Batches of bytes by row number, for workers: a memory-map is opened in each by its path, so that no pixels are sent to them."""
+    """Batches of bytes by row number, for workers: a memory-map is opened in each by its path, so
+    that no pixels are sent to them."""
 
     def __init__(self, images: Tensor, file: Path | None):
-        self.images, self.file = images, file
+        self.images = images
+        self.file = file
 
     def __getstate__(self):
         return {"images": self.images if self.file is None else None, "file": self.file}
@@ -118,34 +163,57 @@ class Rows(Dataset):
 
 
 def read_images(path: str | os.PathLike, option: str) -> np.ndarray:
-    """uint8 [n,H,W] or [n,H,W,3] from a folder of image files, a folder with samples.npy, a .npy (memory-mapped) or a .npz file
-    (its array `images`, `samples` or `arr_0`, or its only one). Raises UsageError, naming `option`, on anything else."""
+    """uint8 [n,H,W] or [n,H,W,3] from a folder of image files, a folder with samples.npy, a .npy
+    (memory-mapped) or a .npz file (its array `images`, `samples` or `arr_0`, or its only one).
+    Raises UsageError, naming `option`, on anything else."""
     path = Path(path)
     if path.is_dir() and (path / "samples.npy").is_file():
         path = path / "samples.npy"
     if path.is_dir():
         files = listing(path)
         if not files:
-            raise UsageError(f"{option}={path} holds no images: write a folder of {', '.join(SUFFIXES[:3])} files, or one with samples.npy")
+            raise UsageError(
+                f"{option}={path} holds no images: write a folder of {', '.join(SUFFIXES[:3])} "
+                "files, or one with samples.npy"
+            )
         kinds = [facts(p) for p in files]
         (height, width, _), last = kinds[0], len(files)
-        if (other := next((i for i, kind in enumerate(kinds) if kind[:2] != (height, width)), last)) < last:
-            raise UsageError(f"{option}={path}: {files[other].name} is {kinds[other][0]} x {kinds[other][1]}, {files[0].name} is {height} "
-                             f"x {width}; the images must be of one size")
-        channels, done = max(kind[2] for kind in kinds), 0
+        if (
+            other := next((i for i, kind in enumerate(kinds) if kind[:2] != (height, width)), last)
+        ) < last:
+            raise UsageError(
+                f"{option}={path}: {files[other].name} is {kinds[other][0]} x {kinds[other][1]}, "
+                f"{files[0].name} is {height} "
+                f"x {width}; the images must be of one size"
+            )
+        channels = max(kind[2] for kind in kinds)
+        done = 0
         images = np.empty((len(files), height, width) + (() if channels == 1 else (3,)), np.uint8)
         for block in decoded(files, channels, what=path.name):
-            images[done:done + len(block)] = block
+            images[done : done + len(block)] = block
             done += len(block)
         return images
     array = read_bytes(path, option)
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)) or not len(array):
-        raise UsageError(f"{option}={path} has shape {list(array.shape)}; images are [n,H,W], or [n,H,W,3] in colour")
+    if (
+        array.ndim not in (3, 4)
+        or (array.ndim == 4 and array.shape[3] not in (1, 3))
+        or not len(array)
+    ):
+        raise UsageError(
+            f"{option}={path} has shape {list(array.shape)}; images are [n,H,W], or [n,H,W,3] in "
+            "colour"
+        )
     return array[..., 0] if array.ndim == 4 and array.shape[3] == 1 else array
 
 
-def read_bytes(path: Path, option: str, names: Sequence[str] = ("images", "samples", "arr_0"), dtype: str = "uint8") -> np.ndarray:
-    """The array of a .npy file, or the first of `names` in a .npz file; nothing is unpickled. Raises UsageError."""
+def read_bytes(
+    path: Path,
+    option: str,
+    names: Sequence[str] = ("images", "samples", "arr_0"),
+    dtype: str = "uint8",
+) -> np.ndarray:
+    """The array of a .npy file, or the first of `names` in a .npz file; nothing is unpickled.
+    Raises UsageError."""
     if path.suffix not in (".npy", ".npz"):
         raise UsageError(f"{option}={path} is neither a folder nor a .npy or .npz file")
     if not path.is_file():
@@ -154,14 +222,23 @@ def read_bytes(path: Path, option: str, names: Sequence[str] = ("images", "sampl
         held = np.load(path, mmap_mode="c", allow_pickle=False)
         if path.suffix == ".npz":
             with held as archive:
-                found = [name for name in names if name in archive] or (archive.files if len(archive.files) == 1 else [])
+                found = [name for name in names if name in archive] or (
+                    archive.files if len(archive.files) == 1 else []
+                )
                 if not found:
-                    raise UsageError(f"{option}={path} holds {', '.join(archive.files)}; name the array {names[0]}")
+                    raise UsageError(
+                        f"{option}={path} holds {', '.join(archive.files)}; name the array "
+                        f"{names[0]}"
+                    )
                 held = archive[found[0]]
     except UsageError:
         raise
-    except Exception as error:                                              # numpy raises half a dozen kinds on a damaged file
-        reason = "it holds Python objects" if "pickle" in str(error) or "Python objects" in str(error) else str(error).splitlines()[0]
+    except Exception as error:  # numpy raises half a dozen kinds on a damaged file
+        reason = (
+            "it holds Python objects"
+            if "pickle" in str(error) or "Python objects" in str(error)
+            else str(error).splitlines()[0]
+        )
         raise UsageError(f"{option}={path} cannot be read as an array: {reason}") from error
     if dtype and str(held.dtype) != dtype:
         raise UsageError(f"{option}={path} holds {held.dtype}; images are uint8, bytes 0..255")

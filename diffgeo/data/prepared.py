@@ -1,13 +1,16 @@
-"""Image sets on disk, prepared once: arrays that are memory-mapped, and a manifest that says what they must be.
+"""Image sets on disk, prepared once: arrays that are memory-mapped, and a manifest that says what
+they must be.
 
     ROOT/<name>/{train,test}_images.npy     uint8 [n,H,W] or [n,H,W,C]
     ROOT/<name>/{train,test}_labels.npy     integers [n], where the set has classes
     ROOT/<name>/{train,test}_exact.npy      bool [n], where some images are stand-ins
     ROOT/<name>/manifest.json               name, source, licence, classes, and of every array: shape, dtype, sha256 of its elements
 
-The manifest is written last: a folder without one is unfinished. A reader compares shape and dtype always, and the hash where the file
-was not hashed before in its present state (path, size, time of change), which a small file in $DIFFGEO_CACHE remembers.
+The manifest is written last: a folder without one is unfinished. A reader compares shape and dtype
+always, and the hash where the file was not hashed before in its present state (path, size, time of
+change), which a small file in $DIFFGEO_CACHE remembers.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -23,9 +26,11 @@ import numpy as np
 from diffgeo.errors import DiffgeoError
 from diffgeo.store.files import atomic, cache_folder, read_json, write_json
 
-SPLITS, PARTS = ("train", "test"), ("images", "labels", "exact")
-BLOCK = 1 << 24                         # bytes hashed or copied at once
-EAGER = 1 << 29                         # larger arrays are hashed by `data check` alone: a second of CPU is half a gigabyte
+SPLITS = ("train", "test")
+PARTS = ("images", "labels", "exact")
+BLOCK = 1 << 24  # bytes hashed or copied at once
+# larger arrays are hashed by `data check` alone: a second of CPU is half a gigabyte
+EAGER = 1 << 29
 
 
 class Split(NamedTuple):
@@ -47,7 +52,11 @@ class Blocks(NamedTuple):
 def data_root(root: str | os.PathLike | None = None) -> Path:
     """`root`, else $DIFFGEO_DATA, else ${XDG_CACHE_HOME:-~/.cache}/diffgeo/data."""
     chosen = root or os.environ.get("DIFFGEO_DATA")
-    return Path(chosen).expanduser() if chosen else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffgeo" / "data"
+    return (
+        Path(chosen).expanduser()
+        if chosen
+        else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffgeo" / "data"
+    )
 
 
 def digest(array: np.ndarray) -> str:
@@ -55,43 +64,67 @@ def digest(array: np.ndarray) -> str:
     content = hashlib.sha256()
     rows = max(1, BLOCK // max(1, array[:1].nbytes))
     for first in range(0, len(array), rows):
-        content.update(np.ascontiguousarray(array[first:first + rows]))
+        content.update(np.ascontiguousarray(array[first : first + rows]))
     return content.hexdigest()
 
 
 def entry(array: np.ndarray, sha256: str | None = None) -> dict:
     """What a manifest says of an array."""
-    return {"shape": list(array.shape), "dtype": str(array.dtype), "sha256": sha256 or digest(array)}
+    return {
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+        "sha256": sha256 or digest(array),
+    }
 
 
 def manifest_of(folder: Path) -> dict | None:
-    """The manifest of a prepared folder; None where there is none. Raises DiffgeoError when it cannot be read."""
+    """The manifest of a prepared folder; None where there is none. Raises DiffgeoError when it
+    cannot be read."""
     path = folder / "manifest.json"
     if not path.is_file():
         return None
     manifest = read_json(path)
     arrays = manifest.get("arrays") if isinstance(manifest, dict) else None
-    whole = isinstance(arrays, dict) and "train_images" in arrays and all(
-        isinstance(entry, dict) and {"shape", "dtype", "sha256"} <= set(entry) for entry in arrays.values())
-    if not whole or type(manifest.get("name")) is not str or type(manifest.get("classes")) is not int:
-        raise DiffgeoError(f"{path} is not a manifest of images: remove it, and prepare the set again")
+    whole = (
+        isinstance(arrays, dict)
+        and "train_images" in arrays
+        and all(
+            isinstance(entry, dict) and {"shape", "dtype", "sha256"} <= set(entry)
+            for entry in arrays.values()
+        )
+    )
+    if (
+        not whole
+        or type(manifest.get("name")) is not str
+        or type(manifest.get("classes")) is not int
+    ):
+        raise DiffgeoError(
+            f"{path} is not a manifest of images: remove it, and prepare the set again"
+        )
     return manifest
 
 
 def write(folder: Path, arrays: Mapping[str, Blocks], **facts) -> dict:
-    """Write a set into `folder`, its arrays, the training images last, then its manifest with `facts`; returns the manifest."""
+    """Write a set into `folder`, its arrays, the training images last, then its manifest with
+    `facts`; returns the manifest."""
     entries = {}
-    for name, (shape, blocks, dtype) in sorted(arrays.items(), key=lambda item: item[0] == "train_images"):
-        content, done = hashlib.sha256(), 0
+    for name, (shape, blocks, dtype) in sorted(
+        arrays.items(), key=lambda item: item[0] == "train_images"
+    ):
+        content = hashlib.sha256()
+        done = 0
         with atomic(folder / f"{name}.npy") as temporary:
             out = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
             for block in blocks:
-                out[done:done + len(block)] = block
-                content.update(np.ascontiguousarray(out[done:done + len(block)]))
+                out[done : done + len(block)] = block
+                content.update(np.ascontiguousarray(out[done : done + len(block)]))
                 done += len(block)
             out.flush()
             if done != shape[0]:
-                raise DiffgeoError(f"{folder / name}.npy: {done} of {shape[0]} entries could be made; is the source complete?")
+                raise DiffgeoError(
+                    f"{folder / name}.npy: {done} of {shape[0]} entries could be made; is the "
+                    "source complete?"
+                )
         entries[name] = {"shape": list(shape), "dtype": dtype, "sha256": content.hexdigest()}
     manifest = {**facts, "arrays": entries}
     write_json(folder / "manifest.json", manifest)
@@ -99,18 +132,21 @@ def write(folder: Path, arrays: Mapping[str, Blocks], **facts) -> dict:
 
 
 def unpacked(folder: Path) -> bool:
-    """Whether the arrays of a set lie in `folder`, with a manifest or without: `write` makes the training images last."""
+    """Whether the arrays of a set lie in `folder`, with a manifest or without: `write` makes the
+    training images last."""
     return (folder / "train_images.npy").is_file()
 
 
 def seal(folder: Path, **facts) -> dict:
     """The manifest of arrays that somebody unpacked into `folder`; written where the folder can be."""
     names = [f"{split}_{part}" for split in SPLITS for part in PARTS]
-    arrays = {name: opened(folder / f"{name}.npy") for name in names if (folder / f"{name}.npy").is_file()}
+    arrays = {
+        name: opened(folder / f"{name}.npy") for name in names if (folder / f"{name}.npy").is_file()
+    }
     for split in SPLITS:
         check_lengths(folder, split, *(arrays.get(f"{split}_{part}") for part in PARTS))
     manifest = {**facts, "arrays": {name: entry(array) for name, array in arrays.items()}}
-    with contextlib.suppress(DiffgeoError):                         # a folder that is not ours to write
+    with contextlib.suppress(DiffgeoError):  # a folder that is not ours to write
         write_json(folder / "manifest.json", manifest)
     remember({folder / f"{name}.npy": manifest["arrays"][name]["sha256"] for name in arrays})
     return manifest
@@ -118,60 +154,97 @@ def seal(folder: Path, **facts) -> dict:
 
 def again(folder: Path, manifest: dict) -> str:
     """The command that prepares a set anew."""
-    own = "".join(f" data.{k}={manifest[k]}" for k in ("path", "size", "crop") if manifest.get(k) is not None)
+    own = "".join(
+        f" data.{k}={manifest[k]}" for k in ("path", "size", "crop") if manifest.get(k) is not None
+    )
     return f"diffgeo data prepare {manifest['name']} data.root={folder.parent}{own}"
 
 
 def opened(path: Path, manifest: dict | None = None) -> np.ndarray:
-    """A .npy file as a memory-map whose pages are private to us. Raises DiffgeoError on a missing, short or foreign file."""
+    """A .npy file as a memory-map whose pages are private to us. Raises DiffgeoError on a missing,
+    short or foreign file."""
     try:
         return np.load(path, mmap_mode="c", allow_pickle=False)
     except FileNotFoundError:
-        raise DiffgeoError(f"{path} is missing: prepare the set again" + (f" with `{again(path.parent, manifest)}`" if manifest else "")) \
-            from None
+        raise DiffgeoError(
+            f"{path} is missing: prepare the set again"
+            + (f" with `{again(path.parent, manifest)}`" if manifest else "")
+        ) from None
     except (OSError, ValueError, EOFError) as error:
-        short = "it is shorter than its header says" if "mmap length" in str(error) else str(error).splitlines()[0]
-        raise DiffgeoError(f"{path} cannot be read: {short}; remove it and prepare the set again") from error
+        short = (
+            "it is shorter than its header says"
+            if "mmap length" in str(error)
+            else str(error).splitlines()[0]
+        )
+        raise DiffgeoError(
+            f"{path} cannot be read: {short}; remove it and prepare the set again"
+        ) from error
 
 
 def check_lengths(folder: Path, split: str, images, labels, exact) -> None:
-    """Raise DiffgeoError unless the arrays of a split are images, and labels and flags of the same number."""
-    if images is not None and (images.dtype != np.uint8 or images.ndim not in (3, 4) or not images.size
-                               or (images.ndim == 4 and images.shape[3] not in (1, 3))):
-        raise DiffgeoError(f"{folder / split}_images.npy holds {images.dtype} {list(images.shape)}; images are uint8 [n,H,W] or [n,H,W,3]")
+    """Raise DiffgeoError unless the arrays of a split are images, and labels and flags of the same
+    number."""
+    if images is not None and (
+        images.dtype != np.uint8
+        or images.ndim not in (3, 4)
+        or not images.size
+        or (images.ndim == 4 and images.shape[3] not in (1, 3))
+    ):
+        raise DiffgeoError(
+            f"{folder / split}_images.npy holds {images.dtype} {list(images.shape)}; images are "
+            "uint8 [n,H,W] or [n,H,W,3]"
+        )
     for part, array in (("labels", labels), ("exact", exact)):
         if array is not None and (images is None or array.shape != (len(images),)):
-            raise DiffgeoError(f"{folder / split}_{part}.npy holds {list(array.shape)} entries for "
-                               f"{0 if images is None else len(images)} images; they must be as many")
+            raise DiffgeoError(
+                f"{folder / split}_{part}.npy holds {list(array.shape)} entries for "
+                f"{0 if images is None else len(images)} images; they must be as "
+                "many"
+            )
 
 
 def read(folder: Path, manifest: dict, split: str) -> Split | None:
-    """One split, memory-mapped and held against the manifest; None where the set has no such split. Raises DiffgeoError."""
+    """One split, memory-mapped and held against the manifest; None where the set has no such split.
+    Raises DiffgeoError."""
     if f"{split}_images" not in manifest["arrays"]:
         return None
-    parts = [verified(folder, manifest, f"{split}_{part}") if f"{split}_{part}" in manifest["arrays"] else None for part in PARTS]
+    parts = [
+        verified(folder, manifest, f"{split}_{part}")
+        if f"{split}_{part}" in manifest["arrays"]
+        else None
+        for part in PARTS
+    ]
     check_lengths(folder, split, *parts)
     return Split(*parts)
 
 
 def verified(folder: Path, manifest: dict, name: str, always: bool = False) -> np.ndarray:
-    """One array, compared with its manifest: shape and dtype, and the hash where that is cheap, or not known, or `always`."""
-    path, wanted = folder / f"{name}.npy", manifest["arrays"][name]
+    """One array, compared with its manifest: shape and dtype, and the hash where that is cheap, or
+    not known, or `always`."""
+    path = folder / f"{name}.npy"
+    wanted = manifest["arrays"][name]
     array = opened(path, manifest)
     if list(array.shape) != wanted["shape"] or str(array.dtype) != wanted["dtype"]:
-        raise DiffgeoError(f"{path} holds {array.dtype} {list(array.shape)}, its manifest says {wanted['dtype']} {wanted['shape']}: "
-                           "prepare the set again, or remove manifest.json if you changed the file")
+        raise DiffgeoError(
+            f"{path} holds {array.dtype} {list(array.shape)}, its manifest says {wanted['dtype']} "
+            f"{wanted['shape']}: "
+            "prepare the set again, or remove manifest.json if you changed the file"
+        )
     if always or (array.nbytes <= EAGER and known(path) != wanted["sha256"]):
         found = digest(array)
         if found != wanted["sha256"]:
-            raise DiffgeoError(f"{path} is corrupt: its sha256 is {found[:12]}..., its manifest says {wanted['sha256'][:12]}...; prepare "
-                               "the set again, or remove manifest.json if you changed the file")
+            raise DiffgeoError(
+                f"{path} is corrupt: its sha256 is {found[:12]}..., its manifest says "
+                f"{wanted['sha256'][:12]}...; prepare "
+                "the set again, or remove manifest.json if you changed the file"
+            )
         remember({path: found})
     return array
 
 
 def check(folder: Path, manifest: dict) -> Iterator[tuple[str, dict]]:
-    """Hash every array of the set and yield (name, entry) for each that is right. Raises DiffgeoError at the first that is not."""
+    """Hash every array of the set and yield (name, entry) for each that is right. Raises
+    DiffgeoError at the first that is not."""
     for name, wanted in manifest["arrays"].items():
         verified(folder, manifest, name, always=True)
         yield name, wanted
@@ -200,7 +273,10 @@ def known(path: Path) -> str | None:
 
 def remember(found: Mapping[Path, str]) -> None:
     """Note hashes of files in their present state; a cache that cannot be written is no cache."""
-    noted = {str(path.resolve()): {"state": state(path), "sha256": sha256} for path, sha256 in found.items()}
+    noted = {
+        str(path.resolve()): {"state": state(path), "sha256": sha256}
+        for path, sha256 in found.items()
+    }
     held = {path: value for path, value in _hashes().items() if os.path.exists(path)}
     with contextlib.suppress(DiffgeoError):
         write_json(cache_folder() / "hashes.json", held | noted)

@@ -1,6 +1,8 @@
-"""Where image sets come from. A source is opened: what is not in the prepared layout yet is prepared once, from the files that torchvision
-downloads (or that lie there already), or from arrays that somebody unpacked. digits is part of the package; an array file is read as it is.
+"""Where image sets come from. A source is opened: what is not in the prepared layout yet is
+prepared once, from the files that torchvision downloads (or that lie there already), or from arrays
+that somebody unpacked. digits is part of the package; an array file is read as it is.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -22,7 +24,8 @@ from diffgeo.errors import DiffgeoError, UsageError
 
 
 class Opened(NamedTuple):
-    """A set that can be read: its folder (None: not a prepared one), its manifest, and its splits by name (None: it has no such split)."""
+    """A set that can be read: its folder (None: not a prepared one), its manifest, and its splits
+    by name (None: it has no such split)."""
 
     folder: Path | None
     manifest: dict
@@ -32,13 +35,14 @@ class Opened(NamedTuple):
 class Source(Protocol):
     name: str
     licence: str
-    about: str                                              # size and number of the images, in words
+    about: str  # size and number of the images, in words
 
     def open(self, root: Path, download: bool) -> Opened: ...
 
 
 class Prepared:
-    """A source that is prepared into `folder(root)` from what `arrays(root, download)` makes. Both raise UsageError."""
+    """A source that is prepared into `folder(root)` from what `arrays(root, download)` makes. Both
+    raise UsageError."""
 
     name: str
     licence: str
@@ -49,7 +53,12 @@ class Prepared:
         return root / self.name
 
     def facts(self) -> dict:
-        return {"name": self.name, "source": self.source, "licence": self.licence, "classes": self.classes}
+        return {
+            "name": self.name,
+            "source": self.source,
+            "licence": self.licence,
+            "classes": self.classes,
+        }
 
     def open(self, root: Path, download: bool = True) -> Opened:
         folder = self.folder(root)
@@ -61,20 +70,32 @@ class Prepared:
         return Opened(folder, manifest, lambda split: prepared.read(folder, manifest, split))
 
     def prepare(self, root: Path, download: bool = True) -> dict:
-        """Make the set anew, whatever is there; returns its manifest. Raises UsageError where its files are missing."""
-        arrays, folder = self.arrays(root, download), self.folder(root)
+        """Make the set anew, whatever is there; returns its manifest. Raises UsageError where its
+        files are missing."""
+        arrays = self.arrays(root, download)
+        folder = self.folder(root)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"data.root={root} cannot be written ({error.strerror}): write data.root=FOLDER, a folder of yours") from error
+            raise UsageError(
+                f"data.root={root} cannot be written ({error.strerror}): write data.root=FOLDER, a "
+                "folder of yours"
+            ) from error
         print(f"data: preparing {self.name} in {folder}", flush=True)
         return prepared.write(folder, arrays, **self.facts())
 
     def missing(self, root: Path, put: str) -> UsageError:
         folder = self.folder(root)
-        what = "its files are not here" if (folder / "manifest.json").is_file() else f"there is no {folder}"
-        return UsageError(f"data={self.name}: {what}; put {put}, then write `diffgeo data prepare {self.name} "
-                          f"data.root={root}`, or data.root=ROOT where the set is; data=digits needs no files")
+        what = (
+            "its files are not here"
+            if (folder / "manifest.json").is_file()
+            else f"there is no {folder}"
+        )
+        return UsageError(
+            f"data={self.name}: {what}; put {put}, then write `diffgeo data prepare {self.name} "
+            f"data.root={root}`, or data.root=ROOT where the set is; data=digits "
+            "needs no files"
+        )
 
 
 @dataclass(frozen=True)
@@ -87,16 +108,34 @@ class Digits:
 
     def open(self, root: Path, download: bool = True) -> Opened:
         path = Path(__file__).parent.parent / "assets" / "digits.npz"
-        images, labels = pixels.read_bytes(path, "digits"), pixels.read_bytes(path, "digits", ["labels"])
-        splits = {"train": Split(images[:1500], labels[:1500]), "test": Split(images[1500:], labels[1500:])}
-        arrays = {f"{k}_{part}": prepared.entry(getattr(v, part)) for k, v in splits.items() for part in ("images", "labels")}
-        return Opened(None, {"name": self.name, "source": "https://archive.ics.uci.edu/dataset/80, as scikit-learn has it",
-                             "licence": self.licence, "classes": 10, "arrays": arrays}, splits.get)
+        images = pixels.read_bytes(path, "digits")
+        labels = pixels.read_bytes(path, "digits", ["labels"])
+        splits = {
+            "train": Split(images[:1500], labels[:1500]),
+            "test": Split(images[1500:], labels[1500:]),
+        }
+        arrays = {
+            f"{k}_{part}": prepared.entry(getattr(v, part))
+            for k, v in splits.items()
+            for part in ("images", "labels")
+        }
+        return Opened(
+            None,
+            {
+                "name": self.name,
+                "source": "https://archive.ics.uci.edu/dataset/80, as scikit-learn has it",
+                "licence": self.licence,
+                "classes": 10,
+                "arrays": arrays,
+            },
+            splits.get,
+        )
 
 
 @dataclass(frozen=True)
 class Npz:
-    """The arrays `images` (or samples, arr_0) and `labels` (or arr_1), which may be missing, of a .npz file; or a .npy file of images."""
+    """The arrays `images` (or samples, arr_0) and `labels` (or arr_1), which may be missing, of a
+    .npz file; or a .npy file of images."""
 
     file: str | None = None
     name: str = "npz"
@@ -105,24 +144,41 @@ class Npz:
 
     def open(self, root: Path, download: bool = True) -> Opened:
         if self.file is None:
-            raise UsageError("data=npz: write data.file=PATH.npz with an array images, uint8 [n,H,W] or [n,H,W,3], and perhaps labels")
-        path, labels = Path(self.file).expanduser(), None
+            raise UsageError(
+                "data=npz: write data.file=PATH.npz with an array images, uint8 [n,H,W] or "
+                "[n,H,W,3], and perhaps labels"
+            )
+        path = Path(self.file).expanduser()
+        labels = None
         images = pixels.read_images(path, "data.file")
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 name = next((name for name in ("labels", "arr_1") if name in archive), None)
             labels = pixels.read_bytes(path, "data.file", [name], dtype="") if name else None
-        if labels is not None and (labels.shape != (len(images),) or labels.dtype.kind not in "iu" or labels.min() < 0):
-            raise UsageError(f"data.file={path}: the labels are {labels.dtype} {list(labels.shape)} for {len(images)} images; they must be "
-                             "as many whole numbers from 0")
-        facts = {"name": self.name, "source": str(path.resolve()), "licence": self.licence,
-                 "classes": 0 if labels is None else int(labels.max()) + 1, "arrays": {}}
-        return Opened(None, facts, lambda split: Split(images, labels) if split == "train" else None)
+        if labels is not None and (
+            labels.shape != (len(images),) or labels.dtype.kind not in "iu" or labels.min() < 0
+        ):
+            raise UsageError(
+                f"data.file={path}: the labels are {labels.dtype} {list(labels.shape)} for "
+                f"{len(images)} images; they must be "
+                "as many whole numbers from 0"
+            )
+        facts = {
+            "name": self.name,
+            "source": str(path.resolve()),
+            "licence": self.licence,
+            "classes": 0 if labels is None else int(labels.max()) + 1,
+            "arrays": {},
+        }
+        return Opened(
+            None, facts, lambda split: Split(images, labels) if split == "train" else None
+        )
 
 
 @dataclass(frozen=True)
 class Idx(Prepared):
-    """MNIST and the sets in its format: torchvision's class `dataset` downloads four files, which are read here, packed or not."""
+    """MNIST and the sets in its format: torchvision's class `dataset` downloads four files, which
+    are read here, packed or not."""
 
     name: str
     dataset: str
@@ -137,18 +193,34 @@ class Idx(Prepared):
             fetch(self.dataset, root / self.name / "raw")
             files = self.found(root)
         if files is None:
-            raise self.missing(root, f"the four files train-images-idx3-ubyte.gz, ... of {self.source} into {root / self.name / 'raw'}")
+            raise self.missing(
+                root,
+                f"the four files train-images-idx3-ubyte.gz, ... of {self.source} into "
+                f"{root / self.name / 'raw'}",
+            )
         arrays = {f"{split}_{part}": idx(path) for (split, part), path in files.items()}
         return {name: Blocks(array.shape, [array]) for name, array in arrays.items()}
 
     def found(self, root: Path) -> dict[tuple[str, str], Path] | None:
         """The four files, packed or not, in the first folder that has them all; None when none has."""
         folder = root / self.name
-        names = {(split, part): f"{stem}-{part}-idx{axes}-ubyte" for split, stem in (("train", "train"), ("test", "t10k"))
-                 for part, axes in (("images", 3), ("labels", 1))}
-        theirs = Path(self.dataset) / "raw"                         # torchvision's folder below its own root
-        for place in (folder / "raw" / theirs, folder / "raw", folder, folder / theirs, root / theirs):
-            files = {k: next((p for p in (place / name, place / f"{name}.gz") if p.is_file()), None) for k, name in names.items()}
+        names = {
+            (split, part): f"{stem}-{part}-idx{axes}-ubyte"
+            for split, stem in (("train", "train"), ("test", "t10k"))
+            for part, axes in (("images", 3), ("labels", 1))
+        }
+        theirs = Path(self.dataset) / "raw"  # torchvision's folder below its own root
+        for place in (
+            folder / "raw" / theirs,
+            folder / "raw",
+            folder,
+            folder / theirs,
+            root / theirs,
+        ):
+            files = {
+                k: next((p for p in (place / name, place / f"{name}.gz") if p.is_file()), None)
+                for k, name in names.items()
+            }
             if all(files.values()):
                 return files
         return None
@@ -170,7 +242,10 @@ class Cifar10(Prepared):
             fetch("CIFAR10", root / self.name / "raw")
             place = self.found(root)
         if place is None:
-            raise self.missing(root, f"the folder cifar-10-batches-py of {self.source} into {root / self.name / 'raw'}")
+            raise self.missing(
+                root,
+                f"the folder cifar-10-batches-py of {self.source} into {root / self.name / 'raw'}",
+            )
         from torchvision.datasets import CIFAR10
 
         arrays = {}
@@ -178,29 +253,44 @@ class Cifar10(Prepared):
             try:
                 held = CIFAR10(str(place), train=split == "train")
             except (RuntimeError, OSError) as error:
-                raise DiffgeoError(f"{place / 'cifar-10-batches-py'} is not complete, or a file in it is corrupt: remove it and prepare "
-                                   "the set again") from error
+                raise DiffgeoError(
+                    f"{place / 'cifar-10-batches-py'} is not complete, or a file in it is corrupt: "
+                    "remove it and prepare "
+                    "the set again"
+                ) from error
             arrays[f"{split}_images"] = Blocks(held.data.shape, [held.data])
-            arrays[f"{split}_labels"] = Blocks((len(held.targets),), [np.asarray(held.targets, np.uint8)])
+            arrays[f"{split}_labels"] = Blocks(
+                (len(held.targets),), [np.asarray(held.targets, np.uint8)]
+            )
         return arrays
 
     def found(self, root: Path) -> Path | None:
         """The folder that holds torchvision's; None when there is none."""
         folder = root / self.name
-        return next((place for place in (folder / "raw", folder, root) if (place / "cifar-10-batches-py").is_dir()), None)
+        return next(
+            (
+                place
+                for place in (folder / "raw", folder, root)
+                if (place / "cifar-10-batches-py").is_dir()
+            ),
+            None,
+        )
 
 
 def idx(path: Path) -> np.ndarray:
-    """The bytes of an IDX file (.gz or not) as an array: two zeros, 8 for uint8, the number of axes, each length as >u4, the elements."""
+    """The bytes of an IDX file (.gz or not) as an array: two zeros, 8 for uint8, the number of
+    axes, each length as >u4, the elements."""
     try:
         content = (gzip.decompress if path.suffix == ".gz" else bytes)(path.read_bytes())
         zero, kind, axes = struct.unpack(">HBB", content[:4])
-        shape = struct.unpack(f">{axes}I", content[4:4 + 4 * axes])
+        shape = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
         if zero or kind != 8:
             raise ValueError("it is not an IDX file of bytes")
         return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
-        raise DiffgeoError(f"{path} is corrupt ({error}): remove it and prepare the set again") from error
+        raise DiffgeoError(
+            f"{path} is corrupt ({error}): remove it and prepare the set again"
+        ) from error
 
 
 def fetch(dataset: str, folder: Path) -> None:
@@ -213,7 +303,7 @@ def fetch(dataset: str, folder: Path) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             getattr(torchvision.datasets, dataset)(str(folder), download=True)
-    except (RuntimeError, OSError):                                         # URLError, a time-out, a wrong md5: there is no set
+    except (RuntimeError, OSError):  # URLError, a time-out, a wrong md5: there is no set
         pass
     finally:
         socket.setdefaulttimeout(patience)

@@ -1,4 +1,5 @@
 """Uniform laws on spheres."""
+
 from __future__ import annotations
 
 import math
@@ -23,10 +24,16 @@ class Sphere(Law):
         if not self.radius > 0 or self.n < 1:
             raise UsageError("radius must be positive and n at least 1")
         mean = torch.zeros(self.n, dtype=torch.float64)
-        self.__dict__.update(shape=(self.n,), dim=self.n - 1, std=self.radius / math.sqrt(self.n), mean=mean)
+        self.__dict__.update(
+            shape=(self.n,), dim=self.n - 1, std=self.radius / math.sqrt(self.n), mean=mean
+        )
 
     def sample(self, n, generator):
-        return self.project(torch.randn(n, self.n, generator=generator, dtype=torch.float64, device=generator.device))
+        return self.project(
+            torch.randn(
+                n, self.n, generator=generator, dtype=torch.float64, device=generator.device
+            )
+        )
 
     def project(self, x):
         """r x/|x|; the centre, where every point is nearest, goes to the first axis."""
@@ -38,11 +45,15 @@ class Sphere(Law):
         return (torch.linalg.vector_norm(x, dim=1) - self.radius).abs()
 
     def tangent(self, p):
-        """The last n - 1 columns of the Householder reflection that takes the first axis to -+p/|p|."""
+        """The last n - 1 columns of the Householder reflection that takes the first axis to
+        -+p/|p|."""
         unit = p / torch.linalg.vector_norm(p, dim=1, keepdim=True)
         v = unit.clone()
         v[:, 0] += torch.where(unit[:, 0] < 0, -1.0, 1.0)
-        reflection = torch.eye(self.n, dtype=p.dtype, device=p.device) - 2 * v[:, :, None] * v[:, None] / (v * v).sum(1)[:, None, None]
+        reflection = (
+            torch.eye(self.n, dtype=p.dtype, device=p.device)
+            - 2 * v[:, :, None] * v[:, None] / (v * v).sum(1)[:, None, None]
+        )
         return reflection[:, :, 1:]
 
     def posterior(self, x, sigma):
@@ -50,7 +61,8 @@ class Sphere(Law):
 
 
 class Circle(Sphere):
-    """Uniform on the circle of radius `radius`; the coordinate is radius times the angle in [0, 2 pi)."""
+    """Uniform on the circle of radius `radius`; the coordinate is radius times the angle in [0, 2
+    pi)."""
 
     def __init__(self, radius: float = 1.0):
         super().__init__(radius, 2)

@@ -1,20 +1,30 @@
 """Keep freed memory in the process.
 
-glibc hands blocks above 128 KiB back to the kernel as soon as they are freed, and a planar training step frees dozens of just that size
-(512 x 64 floats): every one of them then costs its page faults again. Two settings of malloc stop that; elsewhere nothing happens.
+glibc hands blocks above 128 KiB back to the kernel as soon as they are freed, and a planar training
+step frees dozens of just that size (512 x 64 floats): every one of them then costs its page faults
+again. Two settings of malloc stop that; elsewhere nothing happens.
 """
+
 import ctypes
 import sys
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4        # malloc.h
+# malloc.h
+M_TRIM_THRESHOLD = -1
+M_TOP_PAD = -2
+M_MMAP_MAX = -4
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc's malloc to serve all blocks from its heap and not to trim it; True when it took the settings."""
+    """Tell glibc's malloc to serve all blocks from its heap and not to trim it; True when it took
+    the settings."""
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):                       # another C library
+    except (OSError, AttributeError):  # another C library
         return False
-    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 1 << 30) and mallopt(M_TOP_PAD, 1 << 24))
+    return bool(
+        mallopt(M_MMAP_MAX, 0)
+        and mallopt(M_TRIM_THRESHOLD, 1 << 30)
+        and mallopt(M_TOP_PAD, 1 << 24)
+    )

@@ -2,17 +2,21 @@
 
     torchrun --nproc-per-node 2 -m diffgeo train experiment=digits
 
-Training: every rank draws the same global batch (the draw is keyed by seed and chunk), works on its own rows of it, and one all_reduce of
-the flat gradient sums them: the step is the single process's, to the rounding of a sum (dropout apart, whose masks each rank draws for
-its own rows). Sampling: sample i depends on (seed, i) alone, so the ranks take disjoint ranges of numbers. Rank 0 alone writes, logs and
-prints; the run folder is rank 0's.
+Training: every rank draws the same global batch (the draw is keyed by seed and chunk), works on its
+own rows of it, and one all_reduce of the flat gradient sums them: the step is the single process's,
+to the rounding of a sum (dropout apart, whose masks each rank draws for its own rows). Sampling:
+sample i depends on (seed, i) alone, so the ranks take disjoint ranges of numbers. Rank 0 alone
+writes, logs and prints; the run folder is rank 0's.
 
-On SLURM: `diffgeo train -m hydra/launcher=submitit_slurm hydra.launcher.partition=gpu hydra.launcher.gpus_per_node=1 seed=0,1,2` runs a
-sweep, one job a GPU (pip install 'diffgeo[sweep]'). One run over several GPUs is torchrun inside an allocation, its folder on a file
+On SLURM: `diffgeo train -m hydra/launcher=submitit_slurm hydra.launcher.partition=gpu
+hydra.launcher.gpus_per_node=1 seed=0,1,2` runs a sweep, one job a GPU (pip install
+'diffgeo[sweep]'). One run over several GPUs is torchrun inside an allocation, its folder on a file
 system that all nodes see:
 
-    srun -N 2 --ntasks-per-node 1 torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint $HEAD:29500 -m diffgeo ...
+    srun -N 2 --ntasks-per-node 1 torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d
+    --rdzv-endpoint $HEAD:29500 -m diffgeo ...
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -29,8 +33,8 @@ from torch import Tensor
 
 from diffgeo.errors import UsageError
 
-PATIENCE = timedelta(hours=6)           # rank 0 measures, draws and writes alone while the others wait
-LINGER = 2.0                            # seconds that a process leaves the one that failed before it, for its line on stderr
+PATIENCE = timedelta(hours=6)  # rank 0 measures, draws and writes alone while the others wait
+LINGER = 2.0  # seconds that a process leaves the one that failed before it, for its line on stderr
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,15 @@ class World:
     def text(self, value: str) -> str:
         """Rank 0's text of at most 4096 bytes."""
         page = torch.zeros(4096, dtype=torch.uint8, device=self.device)
-        data = torch.tensor(list(value.encode()[:len(page)]), dtype=torch.uint8)
-        page[:len(data)] = data.to(self.device)
+        data = torch.tensor(list(value.encode()[: len(page)]), dtype=torch.uint8)
+        page[: len(data)] = data.to(self.device)
         return bytes(self.copy_(page).tolist()).rstrip(b"\0").decode() if self.size > 1 else value
 
     def agree(self, flag: bool) -> bool:
         """Rank 0's flag."""
-        return bool(self.copy_(torch.tensor(int(flag), device=self.device))) if self.size > 1 else flag
+        return (
+            bool(self.copy_(torch.tensor(int(flag), device=self.device))) if self.size > 1 else flag
+        )
 
     def once(self, action: Callable[[], bool]) -> bool:
         """Rank 0 does `action`; what it returned, on every rank, when it is done."""
@@ -82,7 +88,8 @@ class World:
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
     def folder(self, stamped: Path) -> Path:
-        """Rank 0's run folder. Hydra stamped one for every process: an empty one of another rank is removed."""
+        """Rank 0's run folder. Hydra stamped one for every process: an empty one of another rank is
+        removed."""
         folder = Path(self.text(str(stamped)))
         if folder != stamped:
             with contextlib.suppress(OSError):
@@ -101,29 +108,46 @@ def size() -> int:
 def own(device: torch.device) -> torch.device:
     """This process's own GPU, where there are several processes."""
     local = int(os.environ.get("LOCAL_RANK", 0))
-    return torch.device("cuda", local % max(1, torch.cuda.device_count())) if size() > 1 and device.type == "cuda" else device
+    return (
+        torch.device("cuda", local % max(1, torch.cuda.device_count()))
+        if size() > 1 and device.type == "cuda"
+        else device
+    )
 
 
 @contextlib.contextmanager
 def joined(device: torch.device, multirun: bool = False) -> Iterator[World]:
     """The world of this process, from torchrun's environment variables; `ALONE` without them.
 
-    An error that leaves the block says in its attribute `first` whether this process was the first to fail, the one that tells it
-    (`cli.speaks`): what the others then meet is a broken connection. They linger, for torchrun ends all processes when one of them leaves.
+    An error that leaves the block says in its attribute `first` whether this process was the first
+    to fail, the one that tells it (`cli.speaks`): what the others then meet is a broken connection.
+    They linger, for torchrun ends all processes when one of them leaves.
     """
     if size() == 1:
         yield ALONE
         return
     if multirun:
-        raise UsageError("torchrun runs one job: leave -m out, or leave torchrun out and let the sweep's launcher start the jobs")
+        raise UsageError(
+            "torchrun runs one job: leave -m out, or leave torchrun out and let the sweep's "
+            "launcher start the jobs"
+        )
     from torch.distributed.rendezvous import rendezvous
 
     if device.type == "cuda":
         torch.cuda.set_device(device)
     store, rank, ranks = next(iter(rendezvous("env://", timeout=PATIENCE)))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=ranks, timeout=PATIENCE)
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=store,
+        rank=rank,
+        world_size=ranks,
+        timeout=PATIENCE,
+    )
     try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere) if rank else contextlib.nullcontext():
+        with (
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stdout(nowhere) if rank else contextlib.nullcontext(),
+        ):
             yield World(rank, ranks, device)
         dist.barrier()
     except Exception as error:
@@ -137,5 +161,5 @@ def joined(device: torch.device, multirun: bool = False) -> Iterator[World]:
 def _first_to_fail(store: dist.Store) -> bool:
     try:
         return store.add("diffgeo/failed", 1) == 1
-    except RuntimeError:                                            # the store went with the process that kept it
+    except RuntimeError:  # the store went with the process that kept it
         return False

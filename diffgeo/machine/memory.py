@@ -1,4 +1,5 @@
 """Running out of memory, on a GPU or on a CPU, said in one line that names what to write."""
+
 from __future__ import annotations
 
 import contextlib
@@ -16,9 +17,11 @@ def advised(advice: str) -> Iterator[None]:
     """Turn a failed allocation inside the block into a DiffgeoError that ends in `advice`."""
     try:
         yield
-    except DiffgeoError:                                            # said already, inside
+    except DiffgeoError:  # said already, inside
         raise
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(word in str(error) for word in WORDS):
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(
+            word in str(error) for word in WORDS
+        ):
             raise
         raise DiffgeoError(f"out of memory: {advice}") from error

@@ -1,10 +1,13 @@
 """Let `import torchvision` succeed where its compiled operators cannot be loaded.
 
-A CUDA build of torchvision beside a CPU build of torch finds its library `_C*.so` unloadable, goes on without it, and then dies in
-`torchvision._meta_registrations`, which describes operators that are not there ("operator torchvision::nms does not exist"). Datasets,
-transforms and grids need none of them. A finder on `sys.meta_path` waits for the first import of torchvision; when the library does
-not load it puts an empty module in the place of the registrations, otherwise it does nothing. It imports torch only then.
+A CUDA build of torchvision beside a CPU build of torch finds its library `_C*.so` unloadable, goes
+on without it, and then dies in `torchvision._meta_registrations`, which describes operators that
+are not there ("operator torchvision::nms does not exist"). Datasets, transforms and grids need none
+of them. A finder on `sys.meta_path` waits for the first import of torchvision; when the library
+does not load it puts an empty module in the place of the registrations, otherwise it does nothing.
+It imports torch only then.
 """
+
 from __future__ import annotations
 
 import importlib.machinery
@@ -27,14 +30,16 @@ class Finder:
 
 
 def loads() -> bool:
-    """Whether torchvision's compiled operators load into this torch; True also where torchvision or its library is missing, so
-    that the import itself may say so."""
+    """Whether torchvision's compiled operators load into this torch; True also where torchvision or
+    its library is missing, so that the import itself may say so."""
     import torch
 
     spec = importlib.machinery.PathFinder.find_spec("torchvision")
     if spec is None or not spec.submodule_search_locations:
         return True
-    library = importlib.machinery.PathFinder.find_spec("torchvision._C", spec.submodule_search_locations)
+    library = importlib.machinery.PathFinder.find_spec(
+        "torchvision._C", spec.submodule_search_locations
+    )
     if library is None:
         return True
     try:

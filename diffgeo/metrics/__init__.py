@@ -1,11 +1,13 @@
 """Metrics: what a cloud or a denoiser has wrong, each number beside its noise.
 
-A metric is a frozen dataclass, `metric(run, data) -> {"group/name": value}`, and returns {} where the law or the run lacks what
-it needs (a coordinate, atoms, a denoiser). A `Suite` is a metric made of metrics that adds, beside each value of a cloud,
+A metric is a frozen dataclass, `metric(run, data) -> {"group/name": value}`, and returns {} where
+the law or the run lacks what it needs (a coordinate, atoms, a denoiser). A `Suite` is a metric made
+of metrics that adds, beside each value of a cloud,
 
     key_floor, key_floor_sd    mean and spread of the same metric over 8 pairs of fresh true samples: what is noise at this n
     key_last_step_noise        the metric of fresh truth + s z, s the sampler's terminal noise: what the last step alone costs
 """
+
 from diffgeo.metrics.atoms import Atoms
 from diffgeo.metrics.budget import Budget
 from diffgeo.metrics.denoiser import DenoiserError, denoiser_error, fixed_point
@@ -21,6 +23,26 @@ from diffgeo.metrics.suite import Suite, check, last_step_noise, suite, table
 from diffgeo.metrics.tangential import Tangential
 from diffgeo.metrics.transport import Transport
 
-__all__ = ["Atoms", "Budget", "DenoiserError", "Distance", "FID", "FeatureW2", "FlowError", "ImageDenoiserError", "KID", "Memorization",
-           "PrecisionRecall", "Suite", "Tangential", "Transport", "check", "denoiser_error", "fixed_point", "last_step_noise",
-           "reference", "suite", "table"]
+__all__ = [
+    "Atoms",
+    "Budget",
+    "DenoiserError",
+    "Distance",
+    "FID",
+    "FeatureW2",
+    "FlowError",
+    "ImageDenoiserError",
+    "KID",
+    "Memorization",
+    "PrecisionRecall",
+    "Suite",
+    "Tangential",
+    "Transport",
+    "check",
+    "denoiser_error",
+    "fixed_point",
+    "last_step_noise",
+    "reference",
+    "suite",
+    "table",
+]

@@ -4,6 +4,7 @@ Samples are assigned to the nearest atom; with n_k of N samples at the atom k of
 
     chi2 = sum_k (n_k - N w_k)^2 / (N w_k),     k-1 +- sqrt(2(k-1)) for a true sample (Pearson).
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -16,17 +17,23 @@ from diffgeo.metrics.points import points
 
 @dataclass(frozen=True)
 class Atoms:
-    """`atoms/chi2`, the shares `atoms/w_1 ... w_k`, and `atoms/off`, the share farther than `radius` (data units) from every atom."""
+    """`atoms/chi2`, the shares `atoms/w_1 ... w_k`, and `atoms/off`, the share farther than
+    `radius` (data units) from every atom."""
 
     radius: float = 0.05
 
     def __call__(self, run: Run, data: Manifold) -> dict[str, float]:
         if getattr(data, "atoms", None) is None:
             return {}
-        x, atoms, weights = points(run.samples).flatten(1), points(data.atoms).flatten(1), points(data.weights)
+        x = points(run.samples).flatten(1)
+        atoms = points(data.atoms).flatten(1)
+        weights = points(data.weights)
         d, nearest = torch.cdist(x, atoms, compute_mode="donot_use_mm_for_euclid_dist").min(1)
         counts = torch.bincount(nearest, minlength=len(atoms)).double()
         expected = len(x) * weights / weights.sum()
-        report = {"atoms/chi2": ((counts - expected) ** 2 / expected).sum(), "atoms/off": (d > self.radius).double().mean()}
+        report = {
+            "atoms/chi2": ((counts - expected) ** 2 / expected).sum(),
+            "atoms/off": (d > self.radius).double().mean(),
+        }
         report |= {f"atoms/w_{k}": share for k, share in enumerate(counts / len(x), 1)}
         return {key: float(value) for key, value in report.items()}

@@ -1,15 +1,17 @@
 """Errors of a denoiser against the exact one (Lu, Wang and Bal, eq. 63), at every noise level.
 
-With e = D_learned - D_exact at x = x0 + sigma z and the chart x_t = scale(sigma) x, sigma_t = scale sigma, the three networks of the
-paper err by multiples of the same vector:
+With e = D_learned - D_exact at x = x0 + sigma z and the chart x_t = scale(sigma) x, sigma_t = scale
+sigma, the three networks of the paper err by multiples of the same vector:
 
     f = D:  e          epsilon = (x - D)/sigma:  -e/sigma          S = -grad log p_t = epsilon/sigma_t:  -e/(scale sigma^2)
 
-(OU: S = (x_t - e^{-t/2} f)/(1 - e^{-t}).) Each error is the mean square over x_t ~ p_t and over the d coordinates. The split uses
-the tangent space P at the support point nearest to the exact D: tangential |P e|^2/d, normal |e - P e|^2/d; the two add up to the
-total. D tends to the projection of x as sigma -> 0 (Theorem 3.5), where the split is the geometry of the manifold; at large
-sigma D is near the mean of the law and the split says little.
+(OU: S = (x_t - e^{-t/2} f)/(1 - e^{-t}).) Each error is the mean square over x_t ~ p_t and over the
+d coordinates. The split uses the tangent space P at the support point nearest to the exact D:
+tangential |P e|^2/d, normal |e - P e|^2/d; the two add up to the total. D tends to the projection
+of x as sigma -> 0 (Theorem 3.5), where the split is the geometry of the manifold; at large sigma D
+is near the mean of the law and the split says little.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -24,14 +26,24 @@ from diffgeo.schedule import OU
 
 
 @torch.no_grad()
-def denoiser_error(denoise: Denoiser, data: Manifold, sigmas: Tensor, chart: Schedule | None = None, n: int = 500,
-                   seed: int = 0, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Mean-square errors per coordinate at the positive levels `sigmas` [K], over n fresh forward samples each; float64 [K] curves.
+def denoiser_error(
+    denoise: Denoiser,
+    data: Manifold,
+    sigmas: Tensor,
+    chart: Schedule | None = None,
+    n: int = 500,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor]:
+    """Mean-square errors per coordinate at the positive levels `sigmas` [K], over n fresh forward
+    samples each; float64 [K] curves.
 
-    Keys: `t sigma`, then `score epsilon f`, each also with `_normal` and `_tangential`. The score is that of x_t in `chart` (OU
-    when None), which also names t. The noise and x0 of level k depend on (seed, k) alone. `denoise` is called on `device`.
+    Keys: `t sigma`, then `score epsilon f`, each also with `_normal` and `_tangential`. The score
+    is that of x_t in `chart` (OU when None), which also names t. The noise and x0 of level k depend
+    on (seed, k) alone. `denoise` is called on `device`.
     """
-    chart, exact = chart or OU(), data.denoiser()
+    chart = chart or OU()
+    exact = data.denoiser()
     sigmas = points(sigmas)
     normal, tangential = torch.zeros(2, len(sigmas), dtype=torch.float64)
     for k, sigma in enumerate(sigmas):
@@ -42,42 +54,72 @@ def denoiser_error(denoise: Denoiser, data: Manifold, sigmas: Tensor, chart: Sch
         e = (points(denoise(x.to(device), sigma.to(device))) - truth).flatten(1)
         basis = data.tangent(data.project(truth))
         along = torch.einsum("nik,njk,nj->ni", basis, basis, e)
-        normal[k], tangential[k] = ((e - along) ** 2).mean(), (along**2).mean()
+        normal[k] = ((e - along) ** 2).mean()
+        tangential[k] = (along**2).mean()
     parts = {"": normal + tangential, "_normal": normal, "_tangential": tangential}
-    factors = {"score": 1 / (chart.scale(sigmas) * sigmas**2), "epsilon": 1 / sigmas, "f": torch.ones_like(sigmas)}
-    curves = {name + part: factor**2 * error for name, factor in factors.items() for part, error in parts.items()}
+    factors = {
+        "score": 1 / (chart.scale(sigmas) * sigmas**2),
+        "epsilon": 1 / sigmas,
+        "f": torch.ones_like(sigmas),
+    }
+    curves = {
+        name + part: factor**2 * error
+        for name, factor in factors.items()
+        for part, error in parts.items()
+    }
     return {"t": chart.t(sigmas), "sigma": sigmas, **curves}
 
 
 @torch.no_grad()
-def fixed_point(denoise: Denoiser, data: Manifold, sigmas: Tensor, chart: Schedule | None = None, x_t: tuple[float, ...] = (1.0, -0.1),
-                device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """S, epsilon and f at one point x_t of the chart, at every level `sigmas` [K] (the paper's Figure 2).
+def fixed_point(
+    denoise: Denoiser,
+    data: Manifold,
+    sigmas: Tensor,
+    chart: Schedule | None = None,
+    x_t: tuple[float, ...] = (1.0, -0.1),
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor]:
+    """S, epsilon and f at one point x_t of the chart, at every level `sigmas` [K] (the paper's
+    Figure 2).
 
-    Keys: `t sigma` [K], then `score epsilon f` (learned) and `score_exact epsilon_exact f_exact`, each [K,d].
+    Keys: `t sigma` [K], then `score epsilon f` (learned) and `score_exact epsilon_exact f_exact`,
+        each [K,d].
     Raises UsageError when x_t has another width than the law.
     """
     chart = chart or OU()
-    sigmas, point = points(sigmas), torch.as_tensor(x_t, dtype=torch.float64)
+    sigmas = points(sigmas)
+    point = torch.as_tensor(x_t, dtype=torch.float64)
     if point.shape != tuple(data.shape):
-        raise UsageError(f"the fixed point has {point.numel()} coordinates, the law {tuple(data.shape)}: give one number a coordinate")
+        raise UsageError(
+            f"the fixed point has {point.numel()} coordinates, the law {tuple(data.shape)}: give "
+            "one number a coordinate"
+        )
     scale = chart.scale(sigmas)
     x = point / expand(scale, point.expand(len(sigmas), *point.shape))
     curves = {"t": chart.t(sigmas), "sigma": sigmas}
-    for suffix, f in (("", points(denoise(x.to(device), sigmas.to(device)))), ("_exact", data.denoiser()(x, sigmas))):
+    for suffix, f in (
+        ("", points(denoise(x.to(device), sigmas.to(device)))),
+        ("_exact", data.denoiser()(x, sigmas)),
+    ):
         epsilon = (x - f) / expand(sigmas, x)
-        curves |= {"score" + suffix: epsilon / expand(scale * sigmas, x), "epsilon" + suffix: epsilon, "f" + suffix: f}
+        curves |= {
+            "score" + suffix: epsilon / expand(scale * sigmas, x),
+            "epsilon" + suffix: epsilon,
+            "f" + suffix: f,
+        }
     return curves
 
 
 @dataclass(frozen=True)
 class DenoiserError:
-    """`denoiser/score_l2 epsilon_l2 f_l2`, each also `_normal` and `_tangential`: root of the mean over nodes of the mean-square error.
+    """`denoiser/score_l2 epsilon_l2 f_l2`, each also `_normal` and `_tangential`: root of the mean
+    over nodes of the mean-square error.
 
-    The nodes are the `nodes` lowest positive levels of `schedule`'s sampling grid of `steps` steps: with the defaults the first 100
-    of the paper's exponential grid, t from 1e-4 to .031, all of them below the paper's smallest training time .0503. The levels
-    are the same in every chart; S is the score of x_t in the run's chart. n forward samples a node (the paper: 2e5): 500 at each of
-    100 nodes give the root to about .5 %.
+    The nodes are the `nodes` lowest positive levels of `schedule`'s sampling grid of `steps` steps:
+    with the defaults the first 100 of the paper's exponential grid, t from 1e-4 to .031, all of
+    them below the paper's smallest training time .0503. The levels are the same in every chart; S
+    is the score of x_t in the run's chart. n forward samples a node (the paper: 2e5): 500 at each
+    of 100 nodes give the root to about .5 %.
     """
 
     n: int = 500
@@ -87,19 +129,31 @@ class DenoiserError:
 
     def __post_init__(self):
         if self.n < 1 or not 1 <= self.nodes <= self.steps:
-            raise UsageError(f"metrics.denoiser.n={self.n} nodes={self.nodes} steps={self.steps}: give n >= 1 and 1 <= nodes <= steps")
+            raise UsageError(
+                f"metrics.denoiser.n={self.n} nodes={self.nodes} steps={self.steps}: give n >= 1 "
+                "and 1 <= nodes <= steps"
+            )
 
     def sigmas(self) -> Tensor:
         """The levels, increasing, [nodes]."""
         grid = self.schedule.grid(self.steps)
-        return grid[grid > 0].flip(0)[:self.nodes]
+        return grid[grid > 0].flip(0)[: self.nodes]
 
     def curves(self, run: Run, data: Manifold) -> dict[str, Tensor]:
         """`denoiser_error` of the run at the nodes. The denoiser is called on the samples' device."""
-        return denoiser_error(run.denoise, data, self.sigmas(), self.schedule, self.n, run.seed, run.simulation.device)
+        return denoiser_error(
+            run.denoise, data, self.sigmas(), self.schedule, self.n, run.seed, run.simulation.device
+        )
 
     def __call__(self, run: Run, data: Manifold) -> dict[str, float]:
         if run.denoise is None or run.exact:
             return {}
-        roots = {name: curve.mean().sqrt() for name, curve in self.curves(run, data).items() if name not in ("t", "sigma")}
-        return {"denoiser/{}_l2{}{}".format(*name.partition("_")): float(root) for name, root in roots.items()}
+        roots = {
+            name: curve.mean().sqrt()
+            for name, curve in self.curves(run, data).items()
+            if name not in ("t", "sigma")
+        }
+        return {
+            "denoiser/{}_l2{}{}".format(*name.partition("_")): float(root)
+            for name, root in roots.items()
+        }

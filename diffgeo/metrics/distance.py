@@ -1,7 +1,9 @@
 """Distance to the support: how far off the data manifold samples lie, d(x) = |x - project(x)|.
 
-Says nothing of where along the support they lie: a cloud collapsed to one point of it scores 0. Read it with tang or W2.
+Says nothing of where along the support they lie: a cloud collapsed to one point of it scores 0.
+Read it with tang or W2.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,12 +15,17 @@ from diffgeo.metrics.points import points
 
 @dataclass(frozen=True)
 class Distance:
-    """`distance/mean median q99` in data units, and `distance/below_<r>`, the share with d(x) <= r, for each radius r."""
+    """`distance/mean median q99` in data units, and `distance/below_<r>`, the share with d(x) <= r,
+    for each radius r."""
 
     below: Sequence[float] = (0.01, 0.05)
 
     def __call__(self, run: Run, data: Manifold) -> dict[str, float]:
         d = data.distance(points(run.samples)).double()
-        report = {"distance/mean": d.mean(), "distance/median": d.quantile(0.5), "distance/q99": d.quantile(0.99)}
+        report = {
+            "distance/mean": d.mean(),
+            "distance/median": d.quantile(0.5),
+            "distance/q99": d.quantile(0.99),
+        }
         report |= {f"distance/below_{r:g}": (d <= r).double().mean() for r in self.below}
         return {key: float(value) for key, value in report.items()}

@@ -1,8 +1,10 @@
 """Features of images: what a Frechet distance, a kernel distance, precision and recall look at.
 
-A feature net maps uint8 images [B,C,H,W] to float32 vectors [B,d]; `key` identifies its weights and how it reads images. Features of a
-set are computed once: they stay with the tensor of images for as long as that lives, so that every metric of a run shares one pass.
+A feature net maps uint8 images [B,C,H,W] to float32 vectors [B,d]; `key` identifies its weights and
+how it reads images. Features of a set are computed once: they stay with the tensor of images for as
+long as that lives, so that every metric of a run shares one pass.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -25,21 +27,23 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine.precision import full_precision
 from diffgeo.store.files import cache_folder, write_array
 
-PIXELS = 1024               # more coordinates than this are pooled first: their covariance would cost more than it tells
+# more coordinates than this are pooled first: their covariance would cost more than it tells
+PIXELS = 1024
 
 
 class Features(Protocol):
-    name: str               # as in metrics.fid.features
-    key: str                # hash of the weights and of the way that images are read
-    batch: int              # images at a time
+    name: str  # as in metrics.fid.features
+    key: str  # hash of the weights and of the way that images are read
+    batch: int  # images at a time
 
-    def __call__(self, images: Tensor) -> Tensor: ...       # uint8 [B,C,H,W] -> float32 [B,d]
+    def __call__(self, images: Tensor) -> Tensor: ...  # uint8 [B,C,H,W] -> float32 [B,d]
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """The image itself in [-1, 1], flattened. Above 1 024 coordinates it is first averaged over the smallest squares, of 2 x 2, 3 x 3, ...
-    pixels, that leave no more: CIFAR-10 is seen at 16 x 16, CelebA at 16 x 16 too."""
+    """The image itself in [-1, 1], flattened. Above 1 024 coordinates it is first averaged over the
+    smallest squares, of 2 x 2, 3 x 3, ... pixels, that leave no more: CIFAR-10 is seen at 16 x 16,
+    CelebA at 16 x 16 too."""
 
     name: str = "pixels"
     batch: int = 1000
@@ -66,22 +70,32 @@ def _lenet(data: Data, device: str, **_) -> Features:
     from diffgeo.metrics.lenet import load
 
     if data.shape[0] != 1:
-        raise UsageError(f"LeNet features are of grey images, {getattr(data, 'name', 'these')} are in colour: "
-                         "write metrics.fid.features=pixels or metrics.fid.features=inception")
+        raise UsageError(
+            f"LeNet features are of grey images, {getattr(data, 'name', 'these')} are in colour: "
+            "write metrics.fid.features=pixels or metrics.fid.features=inception"
+        )
     return load(device)
 
 
-NETS: dict[str, Callable[..., Features]] = {"inception": _inception, "lenet": _lenet, "pixels": lambda data, **_: Pixels()}
+NETS: dict[str, Callable[..., Features]] = {
+    "inception": _inception,
+    "lenet": _lenet,
+    "pixels": lambda data, **_: Pixels(),
+}
 
 
 @dataclass(frozen=True)
 class OfFeatures:
     """A metric of images in a feature space.
 
-    features: inception, lenet (grey images), pixels, or auto: lenet where the images are grey, no metric where they are not.
-    weights: Inception's, a local file; null: where they are usually found (`diffgeo.metrics.inception`).
-    half: Inception in float16, on a GPU only: faster, and not what published numbers were made with.
-    device: auto takes the GPU when there is one. optional: fewer than 10 images give a line on stderr, not an error.
+    features: inception, lenet (grey images), pixels, or auto: lenet where the images are grey, no
+        metric where they are not.
+    weights: Inception's, a local file; null: where they are usually found
+        (`diffgeo.metrics.inception`).
+    half: Inception in float16, on a GPU only: faster, and not what published numbers were made
+        with.
+    device: auto takes the GPU when there is one. optional: fewer than 10 images give a line on
+        stderr, not an error.
     """
 
     features: str = "auto"
@@ -90,15 +104,18 @@ class OfFeatures:
     device: str = "auto"
     optional: bool = False
 
-    LEAST = 10              # images; three have a distance, and it means nothing
+    LEAST = 10  # images; three have a distance, and it means nothing
 
     def __post_init__(self):
         if self.features not in ("auto", *NETS):
-            raise UsageError(f"metrics.fid.features={self.features}: write inception, lenet, pixels or auto")
+            raise UsageError(
+                f"metrics.fid.features={self.features}: write inception, lenet, pixels or auto"
+            )
 
     @property
     def tensorflow(self) -> bool:
-        """Whether Inception's input is scaled and normalized as by TensorFlow 1, not as by pytorch-fid."""
+        """Whether Inception's input is scaled and normalized as by TensorFlow 1, not as by
+        pytorch-fid."""
         return True
 
     @property
@@ -110,7 +127,8 @@ class OfFeatures:
         return hasattr(data, "quantize") and (self.features != "auto" or data.shape[0] == 1)
 
     def prepare(self, data: Data, n: int) -> None:
-        """Load what the metric of n images will need, so that a run need not end before it fails. Raises UsageError."""
+        """Load what the metric of n images will need, so that a run need not end before it fails.
+        Raises UsageError."""
         if self.suits(data):
             if n < self.LEAST and not self.optional:
                 raise UsageError(self.few(n))
@@ -120,7 +138,8 @@ class OfFeatures:
         return f"a {type(self).__name__} of {n} images means nothing: give at least {self.LEAST}, and thousands for a number to compare"
 
     def applies(self, run: Run, data: Data, say: bool = False) -> bool:
-        """Whether there is a value. Below `LEAST` images raises UsageError, or with `optional` says so, when it shall."""
+        """Whether there is a value. Below `LEAST` images raises UsageError, or with `optional` says
+        so, when it shall."""
         if not self.suits(data):
             return False
         if len(run.samples) >= self.LEAST:
@@ -128,69 +147,101 @@ class OfFeatures:
         if not self.optional:
             raise UsageError(self.few(len(run.samples)))
         if say:
-            print(f"left out: {self.few(len(run.samples))} (features {self.features})", file=sys.stderr)
+            print(
+                f"left out: {self.few(len(run.samples))} (features {self.features})",
+                file=sys.stderr,
+            )
         return False
 
     def count(self, run: Run, data: Data) -> int:
-        """How many images on either side, for a metric with an n: as many true ones as samples, since its value depends on n."""
+        """How many images on either side, for a metric with an n: as many true ones as samples,
+        since its value depends on n."""
         return min(self.n, len(run.samples), len(training(data).images))
 
     def facts(self, net: Features, run: Run, data: Data, n: int) -> dict:
-        """What every metric of features tells: the set, how many samples, from which noise and how they became bytes as far as that is
-        known here, the feature net and the hash of its weights."""
-        made = run.denoise is not None                                          # otherwise they came as they are, from anywhere
-        seeds = {"run": run.seed, "rule": "noise of sample i: Philox of the key (run, i)"} if made else None
+        """What every metric of features tells: the set, how many samples, from which noise and how
+        they became bytes as far as that is known here, the feature net and the hash of its weights.
+        """
+        made = run.denoise is not None  # otherwise they came as they are, from anywhere
+        seeds = (
+            {"run": run.seed, "rule": "noise of sample i: Philox of the key (run, i)"}
+            if made
+            else None
+        )
         rule = f"floor(255 (x - low)/(high - low) + 1/2) in 0..255, low={data.low:g} high={data.high:g}"
-        return {"n": n, "seeds": seeds, "quantization": rule if made or run.samples.is_floating_point() else None,
-                "set": getattr(data, "key", None), "features": net.name, "features_hash": net.key}
+        return {
+            "n": n,
+            "seeds": seeds,
+            "quantization": rule if made or run.samples.is_floating_point() else None,
+            "set": getattr(data, "key", None),
+            "features": net.name,
+            "features_hash": net.key,
+        }
 
     def net(self, data: Data) -> Features:
         word = "lenet" if self.features == "auto" else self.features
-        device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        return NETS[word](data, weights=self.weights, tensorflow=self.tensorflow, half=self.half, device=device)
-
+        device = (
+            self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        )
+        return NETS[word](
+            data, weights=self.weights, tensorflow=self.tensorflow, half=self.half, device=device
+        )
 
 
 def batches(net: Features, images: Tensor, what: str = "") -> Iterator[Tensor]:
-    """Features of images [n,C,H,W] uint8, batch by batch, on the CPU; with a bar on a terminal when `what` says what they are."""
+    """Features of images [n,C,H,W] uint8, batch by batch, on the CPU; with a bar on a terminal when
+    `what` says what they are."""
     from tqdm import tqdm
 
-    with tqdm(total=len(images), desc=what, unit="image", disable=None if what else True, leave=False) as bar:
+    with tqdm(
+        total=len(images), desc=what, unit="image", disable=None if what else True, leave=False
+    ) as bar:
         for part in images.split(net.batch):
             with torch.inference_mode(), full_precision():
                 features = net(part).cpu()
-            yield features                                  # outside: a generator would leave its reader in that mode
+            yield features  # outside: a generator would leave its reader in that mode
             bar.update(len(part))
 
 
 def joined(parts: Iterator[Tensor], n: int, first: Tensor | None = None) -> Tensor:
-    """Batches of features as one tensor [n,d], `first` in front; each batch is let go as it is copied."""
-    done, out = 0, None
+    """Batches of features as one tensor [n,d], `first` in front; each batch is let go as it is
+    copied."""
+    done = 0
+    out = None
     for part in itertools.chain(() if first is None else (first,), parts):
         out = torch.empty(n, part.shape[1]) if out is None else out
-        out[done:done + len(part)] = part
+        out[done : done + len(part)] = part
         done += len(part)
     return out
 
 
-_held: WeakIdKeyDictionary = WeakIdKeyDictionary()         # samples -> {(key of the net, version, n): features}; gone with the samples
+# samples -> {(key of the net, version, n): features}; gone with the samples
+_held: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def of_samples(net: Features, run: Run, data: Data, n: int) -> Tensor:
-    """Features [n,d] of the first n samples, float32 on the CPU, computed once for every metric that asks."""
+    """Features [n,d] of the first n samples, float32 on the CPU, computed once for every metric
+    that asks."""
     held = _held.setdefault(run.samples, {})
-    version = 0 if run.samples.is_inference() else run.samples._version             # samples changed in place are other samples
+    # samples changed in place are other samples
+    version = 0 if run.samples.is_inference() else run.samples._version
     for stale in [k for k in held if k[1] != version]:
         del held[stale]
-    n, most = min(n, len(run.samples)), max((m for key, _, m in held if key == net.key), default=0)
+    n = min(n, len(run.samples))
+    most = max((m for key, _, m in held if key == net.key), default=0)
     if most < n:
-        rest = batches(net, data.quantize(run.samples[most:n]).cpu(), f"{net.name} features of {n - most} samples")
+        rest = batches(
+            net,
+            data.quantize(run.samples[most:n]).cpu(),
+            f"{net.name} features of {n - most} samples",
+        )
         held[net.key, version, n] = joined(rest, n, held.pop((net.key, version, most), None))
     return held[net.key, version, max(most, n)][:n]
 
 
 def training(data: Data) -> Data:
-    """The law of the training images: the set that references are made of, whichever split is measured."""
+    """The law of the training images: the set that references are made of, whichever split is
+    measured."""
     return data if getattr(data, "split", "train") == "train" else data.other() or data
 
 
@@ -198,7 +249,8 @@ _contents: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def content(images: Tensor) -> str:
-    """A hash of the pixels, whatever range or mirroring their law gives them: references depend on no more."""
+    """A hash of the pixels, whatever range or mirroring their law gives them: references depend on
+    no more."""
     if images not in _contents:
         digest = hashlib.sha256(repr(tuple(images.shape)).encode())
         for block in images.split(4096):
@@ -207,29 +259,39 @@ def content(images: Tensor) -> str:
     return _contents[images]
 
 
-_truth: dict[tuple[str, str], Tensor] = {}                  # (set, net) -> features of its first images in one random order
+# (set, net) -> features of its first images in one random order
+_truth: dict[tuple[str, str], Tensor] = {}
 
 
 def of_truth(net: Features, data: Data, n: int) -> Tensor:
-    """Features [n,d] of the first n training images in one fixed random order; all of them when they are fewer. Computed once, whatever
-    the run: held in memory, and Inception's kept as .npy in the cache's `features`, under the hashes of set and features."""
+    """Features [n,d] of the first n training images in one fixed random order; all of them when
+    they are fewer. Computed once, whatever the run: held in memory, and Inception's kept as .npy in
+    the cache's `features`, under the hashes of set and features."""
     law = training(data)
-    keys, n = (content(law.images), net.key), min(n, len(law.images))
-    path = cache_folder() / "features" / (hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32] + ".npy")
+    keys = (content(law.images), net.key)
+    n = min(n, len(law.images))
+    path = (
+        cache_folder()
+        / "features"
+        / (hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32] + ".npy")
+    )
     if net.name == "inception" and len(_truth.get(keys, ())) < n:
-        with contextlib.suppress(OSError, ValueError):                          # absent or damaged: computed again
+        with contextlib.suppress(OSError, ValueError):  # absent or damaged: computed again
             _truth[keys] = torch.from_numpy(np.load(path, allow_pickle=False))
     if len(_truth.get(keys, ())) < n:
         while len(_truth) > 1:
             _truth.pop(next(iter(_truth)))
         pick = torch.randperm(len(law.images), generator=generator(0, *b"features"))[:n]
-        _truth[keys] = joined(batches(net, law.images[pick].cpu(), f"{net.name} features of {n} training images"), n)
+        _truth[keys] = joined(
+            batches(net, law.images[pick].cpu(), f"{net.name} features of {n} training images"), n
+        )
         if net.name == "inception":
-            with contextlib.suppress(DiffgeoError):                             # a cache that cannot be written is no cache
+            with contextlib.suppress(DiffgeoError):  # a cache that cannot be written is no cache
                 write_array(path, _truth[keys].numpy())
     return _truth[keys][:n]
 
 
 def suffixed(key: str, net: Features) -> str:
-    """`key` itself in Inception features, what is published under that name; else `key/lenet`, `key/pixels`."""
+    """`key` itself in Inception features, what is published under that name; else `key/lenet`,
+    `key/pixels`."""
     return key if net.name == "inception" else f"{key}/{net.name}"

@@ -1,12 +1,15 @@
-"""The error of a sampler alone: how far its samples are from where the exact probability flow of the same denoiser takes the same noise.
+"""The error of a sampler alone: how far its samples are from where the exact probability flow of
+the same denoiser takes the same noise.
 
     flow/rms^2 = mean_i |x_i - X_i|^2,      X_i = the flow from x_i's own start, by DPM-Solver++(3M) on a fine geometric grid
 
-between the same first and last levels, a jump to 0 included when the grid has one. It says nothing of the denoiser: a wrong network has a
-flow too. That flow is of the denoiser itself, without the options of the sampling loop (clip, threshold, afs, rounding): what they change
-counts as the sampler's error. Samplers that draw noise of their own follow no flow and have no such number, nor has a cloud that was
-read from a file.
+between the same first and last levels, a jump to 0 included when the grid has one. It says nothing
+of the denoiser: a wrong network has a flow too. That flow is of the denoiser itself, without the
+options of the sampling loop (clip, threshold, afs, rounding): what they change counts as the
+sampler's error. Samplers that draw noise of their own follow no flow and have no such number, nor
+has a cloud that was read from a file.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -25,7 +28,8 @@ TEACHER = DPMpp3M()
 
 @dataclass
 class Held:
-    """Ends of one denoiser's flow, kept for the jobs of a sweep: (first, last, count) -> (start, end). The next denoiser displaces them."""
+    """Ends of one denoiser's flow, kept for the jobs of a sweep: (first, last, count) -> (start,
+    end). The next denoiser displaces them."""
 
     denoise: Denoiser | None = None
     ends: dict[tuple[float, float, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -33,7 +37,8 @@ class Held:
     def end(self, denoise: Denoiser, x: Tensor, *levels) -> Tensor:
         """flow(denoise, x, *levels), computed once."""
         if denoise is not self.denoise:
-            self.denoise, self.ends = denoise, {}
+            self.denoise = denoise
+            self.ends = {}
         start, end = self.ends.get(levels, (None, None))
         if start is None or not torch.equal(start, x):
             end = flow(denoise, x, *levels, TEACHER)
@@ -46,20 +51,24 @@ _held = Held()
 
 @dataclass(frozen=True)
 class FlowError:
-    """`flow/rms` in data units over the first n samples, for deterministic samplers, against `steps` steps of the third-order teacher."""
+    """`flow/rms` in data units over the first n samples, for deterministic samplers, against
+    `steps` steps of the third-order teacher."""
 
     n: int = 500
     steps: int = 300
 
     def __post_init__(self):
         if self.n < 1 or self.steps < 10:
-            raise UsageError(f"metrics.flow.n={self.n} steps={self.steps}: give n >= 1 and steps >= 10")
+            raise UsageError(
+                f"metrics.flow.n={self.n} steps={self.steps}: give n >= 1 and steps >= 10"
+            )
 
     def end(self, run: Run) -> Tensor:
         """X [n,*D]."""
         simulation = run.simulation
-        first, last = simulation.highest, float(simulation.positive[-1])
-        x = simulation.start(run.numbers[:self.n]).x
+        first = simulation.highest
+        last = float(simulation.positive[-1])
+        x = simulation.start(run.numbers[: self.n]).x
         end = _held.end(simulation.denoise, x, first, last, self.steps)
         return simulation.denoise(end, last) if simulation.sigmas[-1] == 0 else end
 
@@ -67,5 +76,5 @@ class FlowError:
         if run.simulation is None or run.nfe is None or not run.simulation.deterministic:
             return {}
         with torch.no_grad():
-            error = points(run.samples[:self.n]) - points(self.end(run))
+            error = points(run.samples[: self.n]) - points(self.end(run))
         return {"flow/rms": float(error.flatten(1).square().sum(1).mean().sqrt())}

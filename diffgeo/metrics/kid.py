@@ -2,11 +2,13 @@
 
     KID    MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i,j} k(x_i, y_j),   k(x, y) = (<x,y>/d + 1)^3
 
-is unbiased at any n, unlike the FID, and may be negative (Binkowski, Sutherland, Arbel, Gretton 2018). As published and as in
-torch-fidelity it is the mean over 100 subsets of 1 000 images of each side; the subsets are torch-fidelity's own (its seed).
+is unbiased at any n, unlike the FID, and may be negative (Binkowski, Sutherland, Arbel, Gretton
+2018). As published and as in torch-fidelity it is the mean over 100 subsets of 1 000 images of each
+side; the subsets are torch-fidelity's own (its seed).
 
     W2^2 = min over permutations p of 1/n sum_i |x_i - y_p(i)|^2,   exact, in feature space. Biased upwards: read it beside its floor.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from diffgeo.errors import UsageError
 from diffgeo.metrics.features import OfFeatures, of_samples, of_truth, suffixed, training
 from diffgeo.metrics.transport import w2
 
-SEED = 2020                                     # of the subsets: torch-fidelity's
+SEED = 2020  # of the subsets: torch-fidelity's
 
 
 def polynomial(x: Tensor, y: Tensor) -> Tensor:
@@ -30,18 +32,23 @@ def polynomial(x: Tensor, y: Tensor) -> Tensor:
 
 def mmd2(x: Tensor, y: Tensor) -> float:
     """The unbiased estimate of MMD^2 from x [n,d] and y [m,d]."""
-    within = sum((k.sum() - k.trace()) / (len(z) * (len(z) - 1)) for z, k in ((z, polynomial(z, z)) for z in (x, y)))
+    within = sum(
+        (k.sum() - k.trace()) / (len(z) * (len(z) - 1))
+        for z, k in ((z, polynomial(z, z)) for z in (x, y))
+    )
     return float(within - 2 * polynomial(x, y).mean())
 
 
 def possible(n: int, m: int, subsets: int, size: int) -> tuple[int, int]:
-    """The number and size of the subsets that n and m images have: a size above them is brought down, and a whole set is one subset."""
+    """The number and size of the subsets that n and m images have: a size above them is brought
+    down, and a whole set is one subset."""
     size = min(size, n, m)
     return 1 if size == n == m else subsets, size
 
 
 def kid(x: Tensor, y: Tensor, subsets: int = 100, size: int = 1000) -> tuple[float, float]:
-    """Mean and deviation (ddof = 0) of MMD^2 over random subsets of x [n,d] and y [m,d], as many and as large as is `possible`."""
+    """Mean and deviation (ddof = 0) of MMD^2 over random subsets of x [n,d] and y [m,d], as many
+    and as large as is `possible`."""
     (subsets, size), random = possible(len(x), len(y), subsets, size), np.random.RandomState(SEED)
     draw = lambda z: z[torch.from_numpy(random.choice(len(z), size, replace=False))]
     values = np.array([mmd2(draw(x), draw(y)) for _ in range(subsets)])
@@ -50,8 +57,9 @@ def kid(x: Tensor, y: Tensor, subsets: int = 100, size: int = 1000) -> tuple[flo
 
 @dataclass(frozen=True)
 class KID(OfFeatures):
-    """`kid` and `kid_sd`, over the subsets; `kid/lenet` and so on in other features. n: the most images on either side. As many true
-    images as samples are drawn, or `size` where that is more."""
+    """`kid` and `kid_sd`, over the subsets; `kid/lenet` and so on in other features. n: the most
+    images on either side. As many true images as samples are drawn, or `size` where that is more.
+    """
 
     features: str = "inception"
     n: int = 10_000
@@ -61,8 +69,11 @@ class KID(OfFeatures):
     def __post_init__(self):
         super().__post_init__()
         if self.n < self.LEAST or self.subsets < 1 or self.size < 2:
-            raise UsageError(f"metrics.kid.n={self.n} subsets={self.subsets} size={self.size}: give n from {self.LEAST}, subsets from 1, "
-                             "size from 2")
+            raise UsageError(
+                f"metrics.kid.n={self.n} subsets={self.subsets} size={self.size}: give n from "
+                f"{self.LEAST}, subsets from 1, "
+                "size from 2"
+            )
 
     def counts(self, run: Run, data: Data) -> tuple[int, int]:
         """How many samples and how many training images."""
@@ -74,7 +85,9 @@ class KID(OfFeatures):
             return {}
         net = self.net(data)
         n, true = self.counts(run, data)
-        value, sd = kid(of_samples(net, run, data, n), of_truth(net, data, true), self.subsets, self.size)
+        value, sd = kid(
+            of_samples(net, run, data, n), of_truth(net, data, true), self.subsets, self.size
+        )
         return {suffixed("kid", net): value, suffixed("kid", net) + "_sd": sd}
 
     def describe(self, run: Run, data: Data) -> dict:
@@ -82,13 +95,18 @@ class KID(OfFeatures):
             return {}
         n, true = self.counts(run, data)
         subsets, size = possible(n, true, self.subsets, self.size)
-        return self.facts(self.net(data), run, data, n) | {"true": true, "subsets": subsets, "size": size,
-                                                           "published": {"subsets": 100, "size": 1000}}
+        return self.facts(self.net(data), run, data, n) | {
+            "true": true,
+            "subsets": subsets,
+            "size": size,
+            "published": {"subsets": 100, "size": 1000},
+        }
 
 
 @dataclass(frozen=True)
 class FeatureW2(OfFeatures):
-    """`w2` in feature space, or `w2/lenet`, of the first n samples against n training images; in units of the features."""
+    """`w2` in feature space, or `w2/lenet`, of the first n samples against n training images; in
+    units of the features."""
 
     features: str = "inception"
     n: int = 1000
@@ -103,7 +121,8 @@ class FeatureW2(OfFeatures):
             return {}
         net = self.net(data)
         n = self.count(run, data)
-        x, y = of_samples(net, run, data, n), of_truth(net, data, n)
+        x = of_samples(net, run, data, n)
+        y = of_truth(net, data, n)
         return {suffixed("w2", net): w2(x.double().numpy(), y.double().numpy())}
 
     def describe(self, run: Run, data: Data) -> dict:

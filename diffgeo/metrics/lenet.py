@@ -1,11 +1,15 @@
-"""Features of MNIST-like images: the penultimate layer of a small convolutional classifier of grey 28 x 28 images.
+"""Features of MNIST-like images: the penultimate layer of a small convolutional classifier of grey
+28 x 28 images.
 
-    28, 14, 14, 7, 4 pixels and 16, 32, 32, 64, 64 channels by 3 x 3 convolutions and relu; then 64 linear features, relu, ten logits.
+    28, 14, 14, 7, 4 pixels and 16, 32, 32, 64, 64 channels by 3 x 3 convolutions and relu; then 64
+    linear features, relu, ten logits.
 
-The shipped weights are those of scripts/train_lenet.py on MNIST's 60 000 training images, in float16 with batch normalization folded in
-(LeCun, Bottou, Bengio, Haffner, Proc. IEEE 1998, for the idea). The 64 features are taken before their relu, so that none is constant
-and their covariance is regular. Distances are comparable under the same weights only: `key` tells.
+The shipped weights are those of scripts/train_lenet.py on MNIST's 60 000 training images, in
+float16 with batch normalization folded in (LeCun, Bottou, Bengio, Haffner, Proc. IEEE 1998, for the
+idea). The 64 features are taken before their relu, so that none is constant and their covariance is
+regular. Distances are comparable under the same weights only: `key` tells.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -20,16 +24,24 @@ from diffgeo.errors import DiffgeoError
 
 WEIGHTS = Path(__file__).parent.parent / "assets" / "lenet.safetensors"
 SIDE = 28
-LAYERS = ((1, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 2))       # channels in, channels out, stride
+# channels in, channels out, stride
+LAYERS = ((1, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 2))
 
 
 class LeNet(nn.Module):
-    """x [B,1,28,28] in [-1, 1] -> logits [B,10]; `features` are the 64 before them. normalized: with batch normalization, to be trained."""
+    """x [B,1,28,28] in [-1, 1] -> logits [B,10]; `features` are the 64 before them. normalized:
+    with batch normalization, to be trained."""
 
     def __init__(self, normalized: bool = False):
         super().__init__()
-        block = lambda a, b, stride: (nn.Conv2d(a, b, 3, stride, 1), nn.BatchNorm2d(b) if normalized else nn.Identity(), nn.ReLU())
-        self.body = nn.Sequential(*(layer for sizes in LAYERS for layer in block(*sizes)), nn.Flatten())
+        block = lambda a, b, stride: (
+            nn.Conv2d(a, b, 3, stride, 1),
+            nn.BatchNorm2d(b) if normalized else nn.Identity(),
+            nn.ReLU(),
+        )
+        self.body = nn.Sequential(
+            *(layer for sizes in LAYERS for layer in block(*sizes)), nn.Flatten()
+        )
         self.penultimate = nn.Linear(64 * 4 * 4, 64)
         self.last = nn.Linear(64, 10)
 
@@ -44,22 +56,32 @@ class LeNet(nn.Module):
         from torch.nn.utils.fusion import fuse_conv_bn_eval
 
         plain = LeNet()
-        plain.load_state_dict({k: v for k, v in self.state_dict().items() if not k.startswith("body.")}, strict=False)
+        plain.load_state_dict(
+            {k: v for k, v in self.state_dict().items() if not k.startswith("body.")}, strict=False
+        )
         for i in range(0, 3 * len(LAYERS), 3):
             plain.body[i] = fuse_conv_bn_eval(self.body[i].eval(), self.body[i + 1].eval())
         return plain.eval()
 
 
 def read(images: Tensor) -> Tensor:
-    """uint8 grey images [B,1,H,W] as LeNet wants them: bilinearly 28 x 28, averaged where that shrinks them, in [-1, 1]."""
+    """uint8 grey images [B,1,H,W] as LeNet wants them: bilinearly 28 x 28, averaged where that
+    shrinks them, in [-1, 1]."""
     x = images.float() / 127.5 - 1
-    return x if x.shape[2:] == (SIDE, SIDE) else F.interpolate(x, size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
+    return (
+        x
+        if x.shape[2:] == (SIDE, SIDE)
+        else F.interpolate(
+            x, size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True
+        )
+    )
 
 
 class Shipped:
     """The `Features` of the shipped weights."""
 
-    name, batch = "lenet", 500
+    name = "lenet"
+    batch = 500
 
     def __init__(self, device: str):
         from safetensors.torch import load_file
@@ -68,8 +90,10 @@ class Shipped:
             weights = load_file(WEIGHTS)
             self.net = LeNet().eval()
             self.net.load_state_dict({name: value.float() for name, value in weights.items()})
-        except Exception as error:                      # safetensors and load_state_dict raise half a dozen kinds
-            raise DiffgeoError(f"{WEIGHTS} cannot be read: {str(error).splitlines()[0]}; install diffgeo again") from error
+        except Exception as error:  # safetensors and load_state_dict raise half a dozen kinds
+            raise DiffgeoError(
+                f"{WEIGHTS} cannot be read: {str(error).splitlines()[0]}; install diffgeo again"
+            ) from error
         self.key = "lenet-" + hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]
         self.device = device
         self.net.to(device, memory_format=torch.channels_last)

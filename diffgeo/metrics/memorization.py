@@ -1,13 +1,17 @@
 """Memorization: how many samples are copies of training images.
 
-With d1 <= d2 the Euclidean distances from a sample, in pixel space, to its nearest and second nearest training image, the sample is
-called a copy when d1 < d2/3 (Yoon et al. 2023, Diffusion probabilistic models generalize when they fail to memorize; Gu et al. 2023,
-On memorization in diffusion models): much nearer to one image than images are to each other. The ratio knows no scale, so smooth images,
-which are near to everything, do not pass for copies. An image that the set holds twice would hide its own copies (d1 = d2): equal images
-count once, and so do an image and its mirror image where the law has both.
+With d1 <= d2 the Euclidean distances from a sample, in pixel space, to its nearest and second
+nearest training image, the sample is called a copy when d1 < d2/3 (Yoon et al. 2023, Diffusion
+probabilistic models generalize when they fail to memorize; Gu et al. 2023, On memorization in
+diffusion models): much nearer to one image than images are to each other. The ratio knows no scale,
+so smooth images, which are near to everything, do not pass for copies. An image that the set holds
+twice would hide its own copies (d1 = d2): equal images count once, and so do an image and its
+mirror image where the law has both.
 
-A sample of the exact denoiser is a copy; a held-out image seldom is, and what it scores (`_test`) is the value to compare with.
+A sample of the exact denoiser is a copy; a held-out image seldom is, and what it scores (`_test`)
+is the value to compare with.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -21,30 +25,43 @@ from diffgeo.metrics.features import training
 
 
 def distinct(images: Tensor, flip: bool = False) -> Tensor:
-    """Numbers of the first of each group of equal images, increasing, int64 [M]; with `flip`, mirror images are equal.
+    """Numbers of the first of each group of equal images, increasing, int64 [M]; with `flip`,
+    mirror images are equal.
 
-    Equal means equal 64-bit sums sum_j r_j a_j mod 2^64 with random r: two different images agree with probability near 2^-64.
+    Equal means equal 64-bit sums sum_j r_j a_j mod 2^64 with random r: two different images agree
+    with probability near 2^-64.
     """
-    random = torch.randint(-2**62, 2**62, images.shape[1:], generator=generator(0, *b"distinct")).to(images.device)
-    digest = lambda factors: torch.cat([(block.long() * factors).sum((1, 2, 3)) for block in images.split(512)])
+    random = torch.randint(
+        -(2**62), 2**62, images.shape[1:], generator=generator(0, *b"distinct")
+    ).to(images.device)
+    digest = lambda factors: torch.cat(
+        [(block.long() * factors).sum((1, 2, 3)) for block in images.split(512)]
+    )
     key = torch.minimum(digest(random), digest(random.flip(-1))) if flip else digest(random)
     numbers = torch.arange(len(images), device=images.device)
     _, group = key.unique(return_inverse=True)
-    return numbers.new_full((int(group.max()) + 1,), len(images)).scatter_reduce(0, group, numbers, "amin").sort().values
+    return (
+        numbers.new_full((int(group.max()) + 1,), len(images))
+        .scatter_reduce(0, group, numbers, "amin")
+        .sort()
+        .values
+    )
 
 
 @dataclass(frozen=True)
 class Memorization:
-    """`memorization/ratio`, the share of the first n samples that are copies (d1 < d2/3), and `memorization/nearest`, the mean of
-    d1/sqrt(dimension), a root-mean-square distance per coordinate in the units of x0; both also with `_test`, for n held-out real images.
+    """`memorization/ratio`, the share of the first n samples that are copies (d1 < d2/3), and
+    `memorization/nearest`, the mean of d1/sqrt(dimension), a root-mean-square distance per
+    coordinate in the units of x0; both also with `_test`, for n held-out real images.
 
-    device: auto takes the GPU when there is one. A thousand samples against CIFAR-10 take 3e11 operations. {} for laws without images.
+    device: auto takes the GPU when there is one. A thousand samples against CIFAR-10 take 3e11
+        operations. {} for laws without images.
     """
 
     n: int = 1000
     device: str = "auto"
 
-    floors = False              # a fresh true sample is a training image: ratio 1, distance 0
+    floors = False  # a fresh true sample is a training image: ratio 1, distance 0
 
     def __post_init__(self):
         if self.n < 1:
@@ -54,13 +71,18 @@ class Memorization:
         if not hasattr(data, "quantize"):
             return {}
         law = training(data)
-        device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        device = (
+            self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        )
         columns = distinct(law.images, law.flip).to(device)
-        if len(columns) < 2:                                            # nothing to be the second nearest
+        if len(columns) < 2:  # nothing to be the second nearest
             return {}
-        clouds, held_out = {"": data.quantize(run.samples[:self.n])}, law.other()
+        clouds = {"": data.quantize(run.samples[: self.n])}
+        held_out = law.other()
         if held_out is not None:
-            pick = torch.randperm(len(held_out.images), generator=generator(run.seed, *b"memorization"))[:self.n]
+            pick = torch.randperm(
+                len(held_out.images), generator=generator(run.seed, *b"memorization")
+            )[: self.n]
             clouds["_test"] = held_out.images[pick]
         report = {}
         for part, images in clouds.items():
@@ -73,5 +95,6 @@ class Memorization:
         """The set, how many samples, the rule."""
         if not hasattr(data, "quantize"):
             return {}
-        n, rule = min(self.n, len(run.samples)), "d1 < d2/3 in pixels, equal images once"
+        n = min(self.n, len(run.samples))
+        rule = "d1 < d2/3 in pixels, equal images once"
         return {"n": n, "seed": run.seed, "set": training(data).key, "rule": rule}

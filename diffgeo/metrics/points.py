@@ -1,4 +1,5 @@
 """The one place where a cloud becomes numbers on the host."""
+
 from __future__ import annotations
 
 import torch

@@ -6,6 +6,7 @@
 
 They are three different quantities: for a shift v, W2 = |v| and SW2 is about |v|/sqrt(d).
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -19,15 +20,16 @@ from diffgeo.core import Data, Run, generator
 from diffgeo.errors import UsageError
 from diffgeo.metrics.points import points
 
-_duals: dict[bytes, np.ndarray] = {}            # of the last few second clouds, [n] each
+_duals: dict[bytes, np.ndarray] = {}  # of the last few second clouds, [n] each
 
 
 def _matching(cost: np.ndarray, cloud: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """The permutation of least cost [n,n], as indices: by Jonker-Volgenant, the first time by POT's network simplex when installed.
+    """The permutation of least cost [n,n], as indices: by Jonker-Volgenant, the first time by POT's
+    network simplex when installed.
 
-    The simplex leaves a dual potential v, and c_ij - v_j - min_k (c_ik - v_k) has the same best permutations. In a sweep the next cloud,
-    from the same noise, is nearly the last one and is compared with the same `cloud`: so reduced it is nearly solved, in a sixth of the
-    time.
+    The simplex leaves a dual potential v, and c_ij - v_j - min_k (c_ik - v_k) has the same best
+    permutations. In a sweep the next cloud, from the same noise, is nearly the last one and is
+    compared with the same `cloud`: so reduced it is nearly solved, in a sixth of the time.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -38,7 +40,8 @@ def _matching(cost: np.ndarray, cloud: bytes) -> tuple[np.ndarray, np.ndarray]:
         import ot
     except ImportError:
         return linear_sum_assignment(cost)
-    plan, log = ot.emd([], [], cost, numItermax=10**9, log=True)           # POT's default stops early, with a warning, at 10^5
+    # POT's default stops early, with a warning, at 10^5
+    plan, log = ot.emd([], [], cost, numItermax=10**9, log=True)
     while len(_duals) > 3:
         _duals.pop(next(iter(_duals)))
     _duals[cloud] = log["v"]
@@ -54,7 +57,8 @@ def w2(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def matched(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """x [n,d] renumbered so that W2^2 = 1/n sum_i |x_i - y_i|^2: each point in the place of the one that it is matched with."""
+    """x [n,d] renumbered so that W2^2 = 1/n sum_i |x_i - y_i|^2: each point in the place of the one
+    that it is matched with."""
     from scipy.spatial.distance import cdist
 
     rows, columns = _matching(cdist(x, y, "sqeuclidean"), hashlib.sha256(y.tobytes()).digest())
@@ -65,7 +69,8 @@ def matched(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @lru_cache
 def directions(projections: int, d: int) -> np.ndarray:
-    """The fixed unit directions [projections,d]: the same for every run, every law of this dimension and every floor."""
+    """The fixed unit directions [projections,d]: the same for every run, every law of this
+    dimension and every floor."""
     import torch
 
     theta = torch.randn(projections, d, generator=generator(0, *b"directions"), dtype=torch.float64)
@@ -74,7 +79,10 @@ def directions(projections: int, d: int) -> np.ndarray:
 
 def sliced_w2(x: np.ndarray, y: np.ndarray, projections: int = 200) -> float:
     """Sliced W2 of two clouds of n points over the fixed `directions`, [n,d] each. O(n log n)."""
-    squares = [np.mean((np.sort(x @ theta) - np.sort(y @ theta)) ** 2) for theta in directions(projections, x.shape[1])]
+    squares = [
+        np.mean((np.sort(x @ theta) - np.sort(y @ theta)) ** 2)
+        for theta in directions(projections, x.shape[1])
+    ]
     return math.sqrt(np.mean(squares))
 
 
@@ -88,9 +96,11 @@ def energy(x: np.ndarray, y: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Transport:
-    """`transport/w2` and `transport/energy` of the first n samples, `transport/sliced_w2` of all, against as many fresh true samples.
+    """`transport/w2` and `transport/energy` of the first n samples, `transport/sliced_w2` of all,
+    against as many fresh true samples.
 
-    The reference samples depend on the run's seed alone. Fewer than n samples are compared with as many true ones.
+    The reference samples depend on the run's seed alone. Fewer than n samples are compared with as
+    many true ones.
     """
 
     n: int = 2_000
@@ -99,11 +109,16 @@ class Transport:
     def __post_init__(self):
         for name in ("n", "projections"):
             if getattr(self, name) < 1:
-                raise UsageError(f"metrics.transport.{name}={getattr(self, name)}: give a positive number")
+                raise UsageError(
+                    f"metrics.transport.{name}={getattr(self, name)}: give a positive number"
+                )
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         x = points(run.samples).flatten(1).numpy()
         y = points(data.sample(len(x), generator(run.seed, *b"transport"))).flatten(1).numpy()
         first = slice(self.n)
-        return {"transport/w2": w2(x[first], y[first]), "transport/sliced_w2": sliced_w2(x, y, self.projections),
-                "transport/energy": energy(x[first], y[first])}
+        return {
+            "transport/w2": w2(x[first], y[first]),
+            "transport/sliced_w2": sliced_w2(x, y, self.projections),
+            "transport/energy": energy(x[first], y[first]),
+        }

@@ -1,4 +1,6 @@
-"""Networks F(x, noise): x [B,*D] already multiplied by `inp`, noise [B] the conditioning scalar of the parameterization."""
+"""Networks F(x, noise): x [B,*D] already multiplied by `inp`, noise [B] the conditioning scalar of
+the parameterization."""
+
 from diffgeo.nn.embedding import Fourier, Sinusoidal
 from diffgeo.nn.mlp import MLP, MLPTanh
 from diffgeo.nn.softmax import Softmax

@@ -1,13 +1,17 @@
-"""The parts of a U-Net: residual block, attention, changes of resolution. Every part is called as part(h, emb).
+"""The parts of a U-Net: residual block, attention, changes of resolution. Every part is called as
+part(h, emb).
 
     residual    h' = s (skip(h) + conv2(drop(silu(m(norm2(conv1(r(silu(norm1 h))))))))),    s = 1, or 1/sqrt(2) with `rescale`
-                m adds the noise embedding before norm2 (DDPM), or scales and shifts after it, (1 + a) norm2 + b (ADM)
-                r, and skip before its projection, change the resolution in a block that does (BigGAN, DDPM++, ADM)
+                m adds the noise embedding before norm2 (DDPM), or scales and shifts after it, (1 +
+                a) norm2 + b (ADM) r, and skip before its projection, change the resolution in a
+                block that does (BigGAN, DDPM++, ADM)
     attention   h' = s (h + W_o softmax(q k^T / sqrt(d)) v),    (q, k, v) = W norm(h) at each pixel, d channels a head
 
-h [B,C,H,W], emb [B,width]. The last layer of each residual branch starts at zero, so that a new network is a linear one; all other
-weights start uniform with variance 2/(fan_in + fan_out) (DDPM). A part answers in its input's memory format.
+h [B,C,H,W], emb [B,width]. The last layer of each residual branch starts at zero, so that a new
+network is a linear one; all other weights start uniform with variance 2/(fan_in + fan_out) (DDPM).
+A part answers in its input's memory format.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -21,8 +25,10 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Style:
-    """What all parts of one network share. width: of the embedding; head: channels of an attention head (None: all are one of `heads`);
-    symmetric: pad strided convolutions by one pixel on all sides (else on the right and below only, as TensorFlow does)."""
+    """What all parts of one network share. width: of the embedding; head: channels of an attention
+    head (None: all are one of `heads`);
+    symmetric: pad strided convolutions by one pixel on all sides (else on the right and below only,
+        as TensorFlow does)."""
 
     width: int
     groups: int = 32
@@ -44,13 +50,16 @@ class Style:
 
 
 class Norm(nn.GroupNorm):
-    """Group norm in the dtype and the memory format of its input. Autocast would answer in float32, twice the traffic; moments are
-    summed in float32 anyway. torch's CUDA kernel answers in NCHW (pytorch#111824), where every later part would follow it: one copy brings
-    it back, which costs nothing where the answer is in order, as on a CPU."""
+    """Group norm in the dtype and the memory format of its input. Autocast would answer in float32,
+    twice the traffic; moments are summed in float32 anyway. torch's CUDA kernel answers in NCHW
+    (pytorch#111824), where every later part would follow it: one copy brings it back, which costs
+    nothing where the answer is in order, as on a CPU."""
 
     def forward(self, h: Tensor) -> Tensor:
         with torch.autocast(h.device.type, enabled=False):
-            out = F.group_norm(h, self.num_groups, self.weight.to(h.dtype), self.bias.to(h.dtype), self.eps)
+            out = F.group_norm(
+                h, self.num_groups, self.weight.to(h.dtype), self.bias.to(h.dtype), self.eps
+            )
         return out if h.is_contiguous() else out.contiguous(memory_format=torch.channels_last)
 
 
@@ -69,21 +78,31 @@ def zero(*modules: nn.Module) -> None:
 
 
 class Residual(nn.Module):
-    """The residual block, from `inp` to `out` channels; `change` of resolution: a function of h, e.g. `halve`."""
+    """The residual block, from `inp` to `out` channels; `change` of resolution: a function of h,
+    e.g. `halve`."""
 
-    def __init__(self, inp: int, out: int, style: Style, change: Callable[[Tensor], Tensor] | None = None):
+    def __init__(
+        self, inp: int, out: int, style: Style, change: Callable[[Tensor], Tensor] | None = None
+    ):
         super().__init__()
-        self.style, self.change = style, change
-        self.norm1, self.conv1 = style.norm(inp), nn.Conv2d(inp, out, 3, padding=1)
+        self.style = style
+        self.change = change
+        self.norm1 = style.norm(inp)
+        self.conv1 = nn.Conv2d(inp, out, 3, padding=1)
         self.embed = nn.Linear(style.width, out * (2 if style.scale_shift else 1))
-        self.norm2, self.drop, self.conv2 = style.norm(out), nn.Dropout(style.dropout), nn.Conv2d(out, out, 3, padding=1)
+        self.norm2 = style.norm(out)
+        self.drop = nn.Dropout(style.dropout)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
         self.skip = nn.Conv2d(inp, out, 1) if inp != out else nn.Identity()
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
-        x, h = h, F.silu(self.norm1(h))
+        x = h
+        h = F.silu(self.norm1(h))
         if self.change is not None:
-            x, h = self.change(x), self.change(h)
-        h, e = self.conv1(h), self.embed(F.silu(emb))[:, :, None, None]
+            x = self.change(x)
+            h = self.change(h)
+        h = self.conv1(h)
+        e = self.embed(F.silu(emb))[:, :, None, None]
         if self.style.scale_shift:
             scale, shift = e.chunk(2, 1)
             h = torch.addcmul(shift, self.norm2(h), 1 + scale)
@@ -98,12 +117,16 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, style: Style):
         super().__init__()
-        self.style, self.heads = style, style.heads if style.head is None else channels // style.head
-        self.norm, self.qkv, self.proj = style.norm(channels), nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+        self.style = style
+        self.heads = style.heads if style.head is None else channels // style.head
+        self.norm = style.norm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
 
     def forward(self, h: Tensor, emb: Tensor | None = None) -> Tensor:
-        tokens = self.norm(h).flatten(2).mT                                         # [B,HW,C], a view in the channels_last layout
-        q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)             # each [B,heads,HW,d]
+        tokens = self.norm(h).flatten(2).mT  # [B,HW,C], a view in the channels_last layout
+        # each [B,heads,HW,d]
+        q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         a = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         h = h + a.mT.unflatten(2, h.shape[2:])
         return h * self.style.share if self.style.rescale else h
@@ -114,7 +137,8 @@ class Stage(nn.Module):
 
     def __init__(self, inp: int, out: int, style: Style, attention: bool):
         super().__init__()
-        self.residual, self.attention = Residual(inp, out, style), Attention(out, style) if attention else None
+        self.residual = Residual(inp, out, style)
+        self.attention = Attention(out, style) if attention else None
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         h = self.residual(h, emb)
@@ -122,6 +146,7 @@ class Stage(nn.Module):
 
 
 # Changes of resolution, from and to the same number of channels.
+
 
 def halve(h: Tensor) -> Tensor:
     return F.avg_pool2d(h, 2)
@@ -136,7 +161,8 @@ class Down(nn.Module):
 
     def __init__(self, channels: int, style: Style):
         super().__init__()
-        self.symmetric, self.conv = style.symmetric, nn.Conv2d(channels, channels, 3, stride=2, padding=int(style.symmetric))
+        self.symmetric = style.symmetric
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=int(style.symmetric))
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         return self.conv(h if self.symmetric else F.pad(h, (0, 1, 0, 1)))
@@ -172,4 +198,8 @@ def up_block(channels: int, style: Style) -> Residual:
     return Residual(channels, channels, style, double)
 
 
-RESAMPLING = {"conv": (Down, Up), "transposed": (Down, TransposedUp), "block": (down_block, up_block)}
+RESAMPLING = {
+    "conv": (Down, Up),
+    "transposed": (Down, TransposedUp),
+    "block": (down_block, up_block),
+}

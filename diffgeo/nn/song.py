@@ -1,12 +1,16 @@
-"""The DDPM++ network of Song et al. (2021, appendix H) as Karras et al. (2022, Table 7) trained it, under EDM's parameter names.
+"""The DDPM++ network of Song et al. (2021, appendix H) as Karras et al. (2022, Table 7) trained it,
+under EDM's parameter names.
 
-It differs from `UNet` where they do: the embedding passes through SiLU before it is handed out; the change of resolution projects its skip;
-on the way up only the last block of a level attends; the lowest level begins with an attending and a plain block (`in0`, `in1`); the
-queries, keys and values of one channel lie side by side. Written from the papers; the names are those of the published weights,
+It differs from `UNet` where they do: the embedding passes through SiLU before it is handed out; the
+change of resolution projects its skip; on the way up only the last block of a level attends; the
+lowest level begins with an attending and a plain block (`in0`, `in1`); the queries, keys and values
+of one channel lie side by side. Written from the papers; the names are those of the published
+weights,
 
     map_layer0  map_layer1  [map_label]  [map_augment]   enc.32x32_conv  enc.16x16_down  enc.16x16_block0 ...  dec.8x8_in0  dec.16x16_up ...
     dec.32x32_aux_norm  dec.32x32_aux_conv;         of a block: norm0 conv0 affine norm1 conv1 [skip] [norm2 qkv proj]
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,7 +24,7 @@ from diffgeo.errors import UsageError
 from diffgeo.nn.blocks import double, halve, uniform, zero
 from diffgeo.nn.embedding import Sinusoidal
 
-SHARE = sqrt(0.5)                       # every sum of a branch and its skip is brought back to unit variance
+SHARE = sqrt(0.5)  # every sum of a branch and its skip is brought back to unit variance
 
 
 def norm(channels: int) -> nn.GroupNorm:
@@ -28,19 +32,30 @@ def norm(channels: int) -> nn.GroupNorm:
 
 
 class Block(nn.Module):
-    """h' = s (skip(r h) + conv1(drop(silu(norm1(conv0(r silu(norm0 h)) + affine emb))))), then h'' = s (h' + proj(attention(norm2 h')));
-    r: the change of resolution, halving by the mean or doubling by repetition (resample filter [1, 1])."""
+    """h' = s (skip(r h) + conv1(drop(silu(norm1(conv0(r silu(norm0 h)) + affine emb))))), then h''
+    = s (h' + proj(attention(norm2 h')));
+    r: the change of resolution, halving by the mean or doubling by repetition (resample filter [1,
+        1])."""
 
-    def __init__(self, inp: int, out: int, width: int, dropout: float, attention: bool = False, change=None):
+    def __init__(
+        self, inp: int, out: int, width: int, dropout: float, attention: bool = False, change=None
+    ):
         super().__init__()
-        self.inp, self.change, self.dropout = inp, change or (lambda h: h), dropout
-        self.norm0, self.conv0 = norm(inp), nn.Conv2d(inp, out, 3, padding=1)
-        self.affine, self.norm1, self.conv1 = nn.Linear(width, out), norm(out), nn.Conv2d(out, out, 3, padding=1)
+        self.inp = inp
+        self.change = change or (lambda h: h)
+        self.dropout = dropout
+        self.norm0 = norm(inp)
+        self.conv0 = nn.Conv2d(inp, out, 3, padding=1)
+        self.affine = nn.Linear(width, out)
+        self.norm1 = norm(out)
+        self.conv1 = nn.Conv2d(out, out, 3, padding=1)
         self.skip = nn.Conv2d(inp, out, 1) if inp != out or change else None
         zero(self.conv1)
         self.qkv = None
         if attention:
-            self.norm2, self.qkv, self.proj = norm(out), nn.Conv2d(out, 3 * out, 1), nn.Conv2d(out, out, 1)
+            self.norm2 = norm(out)
+            self.qkv = nn.Conv2d(out, 3 * out, 1)
+            self.proj = nn.Conv2d(out, out, 1)
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         x = self.change(h) if self.skip is None else self.skip(self.change(h))
@@ -48,30 +63,59 @@ class Block(nn.Module):
         h = SHARE * (x + self.conv1(F.dropout(F.silu(self.norm1(h)), self.dropout, self.training)))
         if self.qkv is None:
             return h
-        q, k, v = self.qkv(self.norm2(h)).flatten(2).unflatten(1, (-1, 3)).permute(2, 0, 3, 1)[:, :, None].unbind(0)   # [B,1,HW,C]
-        return SHARE * (h + self.proj(F.scaled_dot_product_attention(q, k, v)[:, 0].mT.unflatten(2, h.shape[2:])))
+        # [B,1,HW,C]
+        q, k, v = (
+            self.qkv(self.norm2(h))
+            .flatten(2)
+            .unflatten(1, (-1, 3))
+            .permute(2, 0, 3, 1)[:, :, None]
+            .unbind(0)
+        )
+        return SHARE * (
+            h
+            + self.proj(F.scaled_dot_product_attention(q, k, v)[:, 0].mT.unflatten(2, h.shape[2:]))
+        )
 
 
 class SongUNet(nn.Module):
-    """F(x, noise, label): x [B,C,H,W], noise [B] = log(sigma)/4, label int64 [B] or None -> [B,C,H,W].
+    """F(x, noise, label): x [B,C,H,W], noise [B] = log(sigma)/4, label int64 [B] or None ->
+    [B,C,H,W].
 
-    The defaults are edm-cifar10-32x32-uncond-vp, 55 733 891 parameters with `augment=9`. mult, blocks, attention: as in `UNet`; classes:
-    one in a label, the null class being no label at all; augment: numbers that describe an augmentation, all 0 outside training.
+    The defaults are edm-cifar10-32x32-uncond-vp, 55 733 891 parameters with `augment=9`. mult,
+    blocks, attention: as in `UNet`; classes: one in a label, the null class being no label at all;
+    augment: numbers that describe an augmentation, all 0 outside training.
     Raises UsageError on input of another shape, and labels that it does not take.
     """
 
-    def __init__(self, shape: Sequence[int], channels: int = 128, mult: Sequence[int] = (2, 2, 2), blocks: int = 4,
-                 attention: Sequence[int] = (16,), dropout: float = 0.13, classes: int = 0, augment: int = 0):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        channels: int = 128,
+        mult: Sequence[int] = (2, 2, 2),
+        blocks: int = 4,
+        attention: Sequence[int] = (16,),
+        dropout: float = 0.13,
+        classes: int = 0,
+        augment: int = 0,
+    ):
         super().__init__()
-        self.shape, self.classes, width = tuple(shape), classes, 4 * channels
+        self.shape = tuple(shape)
+        self.classes = classes
+        width = 4 * channels
         if len(self.shape) != 3 or any(size % 2 ** (len(mult) - 1) for size in self.shape[1:]):
-            raise UsageError(f"images of shape {self.shape} cannot be halved {len(mult) - 1} times: write fewer entries in net.mult")
+            raise UsageError(
+                f"images of shape {self.shape} cannot be halved {len(mult) - 1} times: write fewer "
+                "entries in net.mult"
+            )
         self.map_noise = Sinusoidal(channels // 2)
         self.map_label = nn.Linear(classes, channels) if classes else None
         self.map_augment = nn.Linear(augment, channels, bias=False) if augment else None
-        self.map_layer0, self.map_layer1 = nn.Linear(channels, width), nn.Linear(width, width)
-        self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
-        c, skips = channels, [channels]
+        self.map_layer0 = nn.Linear(channels, width)
+        self.map_layer1 = nn.Linear(width, width)
+        self.enc = nn.ModuleDict()
+        self.dec = nn.ModuleDict()
+        c = channels
+        skips = [channels]
         self.enc["{0}x{0}_conv".format(shape[1])] = nn.Conv2d(shape[0], c, 3, padding=1)
         for i, m in enumerate(mult):
             size = shape[1] >> i
@@ -79,7 +123,9 @@ class SongUNet(nn.Module):
                 self.enc[f"{size}x{size}_down"] = Block(c, c, width, dropout, change=halve)
                 skips.append(c)
             for j in range(blocks):
-                self.enc[f"{size}x{size}_block{j}"] = Block(c, m * channels, width, dropout, size in attention)
+                self.enc[f"{size}x{size}_block{j}"] = Block(
+                    c, m * channels, width, dropout, size in attention
+                )
                 c = m * channels
                 skips.append(c)
         for i, m in reversed(list(enumerate(mult))):
@@ -91,10 +137,13 @@ class SongUNet(nn.Module):
                 self.dec[f"{size}x{size}_up"] = Block(c, c, width, dropout, change=double)
             for j in range(blocks + 1):
                 attends = size in attention and j == blocks
-                self.dec[f"{size}x{size}_block{j}"] = Block(c + skips.pop(), m * channels, width, dropout, attends)
+                self.dec[f"{size}x{size}_block{j}"] = Block(
+                    c + skips.pop(), m * channels, width, dropout, attends
+                )
                 c = m * channels
         self.last = "{0}x{0}_aux".format(shape[1])
-        self.dec[f"{self.last}_norm"], self.dec[f"{self.last}_conv"] = norm(c), nn.Conv2d(c, shape[0], 3, padding=1)
+        self.dec[f"{self.last}_norm"] = norm(c)
+        self.dec[f"{self.last}_conv"] = nn.Conv2d(c, shape[0], 3, padding=1)
 
         self.apply(uniform)
         for module in self.modules():
@@ -106,17 +155,21 @@ class SongUNet(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         if x.shape[1:] != self.shape:
-            raise UsageError(f"the network was built for images of shape {self.shape} and is given {tuple(x.shape[1:])}: write the data= "
-                             "it is for")
+            raise UsageError(
+                f"the network was built for images of shape {self.shape} and is given "
+                f"{tuple(x.shape[1:])}: write the data= "
+                "it is for"
+            )
         emb = self.map_noise(noise[:, None])
         if label is not None and not self.classes:
             raise UsageError("labels are given to a network without classes: leave the labels out")
-        if self.classes:                # one-hot, in units that keep its variance; zeros for the null class
+        if self.classes:  # one-hot, in units that keep its variance; zeros for the null class
             label = torch.full_like(noise, -1, dtype=torch.int64) if label is None else label
             one = F.one_hot(label.clamp(min=0), self.classes) * (label >= 0)[:, None]
             emb = emb + self.map_label(one.to(emb) * sqrt(self.classes))
         emb = F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
-        h, skips = x, []
+        h = x
+        skips = []
         for name, block in self.enc.items():
             h = block(h, emb) if not name.endswith("_conv") else block(h)
             skips.append(h)

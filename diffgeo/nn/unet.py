@@ -1,16 +1,21 @@
-"""The U-Net of DDPM (Ho et al. 2020), DDPM++ (Song et al. 2021) and ADM (Dhariwal and Nichol 2021), in one class.
+"""The U-Net of DDPM (Ho et al. 2020), DDPM++ (Song et al. 2021) and ADM (Dhariwal and Nichol 2021),
+in one class.
 
-    x -> patches -> conv -> [ stages at each resolution, down ] -> stage, attention, stage -> [ stages on (h, skip), up ] -> conv -> F
+    x -> patches -> conv -> [ stages at each resolution, down ] -> stage, attention, stage -> [
+    stages on (h, skip), up ] -> conv -> F
 
-At resolution i there are mult[i]*channels channels, `blocks` stages on the way down and one more on the way up; every state on the way
-down is handed across once. The published networks are choices of options:
+At resolution i there are mult[i]*channels channels, `blocks` stages on the way down and one more on
+the way up; every state on the way down is handed across once. The published networks are choices of
+options:
 
     DDPM      embedding=sinusoidal attention=[16] symmetric=false                        35 746 307 parameters on CIFAR-10
     DDPM++    rescale=true resample=block blocks=4                                       (`SongUNet` has its exact parameters)
     ADM       scale_shift=true resample=block head=64
 
-patch=p folds p x p pixels into channels first, and unfolds the output: p^2 times fewer pixels to work on.
+patch=p folds p x p pixels into channels first, and unfolds the output: p^2 times fewer pixels to
+work on.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -23,8 +28,10 @@ from diffgeo.errors import UsageError
 from diffgeo.nn.blocks import RESAMPLING, Attention, Residual, Stage, Style, uniform, zero
 from diffgeo.nn.embedding import Fourier, Sinusoidal
 
-EMBEDDINGS = {"fourier": lambda size, bandwidth: Fourier(1, size // 2, bandwidth),
-              "sinusoidal": lambda size, bandwidth: Sinusoidal(size // 2)}
+EMBEDDINGS = {
+    "fourier": lambda size, bandwidth: Fourier(1, size // 2, bandwidth),
+    "sinusoidal": lambda size, bandwidth: Sinusoidal(size // 2),
+}
 
 
 class Level(nn.Module):
@@ -32,44 +39,87 @@ class Level(nn.Module):
 
     def __init__(self, stages: Sequence[nn.Module], change: nn.Module | None):
         super().__init__()
-        self.stages, self.change = nn.ModuleList(stages), change
+        self.stages = nn.ModuleList(stages)
+        self.change = change
 
 
 class UNet(nn.Module):
-    """F(x, noise, label): x [B,C,H,W] of about unit size, noise [B], label int64 [B] or None -> [B,C,H,W].
+    """F(x, noise, label): x [B,C,H,W] of about unit size, noise [B], label int64 [B] or None ->
+    [B,C,H,W].
 
-    shape: (C, H, W). channels, mult: channels at each resolution, mult[i]*channels. blocks: stages at each. attention: the sizes of feature
-    maps (the longer side, in patches) with attention; the middle always has it. heads, head: attention heads, or the channels of one
-    head. dropout: inside residual blocks. classes: labels 0 .. classes-1; -1, and None for all, are the null class. groups, eps: of
-    group norm. patch: see above. embedding: `fourier` features of the noise scalar with `bandwidth` radians per unit of it, or
-    `sinusoidal`, made for an index or a time. scale_shift, rescale: see `blocks`. resample: `conv` (strided; nearest and convolution),
-    `transposed` (up by a transposed convolution) or `block` (inside residual blocks). symmetric: pad strided convolutions on all sides.
-    early: a level goes over to the next one's channels in its own last stage (labml), not in the first stage of the next (DDPM).
+    shape: (C, H, W). channels, mult: channels at each resolution, mult[i]*channels. blocks: stages
+    at each. attention: the sizes of feature maps (the longer side, in patches) with attention; the
+    middle always has it. heads, head: attention heads, or the channels of one head. dropout: inside
+    residual blocks. classes: labels 0 .. classes-1; -1, and None for all, are the null class.
+    groups, eps: of group norm. patch: see above. embedding: `fourier` features of the noise scalar
+    with `bandwidth` radians per unit of it, or `sinusoidal`, made for an index or a time.
+    scale_shift, rescale: see `blocks`. resample: `conv` (strided; nearest and convolution),
+    `transposed` (up by a transposed convolution) or `block` (inside residual blocks). symmetric:
+    pad strided convolutions on all sides.
+    early: a level goes over to the next one's channels in its own last stage (labml), not in the
+        first stage of the next (DDPM).
 
-    Raises UsageError on options that do not fit each other or the shape, and on input of another shape.
+    Raises UsageError on options that do not fit each other or the shape, and on input of another
+    shape.
     """
 
-    def __init__(self, shape: Sequence[int], channels: int = 128, mult: Sequence[int] = (1, 2, 2, 2), blocks: int = 2,
-                 attention: Sequence[int] = (16,), heads: int = 1, head: int | None = None, dropout: float = 0.1, classes: int = 0,
-                 groups: int = 32, eps: float = 1e-6, patch: int = 1, embedding: str = "fourier", bandwidth: float = 4.0,
-                 scale_shift: bool = False, rescale: bool = False, resample: str = "conv", symmetric: bool = True, early: bool = False):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        channels: int = 128,
+        mult: Sequence[int] = (1, 2, 2, 2),
+        blocks: int = 2,
+        attention: Sequence[int] = (16,),
+        heads: int = 1,
+        head: int | None = None,
+        dropout: float = 0.1,
+        classes: int = 0,
+        groups: int = 32,
+        eps: float = 1e-6,
+        patch: int = 1,
+        embedding: str = "fourier",
+        bandwidth: float = 4.0,
+        scale_shift: bool = False,
+        rescale: bool = False,
+        resample: str = "conv",
+        symmetric: bool = True,
+        early: bool = False,
+    ):
         super().__init__()
-        self.shape, self.classes, self.patch, mult = tuple(shape), classes, patch, tuple(mult)
+        self.shape = tuple(shape)
+        self.classes = classes
+        self.patch = patch
+        mult = tuple(mult)
         self._check(channels, mult, blocks, heads, head, dropout, groups, embedding, resample)
-        style = Style(4 * channels, groups, eps, dropout, heads, head, scale_shift, rescale, symmetric)
+        style = Style(
+            4 * channels, groups, eps, dropout, heads, head, scale_shift, rescale, symmetric
+        )
         down, up = RESAMPLING[resample]
         sizes = [max(shape[1:]) // patch >> i for i in range(len(mult))]
-        widths, folded, last = [m * channels for m in mult], shape[0] * patch**2, len(mult) - 1
+        widths = [m * channels for m in mult]
+        folded = shape[0] * patch**2
+        last = len(mult) - 1
 
         self.level = EMBEDDINGS[embedding](channels, bandwidth)
-        self.embed = nn.Sequential(nn.Linear(channels, style.width), nn.SiLU(), nn.Linear(style.width, style.width))
+        self.embed = nn.Sequential(
+            nn.Linear(channels, style.width), nn.SiLU(), nn.Linear(style.width, style.width)
+        )
         self.inp = nn.Conv2d(folded, channels, 3, padding=1)
-        self.down, self.up, skips, c = nn.ModuleList(), nn.ModuleList(), [channels], channels
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        skips = [channels]
+        c = channels
         for i, width in enumerate(widths):
-            stages = [Stage(c if j == 0 else width, width, style, sizes[i] in attention) for j in range(blocks)]
+            stages = [
+                Stage(c if j == 0 else width, width, style, sizes[i] in attention)
+                for j in range(blocks)
+            ]
             self.down.append(Level(stages, down(width, style) if i < last else None))
-            skips, c = skips + [width] * (blocks + (i < last)), width
-        self.middle = nn.ModuleList([Residual(c, c, style), Attention(c, style), Residual(c, c, style)])
+            skips = skips + [width] * (blocks + (i < last))
+            c = width
+        self.middle = nn.ModuleList(
+            [Residual(c, c, style), Attention(c, style), Residual(c, c, style)]
+        )
         for i in reversed(range(len(mult))):
             stages = []
             for j in range(blocks + 1):
@@ -77,49 +127,81 @@ class UNet(nn.Module):
                 stages.append(Stage(c + skips.pop(), out, style, sizes[i] in attention))
                 c = out
             self.up.append(Level(stages, up(c, style) if i else None))
-        self.norm, self.out = style.norm(c), nn.Conv2d(c, folded, 3, padding=1)
+        self.norm = style.norm(c)
+        self.out = nn.Conv2d(c, folded, 3, padding=1)
 
         self.apply(uniform)
         for module in self.modules():
             if isinstance(module, Residual | Attention):
                 zero(module.conv2 if isinstance(module, Residual) else module.proj)
         zero(self.out)
-        self.label = nn.Embedding(classes + 1, style.width) if classes else None       # the last row is the null class
+        # the last row is the null class
+        self.label = nn.Embedding(classes + 1, style.width) if classes else None
 
-    def _check(self, channels, mult, blocks, heads, head, dropout, groups, embedding, resample) -> None:
+    def _check(
+        self, channels, mult, blocks, heads, head, dropout, groups, embedding, resample
+    ) -> None:
         if len(self.shape) != 3:
-            raise UsageError(f"a U-Net works on images (C, H, W), and data= has points of shape {self.shape}: write net=mlp")
-        for name, value in dict(channels=channels, blocks=blocks, heads=heads, groups=groups, patch=self.patch).items():
+            raise UsageError(
+                f"a U-Net works on images (C, H, W), and data= has points of shape {self.shape}: "
+                "write net=mlp"
+            )
+        for name, value in dict(
+            channels=channels, blocks=blocks, heads=heads, groups=groups, patch=self.patch
+        ).items():
             if value < 1:
                 raise UsageError(f"net.{name}={value}: write 1 or more")
         if not mult or min(mult) < 1 or self.classes < 0 or not 0 <= dropout < 1:
-            raise UsageError(f"net.mult={list(mult)}, net.classes={self.classes}, net.dropout={dropout}: write multipliers from 1, "
-                             "classes from 0, dropout from 0 to below 1")
-        for name, value, words in (("embedding", embedding, EMBEDDINGS), ("resample", resample, RESAMPLING)):
+            raise UsageError(
+                f"net.mult={list(mult)}, net.classes={self.classes}, net.dropout={dropout}: write "
+                "multipliers from 1, "
+                "classes from 0, dropout from 0 to below 1"
+            )
+        for name, value, words in (
+            ("embedding", embedding, EMBEDDINGS),
+            ("resample", resample, RESAMPLING),
+        ):
             if value not in words:
                 raise UsageError(f"net.{name}={value}: write one of {', '.join(words)}")
         if channels % groups or channels % 2:
-            raise UsageError(f"net.groups={groups} does not divide net.channels={channels}, or that is odd: write an even "
-                             "number of channels and groups that divide it")
+            raise UsageError(
+                f"net.groups={groups} does not divide net.channels={channels}, or that is odd: "
+                "write an even "
+                "number of channels and groups that divide it"
+            )
         per = heads if head is None else head
         if any(channels * m % per for m in mult):
-            raise UsageError(f"net.{'heads' if head is None else 'head'}={per} does not divide the channels {[channels * m for m in mult]}")
+            raise UsageError(
+                f"net.{'heads' if head is None else 'head'}={per} does not divide the channels "
+                f"{[channels * m for m in mult]}"
+            )
         factor = self.patch * 2 ** (len(mult) - 1)
         if any(size % factor for size in self.shape[1:]):
-            raise UsageError(f"images of {self.shape[1]} x {self.shape[2]} cannot be folded by net.patch={self.patch} and halved "
-                             f"{len(mult) - 1} times: write fewer entries in net.mult, or images whose sides are multiples of {factor}")
+            raise UsageError(
+                f"images of {self.shape[1]} x {self.shape[2]} cannot be folded by "
+                f"net.patch={self.patch} and halved "
+                f"{len(mult) - 1} times: write fewer entries in net.mult, or images "
+                f"whose sides are multiples of {factor}"
+            )
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         if x.shape[1:] != self.shape:
-            raise UsageError(f"the network was built for images of shape {self.shape} and is given {tuple(x.shape[1:])}: write the data= "
-                             "it is for")
+            raise UsageError(
+                f"the network was built for images of shape {self.shape} and is given "
+                f"{tuple(x.shape[1:])}: write the data= "
+                "it is for"
+            )
         emb = self.embed(self.level(noise[:, None]))
         if self.label is not None:
             label = torch.full_like(noise, -1, dtype=torch.int64) if label is None else label
             emb = emb + self.label(torch.where(label < 0, self.classes, label))
         elif label is not None:
-            raise UsageError("labels are given to a network without classes: write net.classes=K, or leave the labels out")
-        h = self.inp(F.pixel_unshuffle(x, self.patch)).contiguous(memory_format=torch.channels_last)      # and so it stays
+            raise UsageError(
+                "labels are given to a network without classes: write net.classes=K, or leave the "
+                "labels out"
+            )
+        # and so it stays
+        h = self.inp(F.pixel_unshuffle(x, self.patch)).contiguous(memory_format=torch.channels_last)
         skips = [h]
         for level in self.down:
             for stage in level.stages:

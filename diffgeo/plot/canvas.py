@@ -1,4 +1,5 @@
 """What every figure shares: the sheet, the colours, and the plane in which a law is drawn."""
+
 from __future__ import annotations
 
 import contextlib
@@ -13,14 +14,23 @@ from diffgeo.core import Manifold, generator
 from diffgeo.metrics.points import points
 from diffgeo.store.files import atomic
 
-BLACK, BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+BLACK = "#000000"
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+GREEN = "#009E73"
+VERMILION = "#D55E00"
+PURPLE = "#CC79A7"
+SKY = "#56B4E9"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 SUPPORT = "#9A9A9A"
 
 
 @contextlib.contextmanager
-def sheet(path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (4.0, 4.0), **subplots) -> Iterator:
-    """Yield (figure, axes [rows,columns]) of `size` inches a panel; on leaving, write `path` atomically."""
+def sheet(
+    path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (4.0, 4.0), **subplots
+) -> Iterator:
+    """Yield (figure, axes [rows,columns]) of `size` inches a panel; on leaving, write `path`
+    atomically."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
@@ -34,11 +44,12 @@ def sheet(path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (4.
 
 @dataclass(frozen=True)
 class Plane:
-    """The affine plane in which a law is drawn: R^2 itself, else the first two principal directions of true samples."""
+    """The affine plane in which a law is drawn: R^2 itself, else the first two principal directions
+    of true samples."""
 
-    origin: Tensor      # [d]
-    axes: Tensor        # [d,2], orthonormal
-    truth: Tensor       # [n,d]
+    origin: Tensor  # [d]
+    axes: Tensor  # [d,2], orthonormal
+    truth: Tensor  # [n,d]
     names: tuple[str, str]
 
     def __call__(self, x: Tensor) -> np.ndarray:
@@ -54,24 +65,40 @@ def plane(data: Manifold, n: int = 4_000) -> Plane:
     truth = points(data.sample(n, generator(0, *b"plane"))).flatten(1)
     d = truth.shape[1]
     if d <= 2:
-        return Plane(torch.zeros(d, dtype=truth.dtype), torch.eye(d, 2, dtype=truth.dtype), truth, ("$x_1$", "$x_2$"))
+        return Plane(
+            torch.zeros(d, dtype=truth.dtype),
+            torch.eye(d, 2, dtype=truth.dtype),
+            truth,
+            ("$x_1$", "$x_2$"),
+        )
     centre = truth.mean(0)
     directions = torch.linalg.svd(truth - centre, full_matrices=False).Vh[:2]
-    return Plane(centre, directions.mT, truth, ("first principal coordinate", "second principal coordinate"))
+    return Plane(
+        centre, directions.mT, truth, ("first principal coordinate", "second principal coordinate")
+    )
 
 
 def support(ax, data: Manifold, view: Plane, **style) -> None:
     """Draw the support: a line along the arc-length coordinate, the atoms, or else fresh samples."""
-    truth, style = view.truth, {"color": SUPPORT, "zorder": 0, "linewidth": 1.2} | style
+    truth = view.truth
+    style = {"color": SUPPORT, "zorder": 0, "linewidth": 1.2} | style
     width = style.pop("linewidth")
     if getattr(data, "atoms", None) is not None:
-        ax.scatter(*view(data.atoms).T, s=60, facecolors="none", edgecolors=style["color"], linewidths=1.5, zorder=style["zorder"])
+        ax.scatter(
+            *view(data.atoms).T,
+            s=60,
+            facecolors="none",
+            edgecolors=style["color"],
+            linewidths=1.5,
+            zorder=style["zorder"],
+        )
     elif getattr(data, "coordinate", None) is not None:
         s, order = data.coordinate(truth).sort()
         curve = truth[order]
         chord = (curve[1:] - curve[:-1]).norm(dim=1)
         y = view(curve)
-        gap = chord > 1.5 * s.diff() + 0.01 * truth.std(0).norm()      # a chord longer than its arc joins two pieces of the support
+        # a chord longer than its arc joins two pieces of the support
+        gap = chord > 1.5 * s.diff() + 0.01 * truth.std(0).norm()
         y[1:][gap.numpy()] = np.nan
         ax.plot(*y.T, linewidth=width, **style)
     else:
@@ -79,14 +106,18 @@ def support(ax, data: Manifold, view: Plane, **style) -> None:
 
 
 def log_axis(axis, low: float, high: float) -> None:
-    """A log scale with ticks at the decades alone, six of them at most, and wide enough to show two."""
+    """A log scale with ticks at the decades alone, six of them at most, and wide enough to show
+    two."""
 
     top = np.log10(high) + 0.08
     bottom = max(np.log10(max(low, 1e-300)) - 0.08, top - 6)
     if np.floor(top) - np.ceil(bottom) < 1:
-        bottom, top = np.floor(bottom), np.ceil(top)
-    axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (10.0**bottom, 10.0**top)})
-    axis.minorticks_off()               # hundreds of minor ticks would take most of the drawing time
+        bottom = np.floor(bottom)
+        top = np.ceil(top)
+    axis.axes.set(
+        **{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (10.0**bottom, 10.0**top)}
+    )
+    axis.minorticks_off()  # hundreds of minor ticks would take most of the drawing time
 
 
 def label(ax, view: Plane, adjustable: str = "datalim") -> None:

@@ -1,4 +1,5 @@
 """Curves: errors against t, the fixed point of the CEM paper, the loss, and tables of many runs."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -12,19 +13,29 @@ KINDS = (("score", "score $S$"), ("epsilon", r"$\epsilon$"), ("f", "$f = D$"))
 
 
 def _times(ax, t: Tensor, t_min: float | None) -> None:
-    """A log axis of times, those below the smallest training time shaded: there the network extrapolates."""
-    low, high = float(t.min()), float(t.max())
+    """A log axis of times, those below the smallest training time shaded: there the network
+    extrapolates."""
+    low = float(t.min())
+    high = float(t.max())
     ax.set(xscale="log", xlim=(low, high), xlabel="t")
     ax.xaxis.minorticks_off()
     if t_min is not None and t_min > low:
         ax.axvspan(low, min(t_min, high), color="#EFEFEF", zorder=0)
         ax.axvline(t_min, color=SUPPORT, linestyle=":", linewidth=1)
-        ax.text(0.02, 0.02, "below the training times", transform=ax.transAxes, fontsize=7, color="#707070")
+        ax.text(
+            0.02,
+            0.02,
+            "below the training times",
+            transform=ax.transAxes,
+            fontsize=7,
+            color="#707070",
+        )
 
 
 def errors(path, models: Mapping[str, Mapping[str, Tensor]], t_min: float | None = None) -> None:
-    """Root-mean-square errors per coordinate against t, from `metrics.denoiser_error`: one colour a model, solid the whole error,
-    dashed its normal and dotted its tangential part. models: name -> curves. t_min: the smallest training time.
+    """Root-mean-square errors per coordinate against t, from `metrics.denoiser_error`: one colour a
+    model, solid the whole error, dashed its normal and dotted its tangential part. models: name ->
+    curves. t_min: the smallest training time.
     """
     parts = {"": "-", "_normal": "--", "_tangential": ":"}
     with sheet(path, 1, 3, (4.0, 3.4)) as (_, axes):
@@ -33,11 +44,19 @@ def errors(path, models: Mapping[str, Mapping[str, Tensor]], t_min: float | None
         for ax, (kind, title) in zip(axes[0], KINDS, strict=True):
             for colour, (name, curves) in zip(COLOURS, models.items(), strict=False):
                 for part, style in parts.items():
-                    ax.plot(curves["t"], curves[kind + part].sqrt(), style, color=colour, linewidth=1.6 if style == "-" else 1.2,
-                            label=name if style == "-" and kind == "score" else None)
+                    ax.plot(
+                        curves["t"],
+                        curves[kind + part].sqrt(),
+                        style,
+                        color=colour,
+                        linewidth=1.6 if style == "-" else 1.2,
+                        label=name if style == "-" and kind == "score" else None,
+                    )
             _times(ax, curves["t"], t_min)
             ax.set_title(title)
-            seen = np.concatenate([curves[kind + part].sqrt() for curves in models.values() for part in parts])
+            seen = np.concatenate(
+                [curves[kind + part].sqrt() for curves in models.values() for part in parts]
+            )
             if (seen > 0).any():
                 log_axis(ax.yaxis, seen[seen > 0].min(), seen.max())
         axes[0, 0].set_ylabel("rms error per coordinate")
@@ -45,8 +64,11 @@ def errors(path, models: Mapping[str, Mapping[str, Tensor]], t_min: float | None
             ax.legend(frameon=False, fontsize=8, loc="upper right")
 
 
-def fixed_point(path, models: Mapping[str, Mapping[str, Tensor]], t_min: float | None = None) -> None:
-    """S, epsilon and f at a fixed x_t against t, from `metrics.fixed_point`: a column each, a row a coordinate; black is exact."""
+def fixed_point(
+    path, models: Mapping[str, Mapping[str, Tensor]], t_min: float | None = None
+) -> None:
+    """S, epsilon and f at a fixed x_t against t, from `metrics.fixed_point`: a column each, a row a
+    coordinate; black is exact."""
     first = next(iter(models.values()))
     with sheet(path, 2, 3, (4.0, 2.6), sharex=True) as (_, axes):
         for column, (kind, title) in enumerate(KINDS):
@@ -54,7 +76,14 @@ def fixed_point(path, models: Mapping[str, Mapping[str, Tensor]], t_min: float |
                 exact = first[kind + "_exact"][:, i]
                 ax.plot(first["t"], exact, color=BLACK, linewidth=2.2, label="exact")
                 for colour, (name, curves) in zip(COLOURS, models.items(), strict=False):
-                    ax.plot(curves["t"], curves[kind][:, i], color=colour, linewidth=1.3, linestyle="--", label=name)
+                    ax.plot(
+                        curves["t"],
+                        curves[kind][:, i],
+                        color=colour,
+                        linewidth=1.3,
+                        linestyle="--",
+                        label=name,
+                    )
                 _times(ax, first["t"], t_min)
                 ax.set(title=f"{title}, coordinate {i + 1}", xlabel="t" if i else "")
                 if exact.abs().max() > 100:
@@ -63,7 +92,8 @@ def fixed_point(path, models: Mapping[str, Mapping[str, Tensor]], t_min: float |
 
 
 def loss(path, records: Sequence[tuple[int, float]]) -> None:
-    """The training loss against the step, from (step, loss) records, with its running mean over a fiftieth of the run."""
+    """The training loss against the step, from (step, loss) records, with its running mean over a
+    fiftieth of the run."""
     step, value = np.asarray(records, dtype=float).reshape(-1, 2).T
     window = max(1, len(step) // 50)
     with sheet(path, 1, 1, (5.5, 3.4)) as (_, axes):
@@ -71,28 +101,59 @@ def loss(path, records: Sequence[tuple[int, float]]) -> None:
         ax.plot(step, value, color=BLUE, linewidth=0.7, alpha=0.45, label="loss")
         if window > 1:
             mean = np.convolve(value, np.full(window, 1 / window), "valid")
-            ax.plot(step[window - 1:], mean, color=VERMILION, linewidth=1.6, label=f"mean of {window} records")
+            ax.plot(
+                step[window - 1 :],
+                mean,
+                color=VERMILION,
+                linewidth=1.6,
+                label=f"mean of {window} records",
+            )
         ax.set(xlabel="training step", ylabel="loss")
         if len(value) and (value > 0).all():
             ax.set_yscale("log")
         ax.legend(frameon=False, fontsize=8)
 
 
-def comparison(path, groups: Sequence[tuple[Mapping[str, str], int, Mapping[str, tuple[float, float]]]], keys: Sequence[str]) -> None:
-    """Runs side by side: a panel a metric of `keys`, a row a group (settings, runs, metric -> (mean, sd)); the bar is one sd over
-    seeds, the grey band the floor up to + 4 sd.
+def comparison(
+    path,
+    groups: Sequence[tuple[Mapping[str, str], int, Mapping[str, tuple[float, float]]]],
+    keys: Sequence[str],
+) -> None:
+    """Runs side by side: a panel a metric of `keys`, a row a group (settings, runs, metric ->
+    (mean, sd)); the bar is one sd over seeds, the grey band the floor up to + 4 sd.
     """
-    names = [", ".join(v if k == "run" else f"{k}={v}" for k, v in settings.items() if k != "seed") or "all" for settings, _, _ in groups]
+    names = [
+        ", ".join(v if k == "run" else f"{k}={v}" for k, v in settings.items() if k != "seed")
+        or "all"
+        for settings, _, _ in groups
+    ]
     columns = min(4, max(1, len(keys)))
-    with sheet(path, -(-len(keys) // columns) or 1, columns, (3.0, 1.1 + 0.3 * len(groups)), sharey=True) as (_, axes):
-        for ax in axes.flat[len(keys):]:
+    with sheet(
+        path, -(-len(keys) // columns) or 1, columns, (3.0, 1.1 + 0.3 * len(groups)), sharey=True
+    ) as (_, axes):
+        for ax in axes.flat[len(keys) :]:
             ax.set_visible(False)
         for ax, key in zip(axes.flat, keys, strict=False):
             for row, (_, _, metrics) in enumerate(groups):
                 mean, sd = metrics[key]
-                ax.errorbar(mean, row, xerr=sd, fmt="o", color=COLOURS[row % len(COLOURS)], markersize=5, capsize=3)
+                ax.errorbar(
+                    mean,
+                    row,
+                    xerr=sd,
+                    fmt="o",
+                    color=COLOURS[row % len(COLOURS)],
+                    markersize=5,
+                    capsize=3,
+                )
             means = [metrics[key][0] for _, _, metrics in groups]
-            top = max((m[key + "_floor"][0] + 4 * m[key + "_floor_sd"][0] for _, _, m in groups if key + "_floor_sd" in m), default=0)
+            top = max(
+                (
+                    m[key + "_floor"][0] + 4 * m[key + "_floor_sd"][0]
+                    for _, _, m in groups
+                    if key + "_floor_sd" in m
+                ),
+                default=0,
+            )
             if min(means) > 0 and max(means) > 5 * min(means):
                 log_axis(ax.xaxis, min([*means, top or means[0]]), max([*means, top]))
             else:
@@ -106,22 +167,36 @@ def comparison(path, groups: Sequence[tuple[Mapping[str, str], int, Mapping[str,
 
 
 def fine_ticks(axis, low: float, high: float) -> None:
-    """A log scale from low to high, or as little more as shows three ticks, at 1, 2 and 5 times the powers of ten."""
+    """A log scale from low to high, or as little more as shows three ticks, at 1, 2 and 5 times the
+    powers of ten."""
+
     def ticks() -> list[float]:
         decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))))
-        return [t for a in decades for b in (1, 2, 5, 10) if low <= (t := float(f"{b}e{a}")) <= high and (b < 10 or a == decades[-1])]
+        return [
+            t
+            for a in decades
+            for b in (1, 2, 5, 10)
+            if low <= (t := float(f"{b}e{a}")) <= high and (b < 10 or a == decades[-1])
+        ]
 
     while len(ticks()) < 3:
-        low, high = low / 1.1, high * 1.1
+        low = low / 1.1
+        high = high * 1.1
     name = axis.axis_name
     axis.axes.set(**{f"{name}scale": "log", f"{name}lim": (low, high), f"{name}ticks": ticks()})
     axis.set_major_formatter("{x:g}")
     axis.minorticks_off()
 
 
-def work(path, groups: Sequence[tuple[Mapping[str, str], int, Mapping[str, tuple[float, float]]]], keys: Sequence[str], nfe: str) -> None:
-    """Work and precision: a panel a metric of `keys` against the metric `nfe`, a line for all groups that differ in nothing but the
-    number of steps; the bar is one sd over several seeds, the grey band the floor up to + 4 sd. Both axes are logarithmic.
+def work(
+    path,
+    groups: Sequence[tuple[Mapping[str, str], int, Mapping[str, tuple[float, float]]]],
+    keys: Sequence[str],
+    nfe: str,
+) -> None:
+    """Work and precision: a panel a metric of `keys` against the metric `nfe`, a line for all
+    groups that differ in nothing but the number of steps; the bar is one sd over several seeds, the
+    grey band the floor up to + 4 sd. Both axes are logarithmic.
     """
     lines: dict[str, list[tuple[int, Mapping[str, tuple[float, float]]]]] = {}
     for settings, count, metrics in groups:
@@ -129,27 +204,62 @@ def work(path, groups: Sequence[tuple[Mapping[str, str], int, Mapping[str, tuple
         lines.setdefault(name, []).append((count, metrics))
     columns = min(2, len(keys))
     with sheet(path, -(-len(keys) // columns), columns, (4.2, 3.4)) as (figure, axes):
-        for ax in axes.flat[len(keys):]:
+        for ax in axes.flat[len(keys) :]:
             ax.set_visible(False)
         for ax, key in zip(axes.flat, keys, strict=False):
-            heights, top = [], 0.0
+            heights = []
+            top = 0.0
             for i, (name, runs) in enumerate(lines.items()):
-                marks = sorted((m[nfe][0], m[key][0], m[key][1] if n > 1 else np.nan) for n, m in runs if key in m and m[key][0] > 0)
+                marks = sorted(
+                    (m[nfe][0], m[key][0], m[key][1] if n > 1 else np.nan)
+                    for n, m in runs
+                    if key in m and m[key][0] > 0
+                )
                 x, y, sd = zip(*marks, strict=True) if marks else ((), (), ())
                 bars = None if np.isnan(sd).all() else sd
                 heights += y
-                ax.errorbar(x, y, yerr=bars, color=COLOURS[i % len(COLOURS)], marker="osD^vPX*"[i % 8], markersize=4.5,
-                            linewidth=1.2, linestyle=("-", "--", ":")[i // len(COLOURS) % 3], capsize=2, label=name)
-                top = max([top, *(m[key + "_floor"][0] + 4 * m[key + "_floor_sd"][0] for _, m in runs if key + "_floor_sd" in m)])
+                ax.errorbar(
+                    x,
+                    y,
+                    yerr=bars,
+                    color=COLOURS[i % len(COLOURS)],
+                    marker="osD^vPX*"[i % 8],
+                    markersize=4.5,
+                    linewidth=1.2,
+                    linestyle=("-", "--", ":")[i // len(COLOURS) % 3],
+                    capsize=2,
+                    label=name,
+                )
+                top = max(
+                    [
+                        top,
+                        *(
+                            m[key + "_floor"][0] + 4 * m[key + "_floor_sd"][0]
+                            for _, m in runs
+                            if key + "_floor_sd" in m
+                        ),
+                    ]
+                )
             ax.set(xscale="log", xlabel="network evaluations a sample", title=key)
             fine_ticks(ax.xaxis, *ax.get_xlim())
-            low, high = min(heights, default=1), max(heights, default=1)
+            low = min(heights, default=1)
+            high = max(heights, default=1)
             if high < 100 * low:
                 fine_ticks(ax.yaxis, low / 1.2, 1.2 * high)
             else:
                 log_axis(ax.yaxis, low, high)
             ax.minorticks_off()
             if top > ax.get_ylim()[0]:
-                ax.axhspan(ax.get_ylim()[0], min(top, ax.get_ylim()[1]), color="#E4E4E4", zorder=0, label="noise floor + 4 sd")
-        names = {name: handle for ax in axes.flat for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+                ax.axhspan(
+                    ax.get_ylim()[0],
+                    min(top, ax.get_ylim()[1]),
+                    color="#E4E4E4",
+                    zorder=0,
+                    label="noise floor + 4 sd",
+                )
+        names = {
+            name: handle
+            for ax in axes.flat
+            for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)
+        }
         figure.legend(names.values(), names, loc="outside right upper", frameon=False, fontsize=8)

@@ -1,4 +1,6 @@
-"""The errors of sampling a Gaussian in pictures: by eigenvalue, and where a score error turns a ranking."""
+"""The errors of sampling a Gaussian in pictures: by eigenvalue, and where a score error turns a
+ranking."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from diffgeo.plot.canvas import BLACK, BLUE, COLOURS, VERMILION, sheet
 
-FLOOR = 1e-13, 1e-8     # of the two panels: below it an error is rounding, or a change of sign
+FLOOR = 1e-13, 1e-8  # of the two panels: below it an error is rounding, or a change of sign
 
 
 def log_log(ax, x: str, y: str = "", title: str = "") -> None:
@@ -18,18 +20,31 @@ def log_log(ax, x: str, y: str = "", title: str = "") -> None:
 
 
 def modes(path, curves: Mapping[str, Tensor], title: str) -> None:
-    """Error by eigenvalue, as in the last figure of Pierret and Galerne's deck: initialization (SDE, ODE) and truncation at the left; at
-    the right the discretization of each scheme and, dashed, the first-order effect of a relative error of the score."""
-    left = {"initialization SDE": (BLUE, "-"), "initialization ODE": (VERMILION, "-"), "truncation": (BLACK, "-")}
+    """Error by eigenvalue, as in the last figure of Pierret and Galerne's deck: initialization
+    (SDE, ODE) and truncation at the left; at the right the discretization of each scheme and,
+    dashed, the first-order effect of a relative error of the score."""
+    left = {
+        "initialization SDE": (BLUE, "-"),
+        "initialization ODE": (VERMILION, "-"),
+        "truncation": (BLACK, "-"),
+    }
     schemes = [name for name in curves if name.startswith("discretization")]
-    right = {name: (colour, "-") for name, colour in zip(schemes, COLOURS * len(schemes), strict=False)}
+    right = {
+        name: (colour, "-") for name, colour in zip(schemes, COLOURS * len(schemes), strict=False)
+    }
     right |= {"score SDE": (BLUE, "--"), "score ODE": (VERMILION, "--")}
     with sheet(path, 1, 2, (5.2, 3.8)) as (figure, axes):
         for ax, drawn, floor in zip(axes[0], (left, right), FLOOR, strict=True):
             for name, (colour, style) in drawn.items():
                 value = curves[name].numpy()
-                ax.plot(curves["eigenvalue"], np.where((value > 0) & np.isfinite(value), value, np.nan), style, color=colour, linewidth=1.5,
-                        label=name.removeprefix("discretization "))
+                ax.plot(
+                    curves["eigenvalue"],
+                    np.where((value > 0) & np.isfinite(value), value, np.nan),
+                    style,
+                    color=colour,
+                    linewidth=1.5,
+                    label=name.removeprefix("discretization "),
+                )
             log_log(ax, r"eigenvalue $\lambda$")
             ax.legend(frameon=False, fontsize=8)
             ax.set_ylim(bottom=floor)
@@ -40,12 +55,20 @@ def modes(path, curves: Mapping[str, Tensor], title: str) -> None:
 
 
 def flips(path, eigenvalues: Tensor, by_points: Mapping[int, Tensor], title: str) -> None:
-    """The relative score error from which Heun is worse than EM at each eigenvalue, a line a number of grid points."""
+    """The relative score error from which Heun is worse than EM at each eigenvalue, a line a number
+    of grid points."""
     with sheet(path, 1, 1, (5.2, 3.8)) as (_, axes):
         ax = axes[0, 0]
         for (points, eta), colour in zip(by_points.items(), COLOURS, strict=False):
             value = eta.numpy()
-            ax.plot(eigenvalues, np.where((value > 0) & np.isfinite(value), value, np.nan), "o-", markersize=3, color=colour, linewidth=1.4,
-                    label=f"{points} points")
+            ax.plot(
+                eigenvalues,
+                np.where((value > 0) & np.isfinite(value), value, np.nan),
+                "o-",
+                markersize=3,
+                color=colour,
+                linewidth=1.4,
+                label=f"{points} points",
+            )
         log_log(ax, r"eigenvalue $\lambda$", r"relative score error $\eta$ at the flip", title)
         ax.legend(frameon=False, fontsize=8)

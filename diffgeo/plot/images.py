@@ -1,7 +1,10 @@
-"""Pictures of images: plain PNG, without matplotlib. Small images are enlarged by whole numbers, so that a pixel stays a square.
+"""Pictures of images: plain PNG, without matplotlib. Small images are enlarged by whole numbers, so
+that a pixel stays a square.
 
-Images are uint8 [n,C,H,W], grey or colour, or floats in [-1,1], which are clipped and rounded. Every sheet is written whole or not at all.
+Images are uint8 [n,C,H,W], grey or colour, or floats in [-1,1], which are clipped and rounded.
+Every sheet is written whole or not at all.
 """
+
 from __future__ import annotations
 
 import math
@@ -14,59 +17,105 @@ from torch import Tensor
 from diffgeo.errors import UsageError
 from diffgeo.store.files import atomic
 
-SIDE, GAP, LINE = 48, 1, 14             # pixels: least side of a shown image, between images, height of a line of text
-WHITE, INK = 255, (60, 60, 60)
+# pixels: least side of a shown image, between images, height of a line of text
+SIDE = 48
+GAP = 1
+LINE = 14
+WHITE = 255
+INK = (60, 60, 60)
 
 
 def grid(path, images: Tensor, columns: int | None = None, title: str | None = None) -> None:
-    """The images [n,C,H,W] row by row, `columns` in a row (default: as square a sheet as n allows), under an optional title."""
+    """The images [n,C,H,W] row by row, `columns` in a row (default: as square a sheet as n allows),
+    under an optional title."""
     pixels = _bytes(images)
     columns = min(len(pixels), columns or math.ceil(math.sqrt(len(pixels))))
-    _sheet(path, [pixels[i:i + columns] for i in range(0, len(pixels), columns)], title=title)
+    _sheet(path, [pixels[i : i + columns] for i in range(0, len(pixels), columns)], title=title)
 
 
 def neighbours(path, samples: Tensor, nearest: Tensor, pairs: int = 8) -> None:
-    """Each sample beside its nearest training image, `pairs` pairs in a row: a copy shows as a twin."""
-    left, right = _bytes(samples), _bytes(nearest)
+    """Each sample beside its nearest training image, `pairs` pairs in a row: a copy shows as a
+    twin."""
+    left = _bytes(samples)
+    right = _bytes(nearest)
     if left.shape != right.shape:
-        raise UsageError(f"samples {list(left.shape)} and their neighbours {list(right.shape)} do not pair: give one neighbour a sample")
+        raise UsageError(
+            f"samples {list(left.shape)} and their neighbours {list(right.shape)} do not pair: "
+            "give one neighbour a sample"
+        )
     both = torch.stack([left, right], 1).flatten(0, 1)
-    _sheet(path, [both[i:i + 2 * pairs] for i in range(0, len(both), 2 * pairs)], group=2,
-           title="each sample, and to its right the nearest training image")
+    _sheet(
+        path,
+        [both[i : i + 2 * pairs] for i in range(0, len(both), 2 * pairs)],
+        group=2,
+        title="each sample, and to its right the nearest training image",
+    )
 
 
 def denoised(path, noisy: Tensor, learned: Tensor, exact: Tensor, sigmas: Sequence[float]) -> None:
-    """Three rows, one column a noise level: x = x0 + sigma eps (clipped), D learned, D exact; each [K,C,H,W] for K levels."""
+    """Three rows, one column a noise level: x = x0 + sigma eps (clipped), D learned, D exact; each
+    [K,C,H,W] for K levels."""
     rows = [_bytes(row) for row in (noisy, learned, exact)]
     if any(len(row) != len(sigmas) for row in rows):
-        raise UsageError(f"{len(sigmas)} noise levels need as many images in each row, not {[len(row) for row in rows]}")
-    _sheet(path, rows, names=("noisy", "learned", "exact"), heads=[f"{float(s):.3g}" for s in sigmas], title="noise level sigma, by column")
+        raise UsageError(
+            f"{len(sigmas)} noise levels need as many images in each row, not "
+            f"{[len(row) for row in rows]}"
+        )
+    _sheet(
+        path,
+        rows,
+        names=("noisy", "learned", "exact"),
+        heads=[f"{float(s):.3g}" for s in sigmas],
+        title="noise level sigma, by column",
+    )
 
 
 def _bytes(images: Tensor) -> Tensor:
     """uint8 [n,C,H,W] with C 1 or 3."""
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
-        raise UsageError(f"a sheet shows images [n,1 or 3,H,W] and at least one, not {list(images.shape)}")
+        raise UsageError(
+            f"a sheet shows images [n,1 or 3,H,W] and at least one, not {list(images.shape)}"
+        )
     images = images.detach().cpu()
-    return images if images.dtype == torch.uint8 else ((images.double() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
+    return (
+        images
+        if images.dtype == torch.uint8
+        else ((images.double() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
+    )
 
 
-def _sheet(path, rows: Sequence[Tensor], title: str | None = None, names: Sequence[str] = (), heads: Sequence[str] = (),
-           group: int = 1) -> None:
-    """Rows of images, `names` to their left, `heads` above the columns, a wider gap after every `group` images when that is not 1."""
+def _sheet(
+    path,
+    rows: Sequence[Tensor],
+    title: str | None = None,
+    names: Sequence[str] = (),
+    heads: Sequence[str] = (),
+    group: int = 1,
+) -> None:
+    """Rows of images, `names` to their left, `heads` above the columns, a wider gap after every
+    `group` images when that is not 1."""
     from PIL import Image, ImageDraw
 
     channels, height, width = rows[0].shape[1:]
     times = max(1, math.ceil(SIDE / min(height, width)))
-    high, wide = times * height + GAP, times * width + GAP
-    left, top = (7 * max(map(len, names)) + 8 if names else GAP), LINE * ((title is not None) + bool(heads)) + GAP
+    high = times * height + GAP
+    wide = times * width + GAP
+    left = 7 * max(map(len, names)) + 8 if names else GAP
+    top = LINE * ((title is not None) + bool(heads)) + GAP
     place = lambda j: left + j * wide + (j // group * 4 * GAP if group > 1 else 0)
     most = max(len(row) for row in rows)
-    canvas = np.full((top + len(rows) * high, max(place(most), 6 * len(title or "") + 2 * GAP), 3), WHITE, np.uint8)
+    canvas = np.full(
+        (top + len(rows) * high, max(place(most), 6 * len(title or "") + 2 * GAP), 3),
+        WHITE,
+        np.uint8,
+    )
     for i, row in enumerate(rows):
         for j, image in enumerate(row.permute(0, 2, 3, 1).numpy()):
-            big = image.repeat(times, 0).repeat(times, 1)                       # grey broadcasts into the three channels
-            canvas[top + i * high:top + i * high + times * height, place(j):place(j) + times * width] = big
+            big = image.repeat(times, 0).repeat(times, 1)  # grey broadcasts into the three channels
+            canvas[
+                top + i * high : top + i * high + times * height,
+                place(j) : place(j) + times * width,
+            ] = big
     sheet = Image.fromarray(canvas)
     draw = ImageDraw.Draw(sheet)
     if title is not None:

@@ -1,14 +1,18 @@
-"""Networks that others trained, as denoisers: the builders that model=diffusers, ddim_checkpoint and edm_checkpoint name.
+"""Networks that others trained, as denoisers: the builders that model=diffusers, ddim_checkpoint
+and edm_checkpoint name.
 
     discrete time    D(x; sigma) = x - sigma eps(x/sqrt(1 + sigma^2), t(sigma)),    t the index of the level among those trained
     EDM              D(x; sigma) = skip x + out F(inp x, log(sigma)/4),             Karras et al. (2022), Table 1
 
-Each is called with the law (`net=` is not looked at) and returns a `denoiser.Network` that bears its weights: it needs no run folder, which
-its attribute `pretrained` says. Between two trained levels t is a fraction (log sigma is interpolated); the published protocols ask at
-whole t only, rounded up or to the nearest: loop.rounding=up with the schedule the network was trained on, e.g. schedule=ddpm.
+Each is called with the law (`net=` is not looked at) and returns a `denoiser.Network` that bears
+its weights: it needs no run folder, which its attribute `pretrained` says. Between two trained
+levels t is a fraction (log sigma is interpolated); the published protocols ask at whole t only,
+rounded up or to the nearest: loop.rounding=up with the schedule the network was trained on, e.g.
+schedule=ddpm.
 
 Files are never unpickled: safetensors, or torch.load(weights_only=True).
 """
+
 from diffgeo.pretrained.ddpm import ddim_checkpoint, diffusers
 from diffgeo.pretrained.edm import edm_checkpoint
 

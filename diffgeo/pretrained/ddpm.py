@@ -1,9 +1,12 @@
-"""DDPM's network in its two published forms: a diffusers folder (google/ddpm-cifar10-32), and the .ckpt of DDIM's and PNDM's code.
+"""DDPM's network in its two published forms: a diffusers folder (google/ddpm-cifar10-32), and the
+.ckpt of DDIM's and PNDM's code.
 
-Both become a `UNet` by renaming: the tables below are all that there is to it. Their queries, keys and values are three matrices,
-here they are one. z = x/sqrt(1 + sigma^2) is what the network sees, so a prediction of the noise is `Epsilon` and one of v or x0 is `V`
-or `CEM`, with the index t(sigma) in the place of the conditioning scalar.
+Both become a `UNet` by renaming: the tables below are all that there is to it. Their queries, keys
+and values are three matrices, here they are one. z = x/sqrt(1 + sigma^2) is what the network sees,
+so a prediction of the noise is `Epsilon` and one of v or x0 is `V` or `CEM`, with the index
+t(sigma) in the place of the conditioning scalar.
 """
+
 from __future__ import annotations
 
 import re
@@ -21,27 +24,55 @@ from diffgeo.nn.embedding import Sinusoidal
 from diffgeo.nn.unet import UNet
 from diffgeo.parameterization import CEM, Epsilon, V
 from diffgeo.pretrained.weights import check_images, fit, frozen, read
-from diffgeo.schedule.discrete import TIE, Betas, CosineBetas, Discrete, LinearBetas, ScaledLinearBetas, SigmoidBetas
+from diffgeo.schedule.discrete import (
+    TIE,
+    Betas,
+    CosineBetas,
+    Discrete,
+    LinearBetas,
+    ScaledLinearBetas,
+    SigmoidBetas,
+)
 from diffgeo.store.files import read_json
 
 # Our name of a tensor -> theirs, one substitution after another.
-DIFFUSERS = [(r"^embed\.0", "time_embedding.linear_1"), (r"^embed\.2", "time_embedding.linear_2"),
-             (r"^inp", "conv_in"), (r"^norm", "conv_norm_out"), (r"^out", "conv_out"),
-             (r"^middle\.1", "mid_block.attentions.0"), (r"^middle\.0", "mid_block.resnets.0"), (r"^middle\.2", "mid_block.resnets.1"),
-             (r"^(down|up)\.(\d+)\.change", r"\1_blocks.\2.\1samplers.0"),
-             (r"^(down|up)\.(\d+)\.stages\.(\d+)\.residual", r"\1_blocks.\2.resnets.\3"),
-             (r"^(down|up)\.(\d+)\.stages\.(\d+)\.attention", r"\1_blocks.\2.attentions.\3"),
-             (r"(resnets\.\d+)\.embed", r"\1.time_emb_proj"), (r"(resnets\.\d+)\.skip", r"\1.conv_shortcut"),
-             (r"(attentions\.\d+)\.norm", r"\1.group_norm"), (r"(attentions\.\d+)\.proj", r"\1.to_out.0"),
-             (r"(attentions\.\d+)\.qkv", r"\1.to_{}")]
-DDIM = [(r"^embed\.0", "temb.dense.0"), (r"^embed\.2", "temb.dense.1"), (r"^inp", "conv_in"), (r"^norm", "norm_out"), (r"^out", "conv_out"),
-        (r"^middle\.1", "mid.attn_1"), (r"^middle\.0", "mid.block_1"), (r"^middle\.2", "mid.block_2"),
-        (r"^(down|up)\.(\d+)\.change", r"\1.\2.\1sample"),
-        (r"^(down|up)\.(\d+)\.stages\.(\d+)\.residual", r"\1.\2.block.\3"),
-        (r"^(down|up)\.(\d+)\.stages\.(\d+)\.attention", r"\1.\2.attn.\3"),
-        (r"(block(?:\.|_)\d+)\.embed", r"\1.temb_proj"), (r"(block(?:\.|_)\d+)\.skip", r"\1.nin_shortcut"),
-        (r"(attn(?:\.|_)\d+)\.proj", r"\1.proj_out"), (r"(attn(?:\.|_)\d+)\.qkv", r"\1.{}")]
-OLDER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}          # diffusers' own names before 0.15
+DIFFUSERS = [
+    (r"^embed\.0", "time_embedding.linear_1"),
+    (r"^embed\.2", "time_embedding.linear_2"),
+    (r"^inp", "conv_in"),
+    (r"^norm", "conv_norm_out"),
+    (r"^out", "conv_out"),
+    (r"^middle\.1", "mid_block.attentions.0"),
+    (r"^middle\.0", "mid_block.resnets.0"),
+    (r"^middle\.2", "mid_block.resnets.1"),
+    (r"^(down|up)\.(\d+)\.change", r"\1_blocks.\2.\1samplers.0"),
+    (r"^(down|up)\.(\d+)\.stages\.(\d+)\.residual", r"\1_blocks.\2.resnets.\3"),
+    (r"^(down|up)\.(\d+)\.stages\.(\d+)\.attention", r"\1_blocks.\2.attentions.\3"),
+    (r"(resnets\.\d+)\.embed", r"\1.time_emb_proj"),
+    (r"(resnets\.\d+)\.skip", r"\1.conv_shortcut"),
+    (r"(attentions\.\d+)\.norm", r"\1.group_norm"),
+    (r"(attentions\.\d+)\.proj", r"\1.to_out.0"),
+    (r"(attentions\.\d+)\.qkv", r"\1.to_{}"),
+]
+DDIM = [
+    (r"^embed\.0", "temb.dense.0"),
+    (r"^embed\.2", "temb.dense.1"),
+    (r"^inp", "conv_in"),
+    (r"^norm", "norm_out"),
+    (r"^out", "conv_out"),
+    (r"^middle\.1", "mid.attn_1"),
+    (r"^middle\.0", "mid.block_1"),
+    (r"^middle\.2", "mid.block_2"),
+    (r"^(down|up)\.(\d+)\.change", r"\1.\2.\1sample"),
+    (r"^(down|up)\.(\d+)\.stages\.(\d+)\.residual", r"\1.\2.block.\3"),
+    (r"^(down|up)\.(\d+)\.stages\.(\d+)\.attention", r"\1.\2.attn.\3"),
+    (r"(block(?:\.|_)\d+)\.embed", r"\1.temb_proj"),
+    (r"(block(?:\.|_)\d+)\.skip", r"\1.nin_shortcut"),
+    (r"(attn(?:\.|_)\d+)\.proj", r"\1.proj_out"),
+    (r"(attn(?:\.|_)\d+)\.qkv", r"\1.{}"),
+]
+# diffusers' own names before 0.15
+OLDER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 def renamed(name: str, table: list[tuple[str, str]]) -> str:
@@ -51,22 +82,34 @@ def renamed(name: str, table: list[tuple[str, str]]) -> str:
 
 
 def load(net: UNet, tensors: dict[str, Tensor], source: str, names: Callable[[str], str]) -> None:
-    """Fit foreign tensors into `net`; `names` takes our name to theirs, with {} for each of q, k and v. Raises UsageError."""
-    tensors, found = dict(tensors), {}
+    """Fit foreign tensors into `net`; `names` takes our name to theirs, with {} for each of q, k
+    and v. Raises UsageError."""
+    tensors = dict(tensors)
+    found = {}
     for name, own in net.state_dict().items():
         wanted = [names(name).format(letter) for letter in "qkv"]
-        parts = [tensors.pop(w) for w in (wanted if len(set(wanted)) > 1 else wanted[:1]) if w in tensors]
+        parts = [
+            tensors.pop(w) for w in (wanted if len(set(wanted)) > 1 else wanted[:1]) if w in tensors
+        ]
         if parts:
             whole = torch.cat(parts)
-            found[name] = whole.flatten(1) if own.dim() == 2 and whole.dim() == 4 else whole        # 1 x 1 convolutions, as matrices
-    fit(net, found | {name: v for name, v in tensors.items()}, source, lambda name: names(name).format("q|k|v"))
+            # 1 x 1 convolutions, as matrices
+            found[name] = whole.flatten(1) if own.dim() == 2 and whole.dim() == 4 else whole
+    fit(
+        net,
+        found | {name: v for name, v in tensors.items()},
+        source,
+        lambda name: names(name).format("q|k|v"),
+    )
 
 
 @dataclass(frozen=True)
 class Index:
-    """The conditioning scalar of a discrete-time network: t(sigma) in [0, T-1] of the levels it was trained on, [B] -> [B].
+    """The conditioning scalar of a discrete-time network: t(sigma) in [0, T-1] of the levels it was
+    trained on, [B] -> [B].
 
-    Whole at a trained level, whatever rounding errors sigma has; between two of them log sigma is interpolated.
+    Whole at a trained level, whatever rounding errors sigma has; between two of them log sigma is
+    interpolated.
     """
 
     trained: Discrete
@@ -89,52 +132,112 @@ class Given:
         return torch.tensor(self.betas, dtype=torch.float64)
 
 
-# ------------------------------------------------------------------------------------------------------------ a diffusers folder
+# ------------------------------------------------------------------------------------------------------------
+# a diffusers folder
 
 LAYS = {"linear": LinearBetas, "scaled_linear": ScaledLinearBetas, "sigmoid": SigmoidBetas}
 PREDICTS = {"epsilon": Epsilon, "v_prediction": V, "sample": CEM}
 # What `UNet` does, where diffusers leaves a choice: option -> the values that say so.
-SUPPORTED = {"act_fn": ("silu", "swish"), "time_embedding_type": ("positional",), "center_input_sample": (False,),
-             "mid_block_scale_factor": (1,), "add_attention": (True,), "attn_norm_num_groups": (None,), "class_embed_type": (None,),
-             "num_class_embeds": (None,), "downsample_type": ("conv",), "upsample_type": ("conv",), "mid_block_type": ("UNetMidBlock2D",),
-             "resnet_time_scale_shift": ("default",), "downsample_padding": (0, 1)}
+SUPPORTED = {
+    "act_fn": ("silu", "swish"),
+    "time_embedding_type": ("positional",),
+    "center_input_sample": (False,),
+    "mid_block_scale_factor": (1,),
+    "add_attention": (True,),
+    "attn_norm_num_groups": (None,),
+    "class_embed_type": (None,),
+    "num_class_embeds": (None,),
+    "downsample_type": ("conv",),
+    "upsample_type": ("conv",),
+    "mid_block_type": ("UNetMidBlock2D",),
+    "resnet_time_scale_shift": ("default",),
+    "downsample_padding": (0, 1),
+}
 
 
 def scheduler(folder: Path) -> tuple[Betas, str]:
-    """(betas, what the network predicts) of scheduler_config.json beside or above the network; DDPM's own when there is none."""
-    files = [f for f in (folder / "scheduler_config.json", folder.parent / "scheduler" / "scheduler_config.json") if f.is_file()]
+    """(betas, what the network predicts) of scheduler_config.json beside or above the network;
+    DDPM's own when there is none."""
+    files = [
+        f
+        for f in (
+            folder / "scheduler_config.json",
+            folder.parent / "scheduler" / "scheduler_config.json",
+        )
+        if f.is_file()
+    ]
     config = read_json(files[0]) if files else {}
-    T, kind = config.get("num_train_timesteps", 1000), config.get("beta_schedule", "linear")
+    T = config.get("num_train_timesteps", 1000)
+    kind = config.get("beta_schedule", "linear")
     predicts = config.get("prediction_type", "epsilon")
     if predicts not in PREDICTS:
-        raise UsageError(f"{files[0]}: prediction_type {predicts} is unknown; it may be {', '.join(PREDICTS)}")
+        raise UsageError(
+            f"{files[0]}: prediction_type {predicts} is unknown; it may be {', '.join(PREDICTS)}"
+        )
     if config.get("trained_betas"):
         return Given(tuple(map(float, config["trained_betas"]))), predicts
     if kind == "squaredcos_cap_v2":
         return CosineBetas(T=T), predicts
     if kind not in LAYS:
-        raise UsageError(f"{files[0]}: beta_schedule {kind} is unknown; it may be {', '.join([*LAYS, 'squaredcos_cap_v2'])}")
-    return LAYS[kind](T=T, first=config.get("beta_start", 1e-4), last=config.get("beta_end", 0.02)), predicts
+        raise UsageError(
+            f"{files[0]}: beta_schedule {kind} is unknown; it may be "
+            f"{', '.join([*LAYS, 'squaredcos_cap_v2'])}"
+        )
+    return LAYS[kind](
+        T=T, first=config.get("beta_start", 1e-4), last=config.get("beta_end", 0.02)
+    ), predicts
 
 
 def of_config(config: dict, shape: tuple[int, ...], source: str) -> UNet:
-    """The `UNet` that a UNet2DModel's config.json describes. Raises UsageError where ours cannot be it."""
+    """The `UNet` that a UNet2DModel's config.json describes. Raises UsageError where ours cannot be
+    it."""
     for name, values in SUPPORTED.items():
         if name in config and config[name] not in values:
-            raise UsageError(f"{source}: {name}={config[name]} is not what diffgeo's U-Net does; write model.implementation=diffusers")
-    if lacking := [key for key in ("down_block_types", "up_block_types", "block_out_channels") if not config.get(key)]:
-        raise UsageError(f"{source}: its config.json has no {lacking[0]}, so it is not that of a UNet2DModel: write the folder of one")
-    downs, ups = config["down_block_types"], config["up_block_types"]
-    attends = {"DownBlock2D": False, "AttnDownBlock2D": True, "UpBlock2D": False, "AttnUpBlock2D": True}
+            raise UsageError(
+                f"{source}: {name}={config[name]} is not what diffgeo's U-Net does; write "
+                "model.implementation=diffusers"
+            )
+    if lacking := [
+        key
+        for key in ("down_block_types", "up_block_types", "block_out_channels")
+        if not config.get(key)
+    ]:
+        raise UsageError(
+            f"{source}: its config.json has no {lacking[0]}, so it is not that of a UNet2DModel: "
+            "write the folder of one"
+        )
+    downs = config["down_block_types"]
+    ups = config["up_block_types"]
+    attends = {
+        "DownBlock2D": False,
+        "AttnDownBlock2D": True,
+        "UpBlock2D": False,
+        "AttnUpBlock2D": True,
+    }
     strange = [kind for kind in [*downs, *ups] if kind not in attends]
     if strange or [attends[k] for k in downs] != [attends[k] for k in reversed(ups)]:
-        raise UsageError(f"{source}: diffgeo's U-Net has no blocks {', '.join(strange or ups)}; write model.implementation=diffusers")
-    channels, widths = config["block_out_channels"][0], config["block_out_channels"]
-    net = UNet(shape, channels, [w // channels for w in widths], config.get("layers_per_block", 2),
-               [max(shape[1:]) >> i for i, kind in enumerate(downs) if attends[kind]], head=config.get("attention_head_dim", 8),
-               dropout=config.get("dropout", 0.0), groups=config.get("norm_num_groups", 32), eps=config.get("norm_eps", 1e-5),
-               embedding="sinusoidal", symmetric=config.get("downsample_padding", 1) == 1)
-    net.level = Sinusoidal(channels // 2, shift=config.get("freq_shift", 0), flip=config.get("flip_sin_to_cos", True))
+        raise UsageError(
+            f"{source}: diffgeo's U-Net has no blocks {', '.join(strange or ups)}; write "
+            "model.implementation=diffusers"
+        )
+    channels = config["block_out_channels"][0]
+    widths = config["block_out_channels"]
+    net = UNet(
+        shape,
+        channels,
+        [w // channels for w in widths],
+        config.get("layers_per_block", 2),
+        [max(shape[1:]) >> i for i, kind in enumerate(downs) if attends[kind]],
+        head=config.get("attention_head_dim", 8),
+        dropout=config.get("dropout", 0.0),
+        groups=config.get("norm_num_groups", 32),
+        eps=config.get("norm_eps", 1e-5),
+        embedding="sinusoidal",
+        symmetric=config.get("downsample_padding", 1) == 1,
+    )
+    net.level = Sinusoidal(
+        channels // 2, shift=config.get("freq_shift", 0), flip=config.get("flip_sin_to_cos", True)
+    )
     return net
 
 
@@ -149,31 +252,42 @@ class Theirs(nn.Module):
         return self.net(x, noise, label).sample
 
 
-def diffusers(data: Data, net=None, *, folder: str | None = None, implementation: str = "diffgeo", **unused) -> Network:
+def diffusers(
+    data: Data, net=None, *, folder: str | None = None, implementation: str = "diffgeo", **unused
+) -> Network:
     """The UNet2DModel of a local diffusers folder (config.json and weights, in it or in unet/).
 
-    implementation: `diffgeo` loads it into our U-Net, `diffusers` runs it through the library itself (the extra [pretrained]); they agree
-    to 1e-5. Betas and what is predicted are read from scheduler_config.json; without it they are DDPM's.
+    implementation: `diffgeo` loads it into our U-Net, `diffusers` runs it through the library
+    itself (the extra [pretrained]); they agree to 1e-5. Betas and what is predicted are read from
+    scheduler_config.json; without it they are DDPM's.
     Raises UsageError when the folder is not one, or is for other images.
     """
     if implementation not in ("diffgeo", "diffusers"):
         raise UsageError(f"model.implementation={implementation}: write diffgeo or diffusers")
     if folder is None:
-        raise UsageError("model=diffusers needs model.folder=FOLDER, with config.json and the weights")
+        raise UsageError(
+            "model=diffusers needs model.folder=FOLDER, with config.json and the weights"
+        )
     top = Path(folder)
     where = top / "unet" if (top / "unet" / "config.json").is_file() else top
     source = f"model.folder={folder}"
     try:
         config = read_json(where / "config.json")
     except DiffgeoError as error:
-        raise UsageError(f"{source} is no diffusers folder: it has no readable config.json, nor has its unet/") from error
-    size, channels = config.get("sample_size"), config.get("in_channels", 3)
+        raise UsageError(
+            f"{source} is no diffusers folder: it has no readable config.json, nor has its unet/"
+        ) from error
+    size = config.get("sample_size")
+    channels = config.get("in_channels", 3)
     size = (size, size) if isinstance(size, int) else size
     check_images(data, channels, size and tuple(size), source)
     out = config.get("out_channels", 3)
     if out != channels:
-        raise UsageError(f"{source} predicts {out} channels of {channels}, a variance beside the noise: write a network that predicts the "
-                         "noise alone")
+        raise UsageError(
+            f"{source} predicts {out} channels of {channels}, a variance beside the noise: write a "
+            "network that predicts the "
+            "noise alone"
+        )
     betas, predicts = scheduler(where)
     if implementation == "diffusers":
         module = through_diffusers(where, source)
@@ -181,7 +295,10 @@ def diffusers(data: Data, net=None, *, folder: str | None = None, implementation
         module = of_config(config, tuple(data.shape), source)
         files = [where / f"diffusion_pytorch_model.{suffix}" for suffix in ("safetensors", "bin")]
         tensors = read(next((f for f in files if f.is_file()), files[0]), "model.folder")
-        tensors = {re.sub(r"\.(query|key|value|proj_attn)\.", lambda m: f".{OLDER[m[1]]}.", name): v for name, v in tensors.items()}
+        tensors = {
+            re.sub(r"\.(query|key|value|proj_attn)\.", lambda m: f".{OLDER[m[1]]}.", name): v
+            for name, v in tensors.items()
+        }
         load(module, tensors, source, lambda name: renamed(name, DIFFUSERS))
     return frozen(module, PREDICTS[predicts](Index(Discrete(betas=betas))))
 
@@ -190,38 +307,66 @@ def through_diffusers(where: Path, source: str) -> nn.Module:
     try:
         from diffusers import UNet2DModel
     except ImportError as error:
-        raise UsageError("model.implementation=diffusers needs the library: pip install 'diffgeo[pretrained]', or write diffgeo") from error
+        raise UsageError(
+            "model.implementation=diffusers needs the library: pip install 'diffgeo[pretrained]', "
+            "or write diffgeo"
+        ) from error
     safe = (where / "diffusion_pytorch_model.safetensors").is_file()
     try:
-        return Theirs(UNet2DModel.from_pretrained(where, use_safetensors=safe, local_files_only=True, low_cpu_mem_usage=False))
+        return Theirs(
+            UNet2DModel.from_pretrained(
+                where, use_safetensors=safe, local_files_only=True, low_cpu_mem_usage=False
+            )
+        )
     except (OSError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{source} cannot be read by diffusers: {str(error).splitlines()[0]}") from error
+        raise UsageError(
+            f"{source} cannot be read by diffusers: {str(error).splitlines()[0]}"
+        ) from error
 
 
-# ------------------------------------------------------------------------------------------------------------ DDIM's .ckpt
+# ------------------------------------------------------------------------------------------------------------
+# DDIM's .ckpt
 
-def ddim_checkpoint(data: Data, net=None, *, path: str | None = None, betas: Betas = LinearBetas(), **unused) -> Network:
-    """A checkpoint of DDIM's or PNDM's code, such as ddim_cifar10.ckpt: the noise at the levels of `betas`.
 
-    All that the network is can be read off the shapes in the file. Raises UsageError when they are not those of such a network.
+def ddim_checkpoint(
+    data: Data, net=None, *, path: str | None = None, betas: Betas = LinearBetas(), **unused
+) -> Network:
+    """A checkpoint of DDIM's or PNDM's code, such as ddim_cifar10.ckpt: the noise at the levels of
+    `betas`.
+
+    All that the network is can be read off the shapes in the file. Raises UsageError when they are
+    not those of such a network.
     """
     if path is None:
         raise UsageError("model=ddim_checkpoint needs model.path=FILE.ckpt")
-    tensors, source = read(path, "model.path"), f"model.path={path}"
+    tensors = read(path, "model.path")
+    source = f"model.path={path}"
     if "conv_in.weight" not in tensors or "down.0.block.0.conv1.weight" not in tensors:
-        raise UsageError(f"{source} is no checkpoint of DDIM's network: it holds {', '.join(list(tensors)[:3])}, ..., and no "
-                         "conv_in.weight, down.0.block.0.conv1.weight")
+        raise UsageError(
+            f"{source} is no checkpoint of DDIM's network: it holds "
+            f"{', '.join(list(tensors)[:3])}, ..., and no "
+            "conv_in.weight, down.0.block.0.conv1.weight"
+        )
     channels, images = tensors["conv_in.weight"].shape[:2]
     check_images(data, images, None, source)
-    shape, levels, blocks = tuple(data.shape), 0, 0
+    shape = tuple(data.shape)
+    levels = 0
+    blocks = 0
     while f"down.{levels}.block.0.conv1.weight" in tensors:
         levels += 1
     while f"down.0.block.{blocks}.conv1.weight" in tensors:
         blocks += 1
     mult = [tensors[f"down.{i}.block.0.conv1.weight"].shape[0] // channels for i in range(levels)]
-    attention = [max(shape[1:]) >> i for i in range(levels) if f"down.{i}.attn.0.q.weight" in tensors]
+    attention = [
+        max(shape[1:]) >> i for i in range(levels) if f"down.{i}.attn.0.q.weight" in tensors
+    ]
     module = UNet(shape, channels, mult, blocks, attention, embedding="sinusoidal", symmetric=False)
-    up = re.compile(r"^up\.(\d+)")                                  # they count the way up from the finest level
+    up = re.compile(r"^up\.(\d+)")  # they count the way up from the finest level
 
-    load(module, tensors, source, lambda name: renamed(up.sub(lambda m: f"up.{levels - 1 - int(m[1])}", name), DDIM))
+    load(
+        module,
+        tensors,
+        source,
+        lambda name: renamed(up.sub(lambda m: f"up.{levels - 1 - int(m[1])}", name), DDIM),
+    )
     return frozen(module, Epsilon(Index(Discrete(betas=betas))))

@@ -1,4 +1,5 @@
 """The pictures of a run: of points in the plane and in R^n, and of images."""
+
 from __future__ import annotations
 
 import json
@@ -15,14 +16,22 @@ from diffgeo.metrics.budget_text import by_steps
 from diffgeo.run import Experiment
 from diffgeo.schedule import OU
 
-PATHS, LEVELS = 64, 40                  # trajectories and noise levels in a picture of points
-SHOWN, PAIRS = 100, 10                  # images in a grid, and beside their neighbours
-NOISE = (0.2, 0.5, 1.0, 2.0, 5.0)       # at which images are denoised, in units of the data
+# trajectories and noise levels in a picture of points
+PATHS = 64
+LEVELS = 40
+# images in a grid, and beside their neighbours
+SHOWN = 100
+PAIRS = 10
+NOISE = (0.2, 0.5, 1.0, 2.0, 5.0)  # at which images are denoised, in units of the data
 
 
-def figures(experiment: Experiment, run: Run, folder: Path, values: Mapping[str, float]) -> list[Path]:
-    """Draw what there is to draw of a run and of its metrics `values`, into folder/figures; the paths written."""
-    drawn, kinds = [], {1: of_points, 3: of_images}
+def figures(
+    experiment: Experiment, run: Run, folder: Path, values: Mapping[str, float]
+) -> list[Path]:
+    """Draw what there is to draw of a run and of its metrics `values`, into folder/figures; the
+    paths written."""
+    drawn = []
+    kinds = {1: of_points, 3: of_images}
 
     def draw_to(name: str, figure, *arguments, **options) -> None:
         drawn.append(folder / "figures" / f"{name}.png")
@@ -46,10 +55,18 @@ def of_points(experiment: Experiment, run: Run, draw_to: Callable) -> None:
         return
     draw_to("fields", plot.fields, None if run.exact else run.denoise, data)
     with torch.no_grad():
-        draw_to("trajectories", plot.trajectories, run.simulation.trajectory(run.numbers[:PATHS]), data, PATHS)
+        draw_to(
+            "trajectories",
+            plot.trajectories,
+            run.simulation.trajectory(run.numbers[:PATHS]),
+            data,
+            PATHS,
+        )
     if not run.exact:
         positive = run.simulation.positive
-        levels = torch.logspace(*(math.log10(float(positive[i])) for i in (-1, 0)), LEVELS, dtype=torch.float64)
+        levels = torch.logspace(
+            *(math.log10(float(positive[i])) for i in (-1, 0)), LEVELS, dtype=torch.float64
+        )
         chart = OU()
         trained = float(chart.t(experiment.schedule.draw(4096, generator(0)).min()))
         curves = denoiser_error(run.denoise, data, levels, chart, 500, run.seed, experiment.device)
@@ -58,8 +75,10 @@ def of_points(experiment: Experiment, run: Run, draw_to: Callable) -> None:
 
 @torch.no_grad()
 def of_images(experiment: Experiment, run: Run, draw_to: Callable) -> None:
-    """A grid of samples, the nearest image of the set beside some of them, and images denoised at a few levels, learned and exact."""
-    data, device = experiment.data, experiment.device
+    """A grid of samples, the nearest image of the set beside some of them, and images denoised at a
+    few levels, learned and exact."""
+    data = experiment.data
+    device = experiment.device
     samples = data.quantize(run.samples[:SHOWN])
     draw_to("samples", plot.grid, samples)
     some = samples[:PAIRS]
@@ -69,6 +88,10 @@ def of_images(experiment: Experiment, run: Run, draw_to: Callable) -> None:
     g = generator(run.seed, *b"figure", device=device)
     x0 = data.sample(len(NOISE), g)
     sigma = data.std * torch.tensor(NOISE, dtype=torch.float64, device=device)
-    x = x0 + expand(sigma, x0) * torch.randn(x0.shape, generator=g, device=device, dtype=torch.float64)
-    rows = (data.quantize(row.cpu()) for row in (x, run.denoise(x, sigma), data.denoiser()(x, sigma)))
+    x = x0 + expand(sigma, x0) * torch.randn(
+        x0.shape, generator=g, device=device, dtype=torch.float64
+    )
+    rows = (
+        data.quantize(row.cpu()) for row in (x, run.denoise(x, sigma), data.denoiser()(x, sigma))
+    )
     draw_to("denoised", plot.denoised, *rows, sigma.tolist())

@@ -1,4 +1,6 @@
-"""What follows a network or an exact denoiser in every command: sample it, measure it, draw it, and leave a finished run folder."""
+"""What follows a network or an exact denoiser in every command: sample it, measure it, draw it, and
+leave a finished run folder."""
+
 from __future__ import annotations
 
 import contextlib
@@ -26,40 +28,67 @@ from diffgeo.store.logger import Group, Logger
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a config asks for its samples: what `planned` has found to fit the law, the model and the sampler."""
+    """How a config asks for its samples: what `planned` has found to fit the law, the model and the
+    sampler."""
 
-    precision: str              # float32, tf32 or bf16
-    batch: int                  # samples at once
+    precision: str  # float32, tf32 or bf16
+    batch: int  # samples at once
     png: bool
     device: torch.device
-    recurring: bool             # batches of one shape, throughout
+    recurring: bool  # batches of one shape, throughout
 
     @contextlib.contextmanager
     def running(self, model: Denoiser) -> Iterator[Denoiser]:
         """The model as it is sampled, in the precision asked for."""
         with precision.running(self.precision, self.recurring):
-            yield precision.Cast(model, self.device, self.precision) if self.precision == "bf16" else model
+            yield (
+                precision.Cast(model, self.device, self.precision)
+                if self.precision == "bf16"
+                else model
+            )
 
 
 def planned(cfg, experiment: Experiment) -> Sampling:
-    """The sampling options of a config, checked: to be called before anything is trained, drawn or written. Raises UsageError."""
+    """The sampling options of a config, checked: to be called before anything is trained, drawn or
+    written. Raises UsageError."""
     png = kinds.plain("png", cfg.get("png", False), bool)
     kinds.plain("figures", cfg.figures, bool)
     adaptive = experiment.simulation.sampler.adaptive
-    kind = precision.resolved(cfg.get("precision", "float32"), experiment.device, "tf32", "precision")
-    return Sampling(kind, cfg.get("batch") or fitting(experiment.data.shape), png, experiment.device, not adaptive)
+    kind = precision.resolved(
+        cfg.get("precision", "float32"), experiment.device, "tf32", "precision"
+    )
+    return Sampling(
+        kind,
+        cfg.get("batch") or fitting(experiment.data.shape),
+        png,
+        experiment.device,
+        not adaptive,
+    )
 
 
-def report(cfg, verb: str, experiment: Experiment, folder: Path, plan: Sampling, logger: Logger | None = None,
-           world: World = ALONE, **measured) -> None:
-    """Sample `experiment.model` into `folder` as planned, measure and draw; `measured` goes to provenance.json. Every process samples,
-    rank 0 does the rest."""
-    cpu, wall = time.process_time(), time.monotonic()
+def report(
+    cfg,
+    verb: str,
+    experiment: Experiment,
+    folder: Path,
+    plan: Sampling,
+    logger: Logger | None = None,
+    world: World = ALONE,
+    **measured,
+) -> None:
+    """Sample `experiment.model` into `folder` as planned, measure and draw; `measured` goes to
+    provenance.json. Every process samples, rank 0 does the rest."""
+    cpu = time.process_time()
+    wall = time.monotonic()
     experiment = fitted(experiment)
     drawn = sampled(experiment, folder, plan, world)
     if not world.first:
         return
-    measured |= {"sampling_cpu_s": time.process_time() - cpu, "sampling_wall_s": time.monotonic() - wall, "n": len(drawn.samples)}
+    measured |= {
+        "sampling_cpu_s": time.process_time() - cpu,
+        "sampling_wall_s": time.monotonic() - wall,
+        "n": len(drawn.samples),
+    }
     exact = not trainable(experiment.model)
     run = Run(drawn.samples, cfg.seed, experiment.numbers, experiment.simulation, exact, drawn.nfe)
     measure(cfg, verb, experiment, folder, run, logger, **measured)
@@ -69,10 +98,12 @@ def report(cfg, verb: str, experiment: Experiment, folder: Path, plan: Sampling,
 def sampled(experiment: Experiment, folder: Path, plan: Sampling, world: World) -> Drawn:
     """The experiment's samples in `folder`/samples.npy, and labels.npy where they have classes.
 
-    Points are drawn in memory. Images, and whatever several processes draw, go through shards: those that are there are not
-    drawn again.
+    Points are drawn in memory. Images, and whatever several processes draw, go through shards:
+    those that are there are not drawn again.
     """
-    data, simulation, numbers = experiment.data, experiment.simulation, experiment.numbers
+    data = experiment.data
+    simulation = experiment.simulation
+    numbers = experiment.numbers
     images = hasattr(data, "quantize")
     if world.first:
         for name, values in simulation.condition.told(numbers).items():
@@ -92,16 +123,35 @@ def sampled(experiment: Experiment, folder: Path, plan: Sampling, world: World) 
     return drawn
 
 
-def streamed(simulation: Simulation, numbers: range, batch: int, data: Data, folder: Path, world: World, quiet: bool = False) -> Drawn:
-    """The samples of `numbers` by way of shards, each process its own; rank 0 assembles samples.npy. The others return empty."""
+def streamed(
+    simulation: Simulation,
+    numbers: range,
+    batch: int,
+    data: Data,
+    folder: Path,
+    world: World,
+    quiet: bool = False,
+) -> Drawn:
+    """The samples of `numbers` by way of shards, each process its own; rank 0 assembles
+    samples.npy. The others return empty."""
     from tqdm import tqdm
 
-    place, path = folder / "shards", folder / "samples.npy"
-    missing = [piece for gap in shards.gaps(shards.held(place, numbers), numbers) for piece in ranges(gap, batch)]
-    world.barrier()                                                 # all have looked before one writes
-    mine = missing[world.rank::world.size]
-    with tqdm(total=len(numbers), initial=len(numbers) - sum(map(len, missing)), desc="sample", unit="sample",
-              disable=quiet or None if world.first else True) as bar:
+    place = folder / "shards"
+    path = folder / "samples.npy"
+    missing = [
+        piece
+        for gap in shards.gaps(shards.held(place, numbers), numbers)
+        for piece in ranges(gap, batch)
+    ]
+    world.barrier()  # all have looked before one writes
+    mine = missing[world.rank :: world.size]
+    with tqdm(
+        total=len(numbers),
+        initial=len(numbers) - sum(map(len, missing)),
+        desc="sample",
+        unit="sample",
+        disable=quiet or None if world.first else True,
+    ) as bar:
         for piece, part in zip(mine, simulation.parts(mine), strict=True):
             shards.write(place, piece, data.store(part.samples), part.nfe)
             bar.update(len(piece) * world.size)
@@ -113,7 +163,8 @@ def streamed(simulation: Simulation, numbers: range, batch: int, data: Data, fol
 
 
 def pictures(samples: torch.Tensor, folder: Path, first: int) -> None:
-    """One PNG a sample [n,C,H,W], folder/000000.png on, by its number; the folder is there when all of them are."""
+    """One PNG a sample [n,C,H,W], folder/000000.png on, by its number; the folder is there when all
+    of them are."""
     from PIL import Image
 
     if folder.exists():
@@ -126,12 +177,25 @@ def pictures(samples: torch.Tensor, folder: Path, first: int) -> None:
     temporary.rename(folder)
 
 
-def measure(cfg, verb: str, experiment: Experiment, folder: Path, run: Run, logger: Logger | None = None, **measured) -> None:
-    """Metrics, figures, provenance, and last of all metrics.json, which marks the folder as finished."""
+def measure(
+    cfg,
+    verb: str,
+    experiment: Experiment,
+    folder: Path,
+    run: Run,
+    logger: Logger | None = None,
+    **measured,
+) -> None:
+    """Metrics, figures, provenance, and last of all metrics.json, which marks the folder as
+    finished."""
     logger = logger or Group()
     started = time.process_time()
     values = experiment.metrics(run, experiment.data)
-    told = experiment.metrics.describe(run, experiment.data) if hasattr(experiment.metrics, "describe") else {}
+    told = (
+        experiment.metrics.describe(run, experiment.data)
+        if hasattr(experiment.metrics, "describe")
+        else {}
+    )
     if run.nfe is not None:
         values["sampling/nfe"] = run.nfe
     measured["metrics_cpu_s"] = time.process_time() - started

@@ -1,10 +1,11 @@
 """Samplers, and the only sampling loop of the package.
 
-A sampler takes one step: from (x, sigma) to (x', sigma'), calling the denoiser as often as it likes. `steps` runs it down a grid and
-yields each Step; what to record is the caller's choice.
+A sampler takes one step: from (x, sigma) to (x', sigma'), calling the denoiser as often as it
+likes. `steps` runs it down a grid and yields each Step; what to record is the caller's choice.
 
     for x, sigma, denoised in steps(Heun(), denoise, x, schedule.grid(18), noise): ...
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,13 @@ from diffgeo.sampler.adams import DEIS, IPNDM, LMS, PNDM, IPNDMv
 from diffgeo.sampler.adaptive import RK45, DPMAdaptive
 from diffgeo.sampler.analytic_variance import AnalyticVariance, posterior_variance
 from diffgeo.sampler.chart_flow import ChartEuler, ChartHeun, ChartRK4
-from diffgeo.sampler.corrected import Langevin, PredictorCorrector, Restart, Uncorrected, Underdamped
+from diffgeo.sampler.corrected import (
+    Langevin,
+    PredictorCorrector,
+    Restart,
+    Uncorrected,
+    Underdamped,
+)
 from diffgeo.sampler.deterministic import Euler, Heun
 from diffgeo.sampler.dpum import DPUM, ExponentialFlow
 from diffgeo.sampler.exponential_sde import DPMpp2MSDE, DPMpp3MSDE, DPMppSDE
@@ -26,34 +33,94 @@ from diffgeo.sampler.multistep import DPMpp2M, DPMpp3M, GradientEstimation
 from diffgeo.sampler.sa_solver import SASolver
 from diffgeo.sampler.singlestep import RK4, DPMpp2S, DPMSolver2, DPMSolver3
 from diffgeo.sampler.splitting import NoiseFirst, PublicCode, Splitting
-from diffgeo.sampler.stochastic import DDPM, EDMChurn, EulerAncestral, EulerMaruyama, ExponentialIntegrator
+from diffgeo.sampler.stochastic import (
+    DDPM,
+    EDMChurn,
+    EulerAncestral,
+    EulerMaruyama,
+    ExponentialIntegrator,
+)
 from diffgeo.sampler.unipc import UniPC
 
-__all__ = ["steps", "Euler", "Heun", "GradientEstimation", "DPMpp2M", "DPMpp3M", "UniPC",
-           "LMS", "IPNDM", "IPNDMv", "DEIS", "PNDM", "DDPM", "EulerMaruyama", "ExponentialIntegrator",
-           "EulerAncestral", "EDMChurn", "DPMppSDE", "DPMpp2MSDE", "DPMpp3MSDE", "SASolver", "AnalyticVariance", "posterior_variance",
-           "DPMSolver2", "DPMSolver3", "DPMpp2S", "RK4", "RK45", "DPMAdaptive",
-           "ChartEuler", "ChartHeun", "ChartRK4", "PredictorCorrector", "Langevin", "Underdamped", "Uncorrected", "Restart",
-           "DPUM", "ExponentialFlow", "Splitting", "PublicCode", "NoiseFirst"]
+__all__ = [
+    "steps",
+    "Euler",
+    "Heun",
+    "GradientEstimation",
+    "DPMpp2M",
+    "DPMpp3M",
+    "UniPC",
+    "LMS",
+    "IPNDM",
+    "IPNDMv",
+    "DEIS",
+    "PNDM",
+    "DDPM",
+    "EulerMaruyama",
+    "ExponentialIntegrator",
+    "EulerAncestral",
+    "EDMChurn",
+    "DPMppSDE",
+    "DPMpp2MSDE",
+    "DPMpp3MSDE",
+    "SASolver",
+    "AnalyticVariance",
+    "posterior_variance",
+    "DPMSolver2",
+    "DPMSolver3",
+    "DPMpp2S",
+    "RK4",
+    "RK45",
+    "DPMAdaptive",
+    "ChartEuler",
+    "ChartHeun",
+    "ChartRK4",
+    "PredictorCorrector",
+    "Langevin",
+    "Underdamped",
+    "Uncorrected",
+    "Restart",
+    "DPUM",
+    "ExponentialFlow",
+    "Splitting",
+    "PublicCode",
+    "NoiseFirst",
+]
 
 
-def steps(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Noise, history: Sequence[Past] = (),
-          lower_order_final: bool = False) -> Iterator[Step]:
-    """Run `sampler` from the state x [B,*D] at sigmas[0] down to sigmas[-1]; sigmas [K+1] decreasing, only the last may be 0.
+def steps(
+    sampler: Sampler,
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: Noise,
+    history: Sequence[Past] = (),
+    lower_order_final: bool = False,
+) -> Iterator[Step]:
+    """Run `sampler` from the state x [B,*D] at sigmas[0] down to sigmas[-1]; sigmas [K+1]
+    decreasing, only the last may be 0.
 
-    The state is float64 and the levels are Python floats. The sampler is shown its last `sampler.memory` steps, the newest last.
+    The state is float64 and the levels are Python floats. The sampler is shown its last
+    `sampler.memory` steps, the newest last.
 
     history: steps already taken above sigmas[0], for a multistep method that shall not start plain.
-    lower_order_final: a method that has k steps to go is shown k - 1 earlier steps at most, so that its order falls to 1 in the last.
+    lower_order_final: a method that has k steps to go is shown k - 1 earlier steps at most, so that
+        its order falls to 1 in the last.
     """
     x = x.to(torch.float64)
     sampler = sampler.on(sigmas)
-    history = list(history)[-sampler.memory:] if sampler.memory else []
-    for left, (sigma, sigma_next) in zip(range(len(sigmas) - 2, -1, -1), pairwise(sigmas.tolist()), strict=True):
-        shown = history[len(history) - left:] if lower_order_final and left < len(history) else history
+    history = list(history)[-sampler.memory :] if sampler.memory else []
+    for left, (sigma, sigma_next) in zip(
+        range(len(sigmas) - 2, -1, -1), pairwise(sigmas.tolist()), strict=True
+    ):
+        shown = (
+            history[len(history) - left :] if lower_order_final and left < len(history) else history
+        )
         step = sampler.step(denoise, x, sigma, sigma_next, shown, noise)
         if sampler.memory:
-            history.append(Past(sigma, x if step.corrected is None else step.corrected, step.denoised))
-            del history[:-sampler.memory]
+            history.append(
+                Past(sigma, x if step.corrected is None else step.corrected, step.denoised)
+            )
+            del history[: -sampler.memory]
         x = step.x
         yield step

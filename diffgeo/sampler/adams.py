@@ -1,4 +1,5 @@
-"""Adams methods: eps = (x - D)/sigma, the slope of the flow in sigma, extrapolated from the last few levels and integrated over the step.
+"""Adams methods: eps = (x - D)/sigma, the slope of the flow in sigma, extrapolated from the last
+few levels and integrated over the step.
 
     x' = x + (sigma' - sigma) sum_j w_j eps_j,      sum_j w_j = 1
 
@@ -7,9 +8,11 @@
     DEIS      eps a polynomial in the time t of a path (tAB), in rho = sigma (rhoAB) or in log rho
     PNDM      as iPNDM, its first three steps by a Runge-Kutta rule
 
-Each uses as many points as it is shown, so that a run starts with Euler's step, the next takes two points, and so on. That start
-costs the order: one Euler step leaves O(h^2) whatever follows. It costs little in practice, since eps hardly changes at large sigma.
+Each uses as many points as it is shown, so that a run starts with Euler's step, the next takes two
+points, and so on. That start costs the order: one Euler step leaves O(h^2) whatever follows. It
+costs little in practice, since eps hardly changes at large sigma.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -27,7 +30,13 @@ from diffgeo.sampler.base import Method
 from diffgeo.sampler.weights import Levels, combine, in_log_sigma, in_sigma
 from diffgeo.schedule import VP
 
-UNIFORM = (1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24)     # in_sigma's on equal steps
+# in_sigma's on equal steps
+UNIFORM = (
+    (1.0,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
 
 
 @dataclass(frozen=True)
@@ -56,17 +65,21 @@ class Adams(Method):
         raise NotImplementedError
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
-        denoised, past, h = denoise(x, sigma), history[::-1], sigma_next - sigma
+        denoised = denoise(x, sigma)
+        past = history[::-1]
+        h = sigma_next - sigma
         weights = self.weigh((sigma, *[p.sigma for p in past]), sigma_next)
         x_next = torch.lerp(x, denoised, -h / sigma * weights[0])
-        for p, weight in zip(past, weights[1:], strict=False):                  # fewer weights than points: the rule lowered its order
+        # fewer weights than points: the rule lowered its order
+        for p, weight in zip(past, weights[1:], strict=False):
             x_next.add_(p.eps, alpha=h * weight)
         return Step(x_next, sigma_next, denoised)
 
 
 @dataclass(frozen=True)
 class LMS(Adams):
-    """The linear multistep method of k-diffusion: eps a polynomial of degree points - 1 in sigma, integrated exactly on any grid."""
+    """The linear multistep method of k-diffusion: eps a polynomial of degree points - 1 in sigma,
+    integrated exactly on any grid."""
 
     def weigh(self, levels, end):
         return in_sigma(levels, end)
@@ -74,9 +87,11 @@ class LMS(Adams):
 
 @dataclass(frozen=True)
 class IPNDM(Adams):
-    """Improved PNDM (Zhang and Chen 2023): 1 | (3, -1)/2 | (23, -16, 5)/12 | (55, -59, 37, -9)/24 on every grid.
+    """Improved PNDM (Zhang and Chen 2023): 1 | (3, -1)/2 | (23, -16, 5)/12 | (55, -59, 37, -9)/24
+    on every grid.
 
-    Of order `points` on equal steps in sigma; of order 2 at most on others whose neighbouring steps grow alike, of order 1 on uneven ones.
+    Of order `points` on equal steps in sigma; of order 2 at most on others whose neighbouring steps
+    grow alike, of order 1 on uneven ones.
     """
 
     @property
@@ -89,8 +104,9 @@ class IPNDM(Adams):
 
 @lru_cache(maxsize=4096)
 def legacy(levels: Levels, end: float) -> tuple[float, ...]:
-    """The weights of the published iPNDM_v, in Newton's form w = N_0 + t_1 N_1 + t_2 N_2 + t_3 N_3: N_k holds the coefficients of the k-th
-    divided difference, scaled so that its first is 1. With the step h ahead, h1, h2, h3 behind, and
+    """The weights of the published iPNDM_v, in Newton's form w = N_0 + t_1 N_1 + t_2 N_2 + t_3 N_3:
+    N_k holds the coefficients of the k-th divided difference, scaled so that its first is 1. With
+    the step h ahead, h1, h2, h3 behind, and
 
         a = h/(3(h+h1)),   q = h(h+h1)/(h1(h1+h2)),   b = (1 - h/(2(h+h1))) h/(6(h+h1+h2)),   c = h1(h1+h2)/(h2(h2+h3))
 
@@ -100,12 +116,21 @@ def legacy(levels: Levels, end: float) -> tuple[float, ...]:
         t_3 = ((1-a)/2 + b) ...     for ((1-a)/2 - b) q (h+h1+h2)/(h1+h2+h3)
         N_3 ends in -c h1/h2        for -c h2/h3, so that the weights do not even add up to 1 unless h1/h2 = h2/h3
     """
-    n, h = len(levels), levels[0] - end
-    h1, h2, h3 = *(b - a for a, b in pairwise(levels)), *(4 - n) * [h]         # a step not taken enters no weight that is returned
-    a, q, c = h / (3 * (h + h1)), h * (h + h1) / (h1 * (h1 + h2)), h1 * (h1 + h2) / (h2 * (h2 + h3))
+    n = len(levels)
+    h = levels[0] - end
+    # a step not taken enters no weight that is returned
+    h1, h2, h3 = *(b - a for a, b in pairwise(levels)), *(4 - n) * [h]
+    a = h / (3 * (h + h1))
+    q = h * (h + h1) / (h1 * (h1 + h2))
+    c = h1 * (h1 + h2) / (h2 * (h2 + h3))
     b = (1 - h / (2 * (h + h1))) * h / (6 * (h + h1 + h2))
     t = (1, h / (2 * h1), (1 - a * q) / 2, ((1 - a) / 2 + b) * q * (h + h1 + h2) / (h1 + h2 + h3))
-    N = ((1, 0, 0, 0), (1, -1, 0, 0), (1, -1 - h1 / h2, h1 / h2, 0), (1, -1 - h1 / h2 - c, h1 / h2 + c * (1 + h2 / h3), -c * h1 / h2))
+    N = (
+        (1, 0, 0, 0),
+        (1, -1, 0, 0),
+        (1, -1 - h1 / h2, h1 / h2, 0),
+        (1, -1 - h1 / h2 - c, h1 / h2 + c * (1 + h2 / h3), -c * h1 / h2),
+    )
     return tuple(sum(t[k] * N[k][j] for k in range(n)) for j in range(n))
 
 
@@ -113,13 +138,17 @@ def legacy(levels: Levels, end: float) -> tuple[float, ...]:
 class IPNDMv(LMS):
     """iPNDM_v (Zhou et al. 2024, diff-solvers): Adams-Bashforth on uneven steps, which is LMS.
 
-    weights: `exact`, or `legacy`, what the published code computes (and ComfyUI after it) when it takes three points or four. On grids
-        whose neighbouring steps grow alike three of them keep order 3 and four fall to order 2; where steps alternate three are of order 2
-        and four do not converge at all.
+    weights: `exact`, or `legacy`, what the published code computes (and ComfyUI after it) when it
+        takes three points or four. On grids whose neighbouring steps grow alike three of them keep
+        order 3 and four fall to order 2; where steps alternate three are of order 2 and four do not
+        converge at all.
     """
 
     weights: str = "exact"
-    WEIGHTS: ClassVar[dict[str, Callable[[Levels, float], tuple[float, ...]]]] = {"exact": in_sigma, "legacy": legacy}
+    WEIGHTS: ClassVar[dict[str, Callable[[Levels, float], tuple[float, ...]]]] = {
+        "exact": in_sigma,
+        "legacy": legacy,
+    }
 
     def __post_init__(self):
         super().__post_init__()
@@ -138,16 +167,26 @@ NODE, WEIGHT = np.polynomial.legendre.leggauss(32)
 
 
 def in_time(chart: Schedule, levels: Levels, end: float) -> tuple[float, ...]:
-    """The mean over sigma in [end, levels_0] of each Lagrange polynomial through `levels` in the time t of `chart`.
+    """The mean over sigma in [end, levels_0] of each Lagrange polynomial through `levels` in the
+    time t of `chart`.
 
-    Gauss-Legendre in sigma^(1/7), whose nodes crowd towards 0, where t(sigma) bends. `end` may be 0.
+    Gauss-Legendre in sigma^(1/7), whose nodes crowd towards 0, where t(sigma) bends. `end` may be
+    0.
     """
-    first, last = levels[0] ** (1 / 7), end ** (1 / 7)
+    first = levels[0] ** (1 / 7)
+    last = end ** (1 / 7)
     root = (first + last + (first - last) * NODE) / 2
     weight = 3.5 * (first - last) / (levels[0] - end) * root**6 * WEIGHT
     times = chart.t(torch.from_numpy(np.concatenate([levels, root**7]))).numpy()
-    points, t = times[:len(levels)], times[len(levels):]
-    return tuple(float(weight @ np.prod([(t - b) / (a - b) for b in points if b != a] or [np.ones_like(t)], axis=0)) for a in points)
+    points = times[: len(levels)]
+    t = times[len(levels) :]
+    return tuple(
+        float(
+            weight
+            @ np.prod([(t - b) / (a - b) for b in points if b != a] or [np.ones_like(t)], axis=0)
+        )
+        for a in points
+    )
 
 
 def in_log_rho(chart: Schedule, levels: Levels, end: float) -> tuple[float, ...]:
@@ -156,10 +195,12 @@ def in_log_rho(chart: Schedule, levels: Levels, end: float) -> tuple[float, ...]
 
 @dataclass(frozen=True)
 class DEIS(Adams):
-    """Diffusion exponential integrator (Zhang and Chen 2023): eps a polynomial of degree points - 1 in some coordinate.
+    """Diffusion exponential integrator (Zhang and Chen 2023): eps a polynomial of degree points - 1
+    in some coordinate.
 
-    interpolation: `t`, the time of `chart` (tAB, by quadrature); `rho` = sigma (rhoAB, which is LMS); `log_rho` (diffusers'
-        DEISMultistepScheduler; multistep DPM-Solver in eps), whose step into sigma' = 0 is Euler's, log rho being infinite there.
+    interpolation: `t`, the time of `chart` (tAB, by quadrature); `rho` = sigma (rhoAB, which is
+        LMS); `log_rho` (diffusers' DEISMultistepScheduler; multistep DPM-Solver in eps), whose step
+        into sigma' = 0 is Euler's, log rho being infinite there.
     chart: the schedule whose time t is; the paper's is VP.
     """
 
@@ -167,12 +208,17 @@ class DEIS(Adams):
     interpolation: str = "t"
     chart: Schedule = VP()
     RULES: ClassVar[dict[str, Callable[[Schedule, Levels, float], tuple[float, ...]]]] = {
-        "t": in_time, "rho": lambda chart, levels, end: in_sigma(levels, end), "log_rho": in_log_rho}
+        "t": in_time,
+        "rho": lambda chart, levels, end: in_sigma(levels, end),
+        "log_rho": in_log_rho,
+    }
 
     def __post_init__(self):
         super().__post_init__()
         if self.interpolation not in self.RULES:
-            raise UsageError(f"sampler.interpolation={self.interpolation}: write {', '.join(self.RULES)}")
+            raise UsageError(
+                f"sampler.interpolation={self.interpolation}: write {', '.join(self.RULES)}"
+            )
 
     @cached_property
     def weigh(self) -> Callable[[Levels, float], tuple[float, ...]]:
@@ -182,14 +228,16 @@ class DEIS(Adams):
 
 @dataclass(frozen=True)
 class PNDM(IPNDM):
-    """Pseudo numerical method (Liu et al. 2022): iPNDM with four points, its first three steps by the classical Runge-Kutta rule in eps.
+    """Pseudo numerical method (Liu et al. 2022): iPNDM with four points, its first three steps by
+    the classical Runge-Kutta rule in eps.
 
         e_1 = eps(x, s),  e_2 = eps(x + (m - s) e_1, m),  e_3 = eps(x + (m - s) e_2, m),  e_4 = eps(x + (s' - s) e_3, s'),
         x' = x + (s' - s) (e_1 + 2 e_2 + 2 e_3 + e_4)/6
 
-    with m halfway in the time t of `chart`; it is `pseudo`, of order 2, because that is not halfway in sigma. The start costs nine
-    evaluations more: N + 9 in N steps. A starting step into sigma' = 0, where there is no e_4, is iPNDM's. Not for lower_order_final,
-    which hides the history, so that the method would start once more at the end.
+    with m halfway in the time t of `chart`; it is `pseudo`, of order 2, because that is not halfway
+    in sigma. The start costs nine evaluations more: N + 9 in N steps. A starting step into sigma' =
+    0, where there is no e_4, is iPNDM's. Not for lower_order_final, which hides the history, so
+    that the method would start once more at the end.
     """
 
     points: int = field(default=4, init=False)
@@ -199,13 +247,18 @@ class PNDM(IPNDM):
         if len(history) == self.memory or sigma_next == 0:
             return super().step(denoise, x, sigma, sigma_next, history, noise)
         denoised = denoise(x, sigma)
-        middle, h = halfway(self.chart, sigma, sigma_next), sigma_next - sigma
+        middle = halfway(self.chart, sigma, sigma_next)
+        h = sigma_next - sigma
         eps = [(x - denoised) / sigma]
         for s in (middle, middle, sigma_next):
             y = torch.add(x, eps[-1], alpha=s - sigma)
             eps.append((y - denoise(y, s)) / s)
-        return Step(torch.add(x, combine((1 / 6, 1 / 3, 1 / 3, 1 / 6), eps), alpha=h), sigma_next, denoised)
+        return Step(
+            torch.add(x, combine((1 / 6, 1 / 3, 1 / 3, 1 / 6), eps), alpha=h), sigma_next, denoised
+        )
 
 
 def halfway(chart: Schedule, sigma: float, sigma_next: float) -> float:
-    return float(chart.sigma(chart.t(torch.tensor([sigma, sigma_next], dtype=torch.float64)).mean()))
+    return float(
+        chart.sigma(chart.t(torch.tensor([sigma, sigma_next], dtype=torch.float64)).mean())
+    )

@@ -1,4 +1,5 @@
 """What every sampler has unless it says otherwise."""
+
 from __future__ import annotations
 
 import math
@@ -9,13 +10,15 @@ from diffgeo.core import Sampler
 
 
 class Method:
-    """A sampler in x = x0 + sigma eps that starts from x = sigma * noise, looks at no earlier step and adds no noise."""
+    """A sampler in x = x0 + sigma eps that starts from x = sigma * noise, looks at no earlier step
+    and adds no noise."""
 
     memory = 0
     adaptive = False
 
     def on(self, sigmas: Tensor) -> Sampler:
-        """This method on the grid `sigmas` [K+1]: for those that must know their grid before the first step."""
+        """This method on the grid `sigmas` [K+1]: for those that must know their grid before the
+        first step."""
         return self
 
     def start(self, noise: Tensor, sigma: float) -> Tensor:
@@ -23,11 +26,13 @@ class Method:
         return sigma * noise
 
     def added_noise(self, sigma: float, sigma_next: float) -> float:
-        """Standard deviation, in data units and per coordinate, of the noise that a step adds and leaves in x'."""
+        """Standard deviation, in data units and per coordinate, of the noise that a step adds and
+        leaves in x'."""
         return 0.0
 
     def terminal_noise(self, sigmas: Tensor) -> float:
-        """The noise that the last step of a grid alone leaves: the floor of every distance to the support, for any denoiser."""
+        """The noise that the last step of a grid alone leaves: the floor of every distance to the
+        support, for any denoiser."""
         return self.added_noise(*sigmas[-2:].tolist())
 
 

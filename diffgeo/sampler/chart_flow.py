@@ -1,4 +1,5 @@
-"""Explicit Runge-Kutta rules for the probability flow in a schedule's own time and chart x_t = scale x.
+"""Explicit Runge-Kutta rules for the probability flow in a schedule's own time and chart x_t =
+scale x.
 
 Going down in t, with the score s_t = -(x - D)/(scale sigma^2) of x_t,
 
@@ -11,9 +12,11 @@ a step h = t - t' is                                                            
 
     ChartEuler 1    ChartHeun 2    ChartRK4 4       stages, and the order in h
 
-In VP with Song's rate halved, the Euler and Heun rows of Pierret and Galerne. A rule in t differs from the same rule in sigma: it is not
-exact on a point, and it is stiff at the data, where g^2/sigma^2 grows without bound.
+In VP with Song's rate halved, the Euler and Heun rows of Pierret and Galerne. A rule in t differs
+from the same rule in sigma: it is not exact on a point, and it is stiff at the data, where
+g^2/sigma^2 grows without bound.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -42,8 +45,9 @@ EULER = Butcher((0.0,), ((),), (1.0,))
 class ChartRungeKutta(ChartMethod):
     """One explicit rule in the time of `chart`; it starts from N(0, I) there.
 
-    at_end: the rule takes the slope at t' as well. At sigma' = 0, where no denoiser is defined, its step is Euler's; a law in closed form
-    may take the slope there all the same, in the limit sigma' -> 0 (theory.gaussian).
+    at_end: the rule takes the slope at t' as well. At sigma' = 0, where no denoiser is defined, its
+    step is Euler's; a law in closed form may take the slope there all the same, in the limit sigma'
+    -> 0 (theory.gaussian).
     """
 
     chart: Schedule = OU()
@@ -52,18 +56,29 @@ class ChartRungeKutta(ChartMethod):
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
         level = levels_of(self.chart)
-        now, then = level(sigma), level(sigma_next)
-        h, rule = now.t - then.t, self.rule if sigma_next > 0 else EULER
-        slopes, denoised = [], None
+        now = level(sigma)
+        then = level(sigma_next)
+        h = now.t - then.t
+        rule = self.rule if sigma_next > 0 else EULER
+        slopes = []
+        denoised = None
         for c, row in zip(rule.nodes, rule.matrix, strict=True):
-            s = sigma if c == 0 else sigma_next if c == 1 else float(self.chart.sigma(torch.tensor(now.t - c * h, dtype=torch.float64)))
+            s = (
+                sigma
+                if c == 0
+                else sigma_next
+                if c == 1
+                else float(self.chart.sigma(torch.tensor(now.t - c * h, dtype=torch.float64)))
+            )
             here = level(s)
             y = self.moved(x, now.scale, here.scale, h, row, slopes)
             d = denoise(y, s)
             denoised = d if denoised is None else denoised
             pull = here.g2 / (2 * here.scale**2 * s**2)
             slopes.append(torch.add(here.beta * here.scale * y, y - d, alpha=-pull * here.scale))
-        return Step(self.moved(x, now.scale, then.scale, h, rule.weights, slopes), sigma_next, denoised)
+        return Step(
+            self.moved(x, now.scale, then.scale, h, rule.weights, slopes), sigma_next, denoised
+        )
 
     @staticmethod
     def moved(x, scale, scale_next, h, weights, slopes):
@@ -94,4 +109,8 @@ class ChartRK4(ChartRungeKutta):
     """The classical Runge-Kutta rule in t. Four evaluations a step."""
 
     order = 4
-    rule = Butcher((0.0, 1 / 2, 1 / 2, 1.0), ((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
+    rule = Butcher(
+        (0.0, 1 / 2, 1 / 2, 1.0),
+        ((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)),
+        (1 / 6, 1 / 3, 1 / 3, 1 / 6),
+    )

@@ -1,8 +1,9 @@
 """One-step methods for the probability flow dx/dsigma = (x - D(x; sigma))/sigma.
 
-    Euler   x' = D + (sigma'/sigma) (x - D)
-    Heun    the same predictor, then the mean of the slopes at both ends
+Euler   x' = D + (sigma'/sigma) (x - D)
+Heun    the same predictor, then the mean of the slopes at both ends
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -26,10 +27,12 @@ class Euler(Method):
 
 @dataclass(frozen=True)
 class Heun(Method):
-    """Heun's rule (Karras et al. 2022, Algorithm 1). Two evaluations a step; one in the step to sigma = 0, which is Euler's.
+    """Heun's rule (Karras et al. 2022, Algorithm 1). Two evaluations a step; one in the step to
+    sigma = 0, which is Euler's.
 
-    With r = sigma'/sigma, the prediction y = D + r (x - D) and the denoised D' there, the mean of the slopes (x - D)/sigma = (y - D)/sigma'
-    and (y - D')/sigma' is (y - (D + D')/2)/sigma', so that
+    With r = sigma'/sigma, the prediction y = D + r (x - D) and the denoised D' there, the mean of
+    the slopes (x - D)/sigma = (y - D)/sigma' and (y - D')/sigma' is (y - (D + D')/2)/sigma', so
+    that
 
         x' = x + (sigma' - sigma) (y - (D + D')/2)/sigma' = y + (1/r - 1)/2 (D' - D).
     """
@@ -42,4 +45,6 @@ class Heun(Method):
         if sigma_next == 0:
             return Step(predicted, sigma_next, denoised)
         change = torch.sub(denoise(predicted, sigma_next), denoised)
-        return Step(torch.add(predicted, change, alpha=(sigma / sigma_next - 1) / 2), sigma_next, denoised)
+        return Step(
+            torch.add(predicted, change, alpha=(sigma / sigma_next - 1) / 2), sigma_next, denoised
+        )

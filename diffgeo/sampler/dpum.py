@@ -1,15 +1,20 @@
-"""DPUM, "diffusion predictor + underdamped modeling" (Chen, Chewi, Lee, Li, Lu, Salim 2023, "The probability flow ODE is provably fast").
+"""DPUM, "diffusion predictor + underdamped modeling" (Chen, Chewi, Lee, Li, Lu, Salim 2023, "The
+probability flow ODE is provably fast").
 
-In the chart of dx_t = -x_t dt + sqrt(2) dW, from x_T ~ N(0, I), for each stage of time 1/L, the last one ending at delta:
+In the chart of dx_t = -x_t dt + sqrt(2) dW, from x_T ~ N(0, I), for each stage of time 1/L, the
+last one ending at delta:
 
     predictor   x <- e^h x + (e^h - 1) s_t(x)                               the flow with the score frozen over a step h of time
     corrector   dx = v du,  dv = (s_t(x) - gamma v) du + sqrt(2 gamma) dW   t frozen, v ~ N(0, I), gamma = 2 sqrt(L), for a time 1/sqrt(L),
-                                                                            s frozen over a sub-step h_corr, all else exact
+                                                                            s frozen over a sub-step
+                                                                            h_corr, all else exact
 
-The flow keeps every error, in W2, and may enlarge it by e in a stage; the corrector turns an error in W2 into one in total variation
-(short-time regularization), which later stages do not enlarge. Hence sqrt(d) calls where the analysis of a reverse diffusion asks for d.
-The law has order 1 in h_pred and h_corr together; a fixed h_corr has a bias of its own, which more predictor steps leave.
+The flow keeps every error, in W2, and may enlarge it by e in a stage; the corrector turns an error
+in W2 into one in total variation (short-time regularization), which later stages do not enlarge.
+Hence sqrt(d) calls where the analysis of a reverse diffusion asks for d. The law has order 1 in
+h_pred and h_corr together; a fixed h_corr has a bias of its own, which more predictor steps leave.
 """
+
 from __future__ import annotations
 
 import math
@@ -28,7 +33,8 @@ from diffgeo.schedule.stages import MOST, SLACK, Stages
 
 @dataclass(frozen=True)
 class ExponentialFlow(ChartMethod):
-    """Exponential integrator of the probability flow: s_t frozen over a step, all else exact. With E = scale'/scale,
+    """Exponential integrator of the probability flow: s_t frozen over a step, all else exact. With
+    E = scale'/scale,
 
         x_t' = E x_t + scale' (I - I')/2 s_t,       I(sigma) = int_0^sigma scale(s) d(s^2);       in VP   E x_t + (E-1) s_t.
 
@@ -39,18 +45,26 @@ class ExponentialFlow(ChartMethod):
     order = 1
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
-        now, then = levels_of(self.chart)(sigma), levels_of(self.chart)(sigma_next)
+        now = levels_of(self.chart)(sigma)
+        then = levels_of(self.chart)(sigma_next)
         denoised = denoise(x, sigma)
-        return Step(torch.lerp(x, denoised, (now.integral - then.integral) / (2 * now.scale * sigma**2)), sigma_next, denoised)
+        return Step(
+            torch.lerp(x, denoised, (now.integral - then.integral) / (2 * now.scale * sigma**2)),
+            sigma_next,
+            denoised,
+        )
 
 
 @dataclass(frozen=True)
 class DPUM(ChartMethod):
-    """DPUM(T, L, h_pred, h_corr, delta) down the grid of its `stages`, which say T, L, h_pred and delta.
+    """DPUM(T, L, h_pred, h_corr, delta) down the grid of its `stages`, which say T, L, h_pred and
+    delta.
 
-    h_corr: the longest sub-step of the corrector in its own time, of which a stage has 1/sqrt(L); it is cut into equal ones.
+    h_corr: the longest sub-step of the corrector in its own time, of which a stage has 1/sqrt(L);
+        it is cut into equal ones.
         None: the predictor's step, so that a finer grid refines both.
-    On a grid that is not of its stages the corrector acts at the first level at or below the end of a stage. Calls of the
+    On a grid that is not of its stages the corrector acts at the first level at or below the end of
+    a stage. Calls of the
     denoiser: one a predictor step and, for each stage, the number of sub-steps.
     Raises UsageError on a schedule without stages, and on a sub-step h_corr below 1e-6.
     """
@@ -58,17 +72,23 @@ class DPUM(ChartMethod):
     stages: Schedule = Stages()
     h_corr: float | None = None
 
-    order = property(lambda self: 1 if self.h_corr is None else 0)          # in the steps of the grid
+    order = property(lambda self: 1 if self.h_corr is None else 0)  # in the steps of the grid
 
     def __post_init__(self):
         if not isinstance(self.stages, Stages):
-            raise UsageError("DPUM lays its levels in stages: write sampler.schedule=stages, with sampler.schedule.L and the like")
+            raise UsageError(
+                "DPUM lays its levels in stages: write sampler.schedule=stages, with "
+                "sampler.schedule.L and the like"
+            )
         if self.h_corr is not None and not 1 / MOST <= self.h_corr < math.inf:
-            raise UsageError(f"sampler.h_corr={self.h_corr}: write null, or a sub-step of at least {1 / MOST:g}")
+            raise UsageError(
+                f"sampler.h_corr={self.h_corr}: write null, or a sub-step of at least {1 / MOST:g}"
+            )
 
     def on(self, sigmas) -> PredictorCorrector:
         """The predictor and the corrector on the grid `sigmas`."""
-        L, h = self.stages.L, self.h_corr or self.stages.step_of(sigmas)
+        L = self.stages.L
+        h = self.h_corr or self.stages.step_of(sigmas)
         substeps = max(math.ceil(1 / (math.sqrt(L) * h) - SLACK), 1)
         return PredictorCorrector(
             predictor=ExponentialFlow(self.stages),

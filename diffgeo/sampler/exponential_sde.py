@@ -1,16 +1,20 @@
-"""DPM-Solver++ for the reverse SDE: its linear part and its noise solved exactly, D interpolated in log sigma.
+"""DPM-Solver++ for the reverse SDE: its linear part and its noise solved exactly, D interpolated in
+log sigma.
 
 In lambda = -log sigma the marginal laws of the flow are kept, for every eta = tau^2 >= 0, by
 
     dx = (1 + eta) (D - x) dlambda + sqrt(2 eta) sigma dW               0 the flow, 1 the reverse diffusion.
 
-Over a step of h = log(sigma/sigma') that is, with z = (1 + eta) h and D at lambda + u h along the path,
+Over a step of h = log(sigma/sigma') that is, with z = (1 + eta) h and D at lambda + u h along the
+path,
 
     x' = Dbar + e^-z (x - Dbar) + sigma' sqrt(1 - e^(-2 eta h)) w,      Dbar = int_0^1 e^(-z (1-u)) D du / int_0^1 e^(-z (1-u)) du,
 
-A method replaces D by a polynomial through the values it has; weights.py makes Dbar's weights, with -z where the flow has -h. On
-Gaussians the noise in those values costs no weak order up to 2: what weights of first moment 1/2 + O(h) leave out now, they add later.
+A method replaces D by a polynomial through the values it has; weights.py makes Dbar's weights, with
+-z where the flow has -h. On Gaussians the noise in those values costs no weak order up to 2: what
+weights of first moment 1/2 + O(h) leave out now, they add later.
 """
+
 from __future__ import annotations
 
 import math
@@ -35,7 +39,8 @@ def legacy(n: int, z: float) -> list[float]:
 
 
 class ExponentialSDE(Method):
-    """The two halves of every step to sigma' > 0: its noise, and what it makes of x and D. A method says its eta at a level."""
+    """The two halves of every step to sigma' > 0: its noise, and what it makes of x and D. A method
+    says its eta at a level."""
 
     s_noise: float = 1.0
 
@@ -44,26 +49,48 @@ class ExponentialSDE(Method):
         raise NotImplementedError
 
     def keep(self, sigma: float, sigma_next: float) -> float:
-        """e^-z, the part of x that a step keeps. Raises UsageError where it is nothing, in floating point: noise is divided by it."""
+        """e^-z, the part of x that a step keeps. Raises UsageError where it is nothing, in floating
+        point: noise is divided by it."""
         kept = (sigma_next / sigma) ** (1 + self.rate(sigma))
         if kept < 1e-300:
-            raise UsageError(f"{type(self).__name__}: with so much noise (eta or tau^2 = {self.rate(sigma):g}) nothing is kept in the step "
-                             f"from sigma={sigma:.4g} to {sigma_next:.4g}; write less noise, or more steps")
+            raise UsageError(
+                f"{type(self).__name__}: with so much noise (eta or tau^2 = {self.rate(sigma):g}) "
+                "nothing is kept in the step "
+                f"from sigma={sigma:.4g} to {sigma_next:.4g}; write less noise, or "
+                "more steps"
+            )
         return kept
 
     def added_noise(self, sigma, sigma_next):
         if sigma_next == 0:
             return 0.0
-        return self.s_noise * sigma_next * math.sqrt(-math.expm1(2 * self.rate(sigma) * math.log(sigma_next / sigma)))
+        return (
+            self.s_noise
+            * sigma_next
+            * math.sqrt(-math.expm1(2 * self.rate(sigma) * math.log(sigma_next / sigma)))
+        )
 
     def kicked(self, x: Tensor, sigma: float, sigma_next: float, noise: Noise) -> Tensor:
         """x with the noise of the step put in beforehand: e^-z times it is what the step adds."""
         added = self.added_noise(sigma, sigma_next)
         return torch.add(x, noise(), alpha=added / self.keep(sigma, sigma_next)) if added else x
 
-    def leap(self, x: Tensor, sigma: float, sigma_next: float, moments: Moments, levels: Levels, terms: Sequence[Tensor]) -> Tensor:
-        """Dbar + e^-z (x - Dbar) from `terms` [B,*D], D at `levels`: sigma > 0 first, where there is more than one."""
-        mean = combine(in_log_sigma(levels, sigma_next, -(1 + self.rate(sigma)), moments), terms) if len(terms) > 1 else terms[0]
+    def leap(
+        self,
+        x: Tensor,
+        sigma: float,
+        sigma_next: float,
+        moments: Moments,
+        levels: Levels,
+        terms: Sequence[Tensor],
+    ) -> Tensor:
+        """Dbar + e^-z (x - Dbar) from `terms` [B,*D], D at `levels`: sigma > 0 first, where there
+        is more than one."""
+        mean = (
+            combine(in_log_sigma(levels, sigma_next, -(1 + self.rate(sigma)), moments), terms)
+            if len(terms) > 1
+            else terms[0]
+        )
         return torch.lerp(mean, x, self.keep(sigma, sigma_next))
 
 
@@ -80,7 +107,9 @@ class DPMpp(ExponentialSDE):
 
     def __post_init__(self):
         if self.eta < 0 or self.s_noise < 0:
-            raise UsageError(f"sampler.eta={self.eta}, sampler.s_noise={self.s_noise}: write 0 or more")
+            raise UsageError(
+                f"sampler.eta={self.eta}, sampler.s_noise={self.s_noise}: write 0 or more"
+            )
 
     def rate(self, sigma):
         return self.eta
@@ -88,13 +117,15 @@ class DPMpp(ExponentialSDE):
 
 @dataclass(frozen=True)
 class DPMppSDE(DPMpp):
-    """SDE-DPM-Solver++(1) and (2S) (Lu et al. 2022; k-diffusion's dpmpp_sde): one and two evaluations a step.
+    """SDE-DPM-Solver++(1) and (2S) (Lu et al. 2022; k-diffusion's dpmpp_sde): one and two
+    evaluations a step.
 
         (1)   Dbar = D                                                              eta = 1: DDPM
         (2S)  Dbar = D + (D_s - D)/(2r), D_s after a step of (1) to s = sigma^(1-r) sigma'^r; the noise is that of the two parts
 
     order: 1 or 2.    r: where the second evaluation lies. Raises UsageError on other orders and on r outside (0, 1).
-    k-diffusion splits eta as EulerAncestral does, which is the same at 0 and 1, and ties its two noises by Brownian motion in sigma.
+    k-diffusion splits eta as EulerAncestral does, which is the same at 0 and 1, and ties its two
+    noises by Brownian motion in sigma.
     """
 
     order: int = 2
@@ -123,24 +154,31 @@ class DPMppSDE(DPMpp):
 
 
 class Multistep(DPMpp):
-    """Dbar from D here and at the `memory` last levels. The first steps are of the order that the history allows."""
+    """Dbar from D here and at the `memory` last levels. The first steps are of the order that the
+    history allows."""
 
     moments: Moments
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
-        denoised, past = denoise(x, sigma), history[::-1]
+        denoised = denoise(x, sigma)
+        past = history[::-1]
         if sigma_next == 0:
             return Step(denoised, sigma_next, denoised)
-        levels, terms = (sigma, *(p.sigma for p in past)), [denoised, *(p.denoised for p in past)]
-        x = self.leap(self.kicked(x, sigma, sigma_next, noise), sigma, sigma_next, self.moments, levels, terms)
+        levels = (sigma, *(p.sigma for p in past))
+        terms = [denoised, *(p.denoised for p in past)]
+        x = self.leap(
+            self.kicked(x, sigma, sigma_next, noise), sigma, sigma_next, self.moments, levels, terms
+        )
         return Step(x, sigma_next, denoised)
 
 
 @dataclass(frozen=True)
 class DPMpp2MSDE(Multistep):
-    """SDE-DPM-Solver++(2M) (Lu et al. 2022; k-diffusion's dpmpp_2m_sde): a secant through D and D_prev. One evaluation a step.
+    """SDE-DPM-Solver++(2M) (Lu et al. 2022; k-diffusion's dpmpp_2m_sde): a secant through D and
+    D_prev. One evaluation a step.
 
-    solver: `midpoint`, Dbar = D + (h/(2 h_prev)) (D - D_prev) as in DPMpp2M, or `heun`, its exact integral.
+    solver: `midpoint`, Dbar = D + (h/(2 h_prev)) (D - D_prev) as in DPMpp2M, or `heun`, its exact
+        integral.
     """
 
     solver: str = "midpoint"
@@ -162,7 +200,8 @@ class DPMpp2MSDE(Multistep):
 class DPMpp3MSDE(Multistep):
     """k-diffusion's dpmpp_3m_sde: a parabola through the last three D. One evaluation a step.
 
-    weights: `exact` (the predictor of SA-Solver), or `legacy`, the published ones, which lack the 2 of D''/2 as those of DPMpp3M do.
+    weights: `exact` (the predictor of SA-Solver), or `legacy`, the published ones, which lack the 2
+        of D''/2 as those of DPMpp3M do.
     """
 
     weights: str = "exact"

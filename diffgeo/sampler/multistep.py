@@ -3,9 +3,11 @@
     GradientEstimation   x' = x + (sigma_down - sigma) (gamma eps + (1-gamma) eps_prev) + sqrt(sigma'^2 - sigma_down^2) w
     DPMpp2M, DPMpp3M     x' = Dbar + (sigma'/sigma) (x - Dbar),   Dbar = sum_j w_j D_j,   h = log(sigma/sigma')
 
-Dbar is the mean of D over the step under the weight e^(-(1-u)h) of the linear flow in log sigma, D replaced by its secant or parabola
-through the last two or three estimates (weights.py). Adams methods in eps are in adams.py, predictor-corrector UniPC in unipc.py.
+Dbar is the mean of D over the step under the weight e^(-(1-u)h) of the linear flow in log sigma, D
+replaced by its secant or parabola through the last two or three estimates (weights.py). Adams
+methods in eps are in adams.py, predictor-corrector UniPC in unipc.py.
 """
+
 from __future__ import annotations
 
 import math
@@ -22,12 +24,15 @@ from diffgeo.sampler.weights import Moments, exact, towards_data
 
 @dataclass(frozen=True)
 class GradientEstimation(Method):
-    """Gradient estimation (Permenter and Yuan 2024): DDIM and DDPM seen as gradient descent on the distance to the data.
+    """Gradient estimation (Permenter and Yuan 2024): DDIM and DDPM seen as gradient descent on the
+    distance to the data.
 
-    gamma: 1 is DDIM; 1.5 is iPNDM2, the second-order Adams-Bashforth rule of equal steps in sigma, which keeps its order on every
-        grid whose neighbouring steps grow alike; 2, the default, over-extrapolates on purpose and is of order 1.
-        To clip the history wrap the denoiser: the eps remembered is that of the estimate it returned.
-    mu in [0, 1): sigma' = sigma^mu sigma_down^(1-mu), the way from sigma_down back up to sigma' being fresh noise; 1/2 is DDPM.
+    gamma: 1 is DDIM; 1.5 is iPNDM2, the second-order Adams-Bashforth rule of equal steps in sigma,
+        which keeps its order on every grid whose neighbouring steps grow alike; 2, the default,
+        over-extrapolates on purpose and is of order 1. To clip the history wrap the denoiser: the
+        eps remembered is that of the estimate it returned.
+    mu in [0, 1): sigma' = sigma^mu sigma_down^(1-mu), the way from sigma_down back up to sigma'
+    being fresh noise; 1/2 is DDPM.
     """
 
     gamma: float = 2.0
@@ -60,7 +65,8 @@ class GradientEstimation(Method):
 
 
 def midpoint(n: int, z: float) -> list[float]:
-    """Moments 1, 1/2 of two points, as the secant has been published everywhere; 1/2 + h/12 + O(h^2) would be exact. More points: exact."""
+    """Moments 1, 1/2 of two points, as the secant has been published everywhere; 1/2 + h/12 +
+    O(h^2) would be exact. More points: exact."""
     return [1.0, 0.5] if n == 2 else exact(n, z)
 
 
@@ -71,7 +77,8 @@ def halved(n: int, z: float) -> list[float]:
 
 
 class DataPrediction(Method):
-    """x' = Dbar + (sigma'/sigma) (x - Dbar) over the estimates shown; a subclass says how many it looks at and the moments of Dbar.
+    """x' = Dbar + (sigma'/sigma) (x - Dbar) over the estimates shown; a subclass says how many it
+    looks at and the moments of Dbar.
 
     Shown no earlier step, and into sigma' = 0, it is Euler's step (DPM-Solver++(1) = DDIM).
     """
@@ -79,8 +86,10 @@ class DataPrediction(Method):
     moments: Moments = staticmethod(midpoint)
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
-        denoised, past = denoise(x, sigma), history[::-1]
-        levels, terms = (sigma, *(p.sigma for p in past)), [denoised, *(p.denoised for p in past)]
+        denoised = denoise(x, sigma)
+        past = history[::-1]
+        levels = (sigma, *(p.sigma for p in past))
+        terms = [denoised, *(p.denoised for p in past)]
         return Step(towards_data(x, levels, terms, sigma_next, self.moments), sigma_next, denoised)
 
 
@@ -94,13 +103,14 @@ class DPMpp2M(DataPrediction):
 
 @dataclass(frozen=True)
 class DPMpp3M(DataPrediction):
-    """DPM-Solver++(3M): D a parabola in u, the log sigma in units of the step from the present level on,
+    """DPM-Solver++(3M): D a parabola in u, the log sigma in units of the step from the present
+    level on,
 
         x' = (sigma'/sigma) x + h (phi_1 D + phi_2 dD/du + phi_3 d2D/du2),      phi_k = phi_k(-h).
 
-    weights: `exact`, of order 3, or `legacy`, the widespread formula: it takes the second divided difference for d2D/du2, which is
-        twice that, and so is of order 2 (the code of DPM-Solver++, k-diffusion and diffusers; a test measures both). With one earlier
-        step it is 2M.
+    weights: `exact`, of order 3, or `legacy`, the widespread formula: it takes the second divided
+        difference for d2D/du2, which is twice that, and so is of order 2 (the code of DPM-Solver++,
+        k-diffusion and diffusers; a test measures both). With one earlier step it is 2M.
     """
 
     weights: str = "exact"

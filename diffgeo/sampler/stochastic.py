@@ -1,6 +1,7 @@
 """Reverse diffusions: the law of x at every level is that of the flow, the paths are noisy.
 
-With beta = -d log(scale)/dt and g^2 = scale^2 d(sigma^2)/dt the reverse of dx_t = -beta x_t dt + g dW is, going down in t,
+With beta = -d log(scale)/dt and g^2 = scale^2 d(sigma^2)/dt the reverse of dx_t = -beta x_t dt + g
+dW is, going down in t,
 
     dx_t = (beta x_t + g^2 s_t) dt + g dW,      s_t = (D - x) / (scale sigma^2), the score of x_t = scale x.
 
@@ -10,6 +11,7 @@ With beta = -d log(scale)/dt and g^2 = scale^2 d(sigma^2)/dt the reverse of dx_t
     EulerMaruyama          everything frozen at t
     ExponentialIntegrator  s_t frozen, the rest integrated exactly
 """
+
 from __future__ import annotations
 
 import math
@@ -29,12 +31,14 @@ from diffgeo.schedule import OU
 
 @dataclass(frozen=True)
 class EulerAncestral(Method):
-    """Euler down to sigma_down, then fresh noise back up to sigma' (k-diffusion's ancestral step; Song, Meng, Ermon 2021, eq. 16):
+    """Euler down to sigma_down, then fresh noise back up to sigma' (k-diffusion's ancestral step;
+    Song, Meng, Ermon 2021, eq. 16):
 
         x' = D + (sigma_down/sigma) (x - D) + sigma_up w,   sigma_up = min(sigma', eta sigma' sqrt(1 - (sigma'/sigma)^2)),
         sigma_down^2 = sigma'^2 - sigma_up^2.
 
-    eta: 0 is Euler, 1 DDPM, more is more noise until sigma_down = 0. One evaluation a step. Raises UsageError on a negative eta.
+    eta: 0 is Euler, 1 DDPM, more is more noise until sigma_down = 0. One evaluation a step. Raises
+        UsageError on a negative eta.
     """
 
     eta: float = 1.0
@@ -42,12 +46,15 @@ class EulerAncestral(Method):
 
     def __post_init__(self):
         if self.eta < 0:
-            raise UsageError(f"sampler.eta={self.eta}: write 0 or more (0 adds no noise, 1 is the noise of DDPM)")
+            raise UsageError(
+                f"sampler.eta={self.eta}: write 0 or more (0 adds no noise, 1 is the noise of DDPM)"
+            )
 
     def split(self, sigma: float, sigma_next: float) -> tuple[float, float]:
         """(sigma_down, sigma_up)."""
         r = sigma_next / sigma
-        down = math.sqrt(max(0.0, 1 - self.eta**2 + (self.eta * r) ** 2))       # 1 - eta^2 (1-r^2), without cancellation at eta = 1
+        # 1 - eta^2 (1-r^2), without cancellation at eta = 1
+        down = math.sqrt(max(0.0, 1 - self.eta**2 + (self.eta * r) ** 2))
         return sigma_next * down, sigma_next * min(1.0, self.eta * math.sqrt(1 - r**2))
 
     def added_noise(self, sigma, sigma_next):
@@ -63,9 +70,11 @@ class EulerAncestral(Method):
 
 @dataclass(frozen=True)
 class DDPM(EulerAncestral):
-    """The Gaussian posterior of x' given x and x0 = D (Ho, Jain, Abbeel 2020, eqs. 6-7): the ancestral step with eta = 1.
+    """The Gaussian posterior of x' given x and x0 = D (Ho, Jain, Abbeel 2020, eqs. 6-7): the
+    ancestral step with eta = 1.
 
-    variance: of the noise in x_t' = x'/sqrt(1+sigma'^2), one of the two of Ho et al., section 3.2, that agree to first order in the step:
+    variance: of the noise in x_t' = x'/sqrt(1+sigma'^2), one of the two of Ho et al., section 3.2,
+        that agree to first order in the step:
         "posterior"   right if the data is one point, none in the step to 0:   (sigma'/sigma)^2 beta (1+sigma^2)/(1+sigma'^2)
         "beta"        right if the data is N(0, I):                            beta = 1 - (1+sigma'^2)/(1+sigma^2)
     Raises UsageError on another word.
@@ -86,11 +95,13 @@ class DDPM(EulerAncestral):
 
 @dataclass(frozen=True)
 class EDMChurn(Heun):
-    """Noise lifts x to the level s = (1 + gamma) sigma, from where Heun steps to sigma' (Karras et al. 2022, Algorithm 2).
+    """Noise lifts x to the level s = (1 + gamma) sigma, from where Heun steps to sigma' (Karras et
+    al. 2022, Algorithm 2).
 
         x_s = x + S_noise sqrt(s^2 - sigma^2) w,   gamma = min(S_churn/N, sqrt(2) - 1) if S_min <= sigma <= S_max, else 0.
 
-    The kick is exact in law, so the order is Heun's. Two evaluations a step; one in the step to 0. S_churn = 0 is Heun.
+    The kick is exact in law, so the order is Heun's. Two evaluations a step; one in the step to 0.
+    S_churn = 0 is Heun.
 
     s_churn: S_churn; a kick raises a level by the fraction gamma of itself.
     s_min, s_max: the levels that are kicked.    s_noise: deviation of w; above 1 against a network's lost detail.
@@ -106,11 +117,17 @@ class EDMChurn(Heun):
 
     def __post_init__(self):
         if self.n is not None and self.n < 1:
-            raise UsageError(f"sampler.n={self.n}: write the number of steps of the grid, 1 or more")
+            raise UsageError(
+                f"sampler.n={self.n}: write the number of steps of the grid, 1 or more"
+            )
         if self.s_churn < 0 or self.s_noise < 0:
-            raise UsageError(f"sampler.s_churn={self.s_churn}, sampler.s_noise={self.s_noise}: write 0 or more")
+            raise UsageError(
+                f"sampler.s_churn={self.s_churn}, sampler.s_noise={self.s_noise}: write 0 or more"
+            )
         if not 0 <= self.s_min <= self.s_max:
-            raise UsageError(f"sampler.s_min={self.s_min}, sampler.s_max={self.s_max}: write 0 <= s_min <= s_max")
+            raise UsageError(
+                f"sampler.s_min={self.s_min}, sampler.s_max={self.s_max}: write 0 <= s_min <= s_max"
+            )
 
     def on(self, sigmas):
         return self if self.n is not None else replace(self, n=len(sigmas) - 1)
@@ -118,8 +135,15 @@ class EDMChurn(Heun):
     def lifted(self, sigma: float) -> float:
         """(1 + gamma) sigma."""
         if self.n is None:
-            raise UsageError("EDMChurn does not know how many steps its grid has: write n=, or put it on a grid by on(sigmas)")
-        gamma = min(self.s_churn / self.n, math.sqrt(2) - 1) if self.s_min <= sigma <= self.s_max else 0.0
+            raise UsageError(
+                "EDMChurn does not know how many steps its grid has: write n=, or put it on a grid "
+                "by on(sigmas)"
+            )
+        gamma = (
+            min(self.s_churn / self.n, math.sqrt(2) - 1)
+            if self.s_min <= sigma <= self.s_max
+            else 0.0
+        )
         return (1 + gamma) * sigma
 
     def kick(self, sigma: float) -> float:
@@ -146,7 +170,8 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """The chart at a noise level, remembered: the levels of a grid come back with every batch, and with every scheme of the chart."""
+    """The chart at a noise level, remembered: the levels of a grid come back with every batch, and
+    with every scheme of the chart."""
 
     chart: Schedule
     known: dict[float, Level] = field(default_factory=dict)
@@ -162,8 +187,16 @@ class Levels:
             self.known.clear()
         s = torch.tensor(sigmas, dtype=torch.float64)
         t = self.chart.t(s)
-        parts = (t, self.chart.scale(s), self.chart.beta(t), self.chart.g2(t), self.chart.scale_integral(s))
-        self.known.update(zip(sigmas, map(Level._make, torch.stack(parts, -1).tolist()), strict=True))
+        parts = (
+            t,
+            self.chart.scale(s),
+            self.chart.beta(t),
+            self.chart.g2(t),
+            self.chart.scale_integral(s),
+        )
+        self.known.update(
+            zip(sigmas, map(Level._make, torch.stack(parts, -1).tolist()), strict=True)
+        )
 
 
 levels_of = lru_cache(Levels)
@@ -171,7 +204,8 @@ levels_of = lru_cache(Levels)
 
 @dataclass(frozen=True)
 class ReverseSDE(ChartMethod):
-    """x_t' = a x_t + b s_t + c w in the time and chart of a schedule; a scheme says what a, b, c are."""
+    """x_t' = a x_t + b s_t + c w in the time and chart of a schedule; a scheme says what a, b, c
+    are."""
 
     chart: Schedule = OU()
     order = 1
@@ -181,35 +215,50 @@ class ReverseSDE(ChartMethod):
         return levels_of(self.chart)
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
-        now, then = self.level(sigma), self.level(sigma_next)
+        now = self.level(sigma)
+        then = self.level(sigma_next)
         a, b, c = self.coefficients(now, then, sigma, sigma_next)
         denoised = denoise(x, sigma)
-        keep, pull = a * now.scale / then.scale, b / (now.scale * then.scale * sigma**2)        # of x, and of s_t's D - x
+        # of x, and of s_t's D - x
+        keep = a * now.scale / then.scale
+        pull = b / (now.scale * then.scale * sigma**2)
         x = torch.add((keep - pull) * x, denoised, alpha=pull)
         return Step(torch.add(x, noise(), alpha=c / then.scale), sigma_next, denoised)
 
     def added_noise(self, sigma, sigma_next):
-        now, then = self.level(sigma), self.level(sigma_next)
+        now = self.level(sigma)
+        then = self.level(sigma_next)
         return self.coefficients(now, then, sigma, sigma_next)[2] / then.scale
 
 
 @dataclass(frozen=True)
 class EulerMaruyama(ReverseSDE):
-    """x_t' = (1 + h beta) x_t + h g^2 s_t + sqrt(h g^2) w; in VP, the EM row of Pierret and Galerne. Noise in the last step too."""
+    """x_t' = (1 + h beta) x_t + h g^2 s_t + sqrt(h g^2) w; in VP, the EM row of Pierret and
+    Galerne. Noise in the last step too."""
 
-    def coefficients(self, now: Level, then: Level, sigma: float, sigma_next: float) -> tuple[float, float, float]:
+    def coefficients(
+        self, now: Level, then: Level, sigma: float, sigma_next: float
+    ) -> tuple[float, float, float]:
         h = now.t - then.t
         return 1 + h * now.beta, h * now.g2, math.sqrt(h * now.g2)
 
 
 @dataclass(frozen=True)
 class ExponentialIntegrator(ReverseSDE):
-    """The score frozen over a step, all else exact: with E = scale'/scale and I(sigma) = int_0^sigma scale(s) d(s^2),
+    """The score frozen over a step, all else exact: with E = scale'/scale and I(sigma) =
+    int_0^sigma scale(s) d(s^2),
 
         x_t' = E x_t + scale' (I - I') s_t + scale' sqrt(sigma^2 - sigma'^2) w.
 
-    In VP that is E x_t + 2 (E-1) s_t + sqrt(E^2-1) w, the EI row of Pierret and Galerne. Noise in the last step too.
+    In VP that is E x_t + 2 (E-1) s_t + sqrt(E^2-1) w, the EI row of Pierret and Galerne. Noise in
+    the last step too.
     """
 
-    def coefficients(self, now: Level, then: Level, sigma: float, sigma_next: float) -> tuple[float, float, float]:
-        return then.scale / now.scale, then.scale * (now.integral - then.integral), then.scale * math.sqrt(sigma**2 - sigma_next**2)
+    def coefficients(
+        self, now: Level, then: Level, sigma: float, sigma_next: float
+    ) -> tuple[float, float, float]:
+        return (
+            then.scale / now.scale,
+            then.scale * (now.integral - then.integral),
+            then.scale * math.sqrt(sigma**2 - sigma_next**2),
+        )

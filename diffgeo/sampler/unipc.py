@@ -1,14 +1,19 @@
-"""UniPC (Zhao et al. 2023): an exponential multistep predictor in D, and a corrector that costs no evaluation of its own.
+"""UniPC (Zhao et al. 2023): an exponential multistep predictor in D, and a corrector that costs no
+evaluation of its own.
 
-With B = sigma'/sigma and Dbar = sum_j w_j D_j the mean of D's interpolant in log sigma over the step (weights.py):
+With B = sigma'/sigma and Dbar = sum_j w_j D_j the mean of D's interpolant in log sigma over the
+step (weights.py):
 
     UniP-p   x' = Dbar + B (x - Dbar)        through D at the present level and at p-1 earlier ones
     UniC-p   the same step taken once more, from where it began, when D at its end is known: that is one point more
 
-D at the end is what the next step asks for anyway, at the predicted state; it is not asked for again at the corrected one (PEC). The error
-of the prediction, O(h^(p+1)), thus enters the correction times h, and UniPC-p is of order p + 1. The paper's B(h) cancels out of the
-weights of three or more points; with two points it sets rho = 1/2, and B(h) = h (bh1) or e^h - 1 (bh2) says what this means for m_1.
+D at the end is what the next step asks for anyway, at the predicted state; it is not asked for
+again at the corrected one (PEC). The error of the prediction, O(h^(p+1)), thus enters the
+correction times h, and UniPC-p is of order p + 1. The paper's B(h) cancels out of the weights of
+three or more points; with two points it sets rho = 1/2, and B(h) = h (bh1) or e^h - 1 (bh2) says
+what this means for m_1.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -28,9 +33,11 @@ def bh1(n: int, z: float) -> list[float]:
 
 @dataclass(frozen=True)
 class UniPC(Method):
-    """UniPC-p in data prediction, one evaluation a step. Its order is p + 1; without the corrector, p.
+    """UniPC-p in data prediction, one evaluation a step. Its order is p + 1; without the corrector,
+    p.
 
-    points: p in 1..3, how many estimates the predictor interpolates; fewer at the start, and Euler's step into sigma' = 0.
+    points: p in 1..3, how many estimates the predictor interpolates; fewer at the start, and
+        Euler's step into sigma' = 0.
     variant: `bh1` or `bh2` (in `bh2` the two-point predictor is DPM-Solver++(2M)).
     corrector: False leaves UniP alone.
     """
@@ -55,9 +62,19 @@ class UniPC(Method):
         return self.points - (not self.corrector)
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
-        denoised, past, moments = denoise(x, sigma), history[::-1], self.VARIANTS[self.variant]
-        levels, terms = [p.sigma for p in past], [p.denoised for p in past]
+        denoised = denoise(x, sigma)
+        past = history[::-1]
+        moments = self.VARIANTS[self.variant]
+        levels = [p.sigma for p in past]
+        terms = [p.denoised for p in past]
         if past and self.corrector:
-            x = towards_data(past[0].x, (levels[0], sigma, *levels[1:]), [terms[0], denoised, *terms[1:]], sigma, moments)
-        levels, terms = (sigma, *levels[:self.points - 1]), [denoised, *terms[:self.points - 1]]
+            x = towards_data(
+                past[0].x,
+                (levels[0], sigma, *levels[1:]),
+                [terms[0], denoised, *terms[1:]],
+                sigma,
+                moments,
+            )
+        levels = (sigma, *levels[: self.points - 1])
+        terms = [denoised, *terms[: self.points - 1]]
         return Step(towards_data(x, levels, terms, sigma_next, moments), sigma_next, denoised, x)

@@ -1,6 +1,8 @@
-"""Schedules: one monotone map sigma(t), a way to draw sigma in training, a way to grid it in sampling, and a chart x_t = scale x.
+"""Schedules: one monotone map sigma(t), a way to draw sigma in training, a way to grid it in
+sampling, and a chart x_t = scale x.
 
-A Gaussian path x_t = alpha(t) x0 + sigma_t eps is, with sigma = sigma_t/alpha and scale = alpha, the forward diffusion
+A Gaussian path x_t = alpha(t) x0 + sigma_t eps is, with sigma = sigma_t/alpha and scale = alpha,
+the forward diffusion
 
     dx_t = -beta(t) x_t dt + g(t) dW,      beta = -d log(scale)/dt,      g^2 = scale^2 d(sigma^2)/dt.
 
@@ -10,8 +12,10 @@ A Gaussian path x_t = alpha(t) x0 + sigma_t eps is, with sigma = sigma_t/alpha a
     Flow     x_t = (1-t) x0 + t eps        sigma = t/(1-t)                        scale = 1 - t             (Lipman et al. 2023)
     VE       x_t = x0 + t eps              sigma = t                              scale = 1                 (Karras et al. 2022)
 
-Where the levels lie in [t_min, t_max] is said by a spacing (for grid) and a training rule (for draw): see spacing.py.
+Where the levels lie in [t_min, t_max] is said by a spacing (for grid) and a training rule (for
+draw): see spacing.py.
 """
+
 from __future__ import annotations
 
 import math
@@ -26,7 +30,8 @@ from diffgeo.schedule.spacing import Continuous, Exponential, Power, Rho, Spacin
 
 @dataclass(frozen=True, kw_only=True)
 class OU(VariancePreserving, Path):
-    """x_t = e^(-t/2) x0 + sqrt(1-e^(-t)) eps, sigma^2 = e^t - 1; t = 10 is sigma = 148.4 (CEM paper, eqs. 14-16)."""
+    """x_t = e^(-t/2) x0 + sqrt(1-e^(-t)) eps, sigma^2 = e^t - 1; t = 10 is sigma = 148.4 (CEM
+    paper, eqs. 14-16)."""
 
     t_min: float = 1e-4
     t_max: float = 10.0
@@ -43,7 +48,8 @@ class OU(VariancePreserving, Path):
 
 @dataclass(frozen=True, kw_only=True)
 class VP(VariancePreserving, Path):
-    """g^2(t) = beta_min + t (beta_max - beta_min), sigma^2 = exp(int_0^t g^2) - 1 (Song et al. 2021, eq. 32).
+    """g^2(t) = beta_min + t (beta_max - beta_min), sigma^2 = exp(int_0^t g^2) - 1 (Song et al.
+    2021, eq. 32).
 
     Pierret and Galerne write beta for half of it: their (.05, 10) is Song's (.1, 20), the default.
     """
@@ -56,31 +62,48 @@ class VP(VariancePreserving, Path):
 
     def __post_init__(self):
         if not (self.beta_min <= self.beta_max and self.g2(self.t_min) > 0):
-            raise UsageError(f"beta_min={self.beta_min}, beta_max={self.beta_max}: write 0 < beta_min <= beta_max")
+            raise UsageError(
+                f"beta_min={self.beta_min}, beta_max={self.beta_max}: write 0 < beta_min <= "
+                "beta_max"
+            )
         super().__post_init__()
 
     @classmethod
     def through(cls, sigma_min: float, sigma_max: float, t_min: float = 1e-3, **options) -> VP:
-        """The process with sigma(t_min) = sigma_min and sigma(1) = sigma_max, in whose time DEIS lays its levels ("time_uniform").
+        """The process with sigma(t_min) = sigma_min and sigma(1) = sigma_max, in whose time DEIS
+        lays its levels ("time_uniform").
 
-        Its rate is positive on [t_min, 1]; over EDM's range beta_min = -.0048 is not, and sigma = 0 lies at t = 5.4e-4.
+        Its rate is positive on [t_min, 1]; over EDM's range beta_min = -.0048 is not, and sigma = 0
+        lies at t = 5.4e-4.
         """
         if not 0 < sigma_min < sigma_max:
-            raise UsageError(f"sigma_min={sigma_min}, sigma_max={sigma_max}: write 0 < sigma_min < sigma_max")
+            raise UsageError(
+                f"sigma_min={sigma_min}, sigma_max={sigma_max}: write 0 < sigma_min < sigma_max"
+            )
         if not 0 < t_min < 1:
             raise UsageError(f"t_min={t_min}: write 0 < t_min < 1")
-        mean_rate, whole = math.log1p(sigma_min**2) / t_min, math.log1p(sigma_max**2)      # of g^2, over [0, t_min] and over [0, 1]
+        # of g^2, over [0, t_min] and over [0, 1]
+        mean_rate = math.log1p(sigma_min**2) / t_min
+        whole = math.log1p(sigma_max**2)
         growth = 2 * (whole - mean_rate) / (1 - t_min)
         beta_min = whole - growth / 2
         return cls(t_min=t_min, beta_min=beta_min, beta_max=beta_min + growth, **options)
 
     def sigma(self, t):
-        return torch.sqrt(torch.expm1(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2))
+        return torch.sqrt(
+            torch.expm1(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2)
+        )
 
     def t(self, sigma):
-        integral, growth = torch.log1p(sigma**2), self.beta_max - self.beta_min
+        integral = torch.log1p(sigma**2)
+        growth = self.beta_max - self.beta_min
         root = torch.sqrt(self.beta_min**2 + 2 * growth * integral)
-        return 2 * integral / (self.beta_min + root) if self.beta_min > 0 else (root - self.beta_min) / growth      # no cancellation
+        # no cancellation
+        return (
+            2 * integral / (self.beta_min + root)
+            if self.beta_min > 0
+            else (root - self.beta_min) / growth
+        )
 
     def g2(self, t):
         return self.beta_min + (self.beta_max - self.beta_min) * t
@@ -88,7 +111,8 @@ class VP(VariancePreserving, Path):
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(VariancePreserving, Path):
-    """alpha^2 = cos^2 a / cos^2 a_0, a = pi/2 (t+offset)/(1+offset); sigma is infinite at t = 1 (Nichol and Dhariwal 2021, eq. 17)."""
+    """alpha^2 = cos^2 a / cos^2 a_0, a = pi/2 (t+offset)/(1+offset); sigma is infinite at t = 1
+    (Nichol and Dhariwal 2021, eq. 17)."""
 
     t_min: float = 1e-3
     t_max: float = 0.999
@@ -106,12 +130,17 @@ class Cosine(VariancePreserving, Path):
     def _speed(self) -> float:
         return math.pi / 2 / (1 + self.offset)
 
-    def sigma(self, t):                     # cos^2 a_0 - cos^2 a = sin(a - a_0) sin(a + a_0), and cos a = sin(pi/2 - a)
+    # cos^2 a_0 - cos^2 a = sin(a - a_0) sin(a + a_0), and cos a = sin(pi/2 - a)
+    def sigma(self, t):
         w = self._speed
-        return torch.sqrt(torch.sin(w * t) * torch.sin(w * (t + 2 * self.offset))) / torch.sin(w * (1 - t))
+        return torch.sqrt(torch.sin(w * t) * torch.sin(w * (t + 2 * self.offset))) / torch.sin(
+            w * (1 - t)
+        )
 
-    def t(self, sigma):                     # tan(a - a_0) from tan a and tan a_0, their difference taken without cancellation
-        s0, c0 = math.sin(self._speed * self.offset), math.cos(self._speed * self.offset)
+    # tan(a - a_0) from tan a and tan a_0, their difference taken without cancellation
+    def t(self, sigma):
+        s0 = math.sin(self._speed * self.offset)
+        c0 = math.cos(self._speed * self.offset)
         root = torch.sqrt(s0**2 + sigma**2)
         return torch.atan(sigma**2 / (root + s0) * c0 / (c0**2 + root * s0)) / self._speed
 
@@ -121,7 +150,8 @@ class Cosine(VariancePreserving, Path):
 
 @dataclass(frozen=True, kw_only=True)
 class Flow(Path):
-    """x_t = (1-t) x0 + t eps: flow matching on straight paths; sigma is infinite at t = 1 (Lipman et al. 2023; Liu et al. 2023)."""
+    """x_t = (1-t) x0 + t eps: flow matching on straight paths; sigma is infinite at t = 1 (Lipman
+    et al. 2023; Liu et al. 2023)."""
 
     t_min: float = 1e-3
     t_max: float = 0.999

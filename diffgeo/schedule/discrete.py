@@ -1,16 +1,20 @@
-"""The training grid of discrete-time networks as a schedule: T noise levels, and published ways to choose sampling steps among them.
+"""The training grid of discrete-time networks as a schedule: T noise levels, and published ways to
+choose sampling steps among them.
 
 A network trained on betas beta_0 .. beta_(T-1) knows the levels
 
     abar_t = prod_(s<=t) (1 - beta_s),      sigma(t) = sqrt((1 - abar_t)/abar_t),      scale = sqrt(abar_t)     (variance preserving).
 
-The time is the index t in [0, T-1]. Between two trained levels log sigma is interpolated linearly (k-diffusion, diffusers); below the
-first, sigma itself, so that sigma = 0 lies at t = -1, the index diffusers gives it. A level that is not trained is rounded `up`, to the t
-with sigma(t-1) <= sigma < sigma(t) (Permenter and Yuan's sigma_to_t), to the `nearest` in log sigma, or to `none`.
+The time is the index t in [0, T-1]. Between two trained levels log sigma is interpolated linearly
+(k-diffusion, diffusers); below the first, sigma itself, so that sigma = 0 lies at t = -1, the index
+diffusers gives it. A level that is not trained is rounded `up`, to the t with sigma(t-1) <= sigma <
+sigma(t) (Permenter and Yuan's sigma_to_t), to the `nearest` in log sigma, or to `none`.
 
-Levels are computed in float64 from log abar. The published timestep tables, made in float32, come out of it digit for digit; one look-up
-differs, that of sigma = .01: it ties with sigma(0) = .0100005 in float32 and is rounded to 1, where it belongs to 0.
+Levels are computed in float64 from log abar. The published timestep tables, made in float32, come
+out of it digit for digit; one look-up differs, that of sigma = .01: it ties with sigma(0) =
+.0100005 in float32 and is rounded to 1, where it belongs to 0.
 """
+
 from __future__ import annotations
 
 import math
@@ -26,6 +30,7 @@ from diffgeo.errors import UsageError
 from diffgeo.schedule.path import Path, VariancePreserving, check_steps
 
 # Betas: each is called for beta [T], float64.
+
 
 def _check_count(T: int) -> None:
     if not isinstance(T, int) or T < 2:
@@ -43,7 +48,9 @@ class LinearBetas:
     def __post_init__(self):
         _check_count(self.T)
         if not 0 < self.first <= self.last < 1:
-            raise UsageError(f"betas.first={self.first}, betas.last={self.last}: write 0 < first <= last < 1")
+            raise UsageError(
+                f"betas.first={self.first}, betas.last={self.last}: write 0 < first <= last < 1"
+            )
 
     def __call__(self) -> Tensor:
         return torch.linspace(self.first, self.last, self.T, dtype=torch.float64)
@@ -57,20 +64,27 @@ class ScaledLinearBetas(LinearBetas):
     last: float = 0.012
 
     def __call__(self):
-        return torch.linspace(math.sqrt(self.first), math.sqrt(self.last), self.T, dtype=torch.float64) ** 2
+        return (
+            torch.linspace(math.sqrt(self.first), math.sqrt(self.last), self.T, dtype=torch.float64)
+            ** 2
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SigmoidBetas(LinearBetas):
-    """first + (last - first) sigmoid(y), y in equal steps from -6 to 6: GeoDiff (Xu et al. 2022), smalldiffusion."""
+    """first + (last - first) sigmoid(y), y in equal steps from -6 to 6: GeoDiff (Xu et al. 2022),
+    smalldiffusion."""
 
     def __call__(self):
-        return self.first + (self.last - self.first) * torch.sigmoid(torch.linspace(-6, 6, self.T, dtype=torch.float64))
+        return self.first + (self.last - self.first) * torch.sigmoid(
+            torch.linspace(-6, 6, self.T, dtype=torch.float64)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CosineBetas:
-    """beta_t = min(1 - f(t+1)/f(t), max_beta), f(t) = cos^2(pi/2 (t/T + offset)/(1 + offset)) (Nichol and Dhariwal 2021, eq. 17)."""
+    """beta_t = min(1 - f(t+1)/f(t), max_beta), f(t) = cos^2(pi/2 (t/T + offset)/(1 + offset))
+    (Nichol and Dhariwal 2021, eq. 17)."""
 
     T: int = 1000
     max_beta: float = 0.999
@@ -79,7 +93,10 @@ class CosineBetas:
     def __post_init__(self):
         _check_count(self.T)
         if not (0 < self.max_beta < 1 and self.offset >= 0):
-            raise UsageError(f"betas.max_beta={self.max_beta}, betas.offset={self.offset}: write 0 < max_beta < 1 and offset >= 0")
+            raise UsageError(
+                f"betas.max_beta={self.max_beta}, betas.offset={self.offset}: write 0 < max_beta < "
+                "1 and offset >= 0"
+            )
 
     def __call__(self):
         t = torch.arange(self.T + 1, dtype=torch.float64) / self.T
@@ -101,7 +118,8 @@ def _log_levels(betas: Betas, device: torch.device, dtype: torch.dtype) -> Tenso
 
 @dataclass(frozen=True)
 class EvenTimesteps:
-    """t_k = trunc(t_0 (N-k)/N), t_0 that of the level `start`, or the highest one: DDIM's linear choice (Song, Meng, Ermon 2021).
+    """t_k = trunc(t_0 (N-k)/N), t_0 that of the level `start`, or the highest one: DDIM's linear
+    choice (Song, Meng, Ermon 2021).
 
     From start = 40 instead it is Permenter and Yuan's "DDIM offset".
     """
@@ -109,13 +127,19 @@ class EvenTimesteps:
     start: float | None = None
 
     def __call__(self, schedule, steps):
-        first = schedule.t_max if self.start is None else schedule.timestep(torch.tensor(self.start, dtype=torch.float64))
-        return torch.floor(first * torch.arange(steps, -1, -1, dtype=torch.float64) / steps)    # of an exact product, so exact itself
+        first = (
+            schedule.t_max
+            if self.start is None
+            else schedule.timestep(torch.tensor(self.start, dtype=torch.float64))
+        )
+        # of an exact product, so exact itself
+        return torch.floor(first * torch.arange(steps, -1, -1, dtype=torch.float64) / steps)
 
 
 @dataclass(frozen=True)
 class Trailing:
-    """t_k = round(T (1 - k/N)) - 1 for k < N, then 0 (Lin et al. 2024, Table 2; smalldiffusion). Halves are rounded to even."""
+    """t_k = round(T (1 - k/N)) - 1 for k < N, then 0 (Lin et al. 2024, Table 2; smalldiffusion).
+    Halves are rounded to even."""
 
     def __call__(self, schedule, steps):
         t = torch.round(schedule.T * (1 - torch.arange(steps, dtype=torch.float64) / steps)) - 1
@@ -124,7 +148,8 @@ class Trailing:
 
 @dataclass(frozen=True)
 class Laid:
-    """The levels that a continuous schedule lays, each taken to a trained one; its own 0, if it ends there, to t = 0."""
+    """The levels that a continuous schedule lays, each taken to a trained one; its own 0, if it
+    ends there, to t = 0."""
 
     path: Path
 
@@ -134,7 +159,8 @@ class Laid:
 
 @dataclass(frozen=True)
 class LogLinear:
-    """Permenter and Yuan's schedule: N levels equally spaced in log sigma from `start` to an end that depends on N, then t = 0.
+    """Permenter and Yuan's schedule: N levels equally spaced in log sigma from `start` to an end
+    that depends on N, then t = 0.
 
         sigma_end = sigma(0)^factor sigma(T//N)^(1-factor)       factor 1/2: their CIFAR-10 and CelebA runs; 0, start 8.35: Stable Diffusion
     """
@@ -143,8 +169,12 @@ class LogLinear:
     factor: float = 0.5
 
     def __call__(self, schedule, steps):
-        low, last = schedule.sigma(torch.tensor([0.0, min(schedule.T // steps, schedule.t_max)], dtype=torch.float64)).tolist()
-        ends = torch.tensor([self.start, low**self.factor * last ** (1 - self.factor)], dtype=torch.float64)
+        low, last = schedule.sigma(
+            torch.tensor([0.0, min(schedule.T // steps, schedule.t_max)], dtype=torch.float64)
+        ).tolist()
+        ends = torch.tensor(
+            [self.start, low**self.factor * last ** (1 - self.factor)], dtype=torch.float64
+        )
         sigma = torch.exp(torch.linspace(*torch.log(ends).tolist(), steps, dtype=torch.float64))
         return torch.cat([schedule.timestep(sigma), sigma.new_zeros(1)])
 
@@ -152,7 +182,8 @@ class LogLinear:
 Timesteps = Callable[["Discrete", int], Tensor]
 
 
-TIE = 2e-5                              # a time this near to a whole one is a trained level's, off by rounding errors, float32's too
+# a time this near to a whole one is a trained level's, off by rounding errors, float32's too
+TIE = 2e-5
 ROUNDINGS = {"up": lambda t: torch.floor(t + TIE) + 1, "nearest": torch.round, "none": lambda t: t}
 
 
@@ -163,12 +194,14 @@ def check_rounding(rounding: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Discrete(VariancePreserving):
-    """The T levels of `betas`; a sampling grid chosen by `timesteps`, with levels that are not trained rounded by `rounding`.
+    """The T levels of `betas`; a sampling grid chosen by `timesteps`, with levels that are not
+    trained rounded by `rounding`.
 
-    to_zero: False, as published: the grid ends at t = 0, a positive level, and the state there is the sample. True: one of the steps
-        goes on to 0.
-    A level that repeats, because two were rounded to the same one, stands once in the grid, which is then shorter than `steps` + 1: a
-    step of no length would cost an evaluation and move nothing. Raises UsageError on levels that do not decrease.
+    to_zero: False, as published: the grid ends at t = 0, a positive level, and the state there is
+        the sample. True: one of the steps goes on to 0.
+    A level that repeats, because two were rounded to the same one, stands once in the grid, which
+    is then shorter than `steps` + 1: a step of no length would cost an evaluation and move nothing.
+    Raises UsageError on levels that do not decrease.
     """
 
     betas: Betas = LinearBetas()
@@ -188,27 +221,44 @@ class Discrete(VariancePreserving):
         return torch.exp(_log_levels(self.betas, torch.device("cpu"), torch.float64))
 
     def sigma(self, t):
-        logs, i = _log_levels(self.betas, t.device, t.dtype), t.floor().clamp(0, self.T - 2).long()
-        return torch.where(t < 0, (t + 1) * torch.exp(logs[0]), torch.exp(torch.lerp(logs[i], logs[i + 1], t - i)))
+        logs = _log_levels(self.betas, t.device, t.dtype)
+        i = t.floor().clamp(0, self.T - 2).long()
+        return torch.where(
+            t < 0, (t + 1) * torch.exp(logs[0]), torch.exp(torch.lerp(logs[i], logs[i + 1], t - i))
+        )
 
     def t(self, sigma):
-        logs, y = _log_levels(self.betas, sigma.device, sigma.dtype), torch.log(sigma)
+        logs = _log_levels(self.betas, sigma.device, sigma.dtype)
+        y = torch.log(sigma)
         i = (torch.searchsorted(logs, y) - 1).clamp(0, self.T - 2)
-        return torch.where(y < logs[0], sigma / torch.exp(logs[0]) - 1, i + (y - logs[i]) / (logs[i + 1] - logs[i]))
+        return torch.where(
+            y < logs[0], sigma / torch.exp(logs[0]) - 1, i + (y - logs[i]) / (logs[i + 1] - logs[i])
+        )
 
     def g2(self, t):
-        """2 sigma (dsigma/dt)/(1 + sigma^2), constant slopes of log sigma between the levels; at a level the one above it."""
-        logs, i, sigma = _log_levels(self.betas, t.device, t.dtype), t.floor().clamp(0, self.T - 2).long(), self.sigma(t)
-        return 2 * sigma * torch.where(t < 0, torch.exp(logs[0]), sigma * (logs[i + 1] - logs[i])) / (1 + sigma**2)
+        """2 sigma (dsigma/dt)/(1 + sigma^2), constant slopes of log sigma between the levels; at a
+        level the one above it."""
+        logs = _log_levels(self.betas, t.device, t.dtype)
+        i = t.floor().clamp(0, self.T - 2).long()
+        sigma = self.sigma(t)
+        return (
+            2
+            * sigma
+            * torch.where(t < 0, torch.exp(logs[0]), sigma * (logs[i + 1] - logs[i]))
+            / (1 + sigma**2)
+        )
 
     def timestep(self, sigma: Tensor) -> Tensor:
         """The time in [0, T-1] that stands for the level sigma in a sampling grid."""
         return ROUNDINGS[self.rounding](self.t(sigma)).clamp(0, self.t_max)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Training noise levels sigma [n]: a uniform choice among the T, float64, on the generator's device."""
+        """Training noise levels sigma [n]: a uniform choice among the T, float64, on the
+        generator's device."""
         logs = _log_levels(self.betas, generator.device, torch.float64)
-        return torch.exp(logs[torch.randint(self.T, (n,), generator=generator, device=generator.device)])
+        return torch.exp(
+            logs[torch.randint(self.T, (n,), generator=generator, device=generator.device)]
+        )
 
     def times(self, steps: int) -> Tensor:
         """The published list: steps + 1 times, repeats and all."""
@@ -216,18 +266,24 @@ class Discrete(VariancePreserving):
         return self.timesteps(self, steps)
 
     def grid(self, steps: int) -> Tensor:
-        """Sampling noise levels sigma, float64, decreasing; the last is sigma(0), or 0 with to_zero."""
+        """Sampling noise levels sigma, float64, decreasing; the last is sigma(0), or 0 with
+        to_zero."""
         check_steps(steps)
-        t = self.times(max(steps - self.to_zero, 1))[:steps + 1 - self.to_zero]
+        t = self.times(max(steps - self.to_zero, 1))[: steps + 1 - self.to_zero]
         t = torch.unique_consecutive(t)
-        if not bool((t.diff() < 0).all()) or len(t) + self.to_zero < 2:         # not a number is not below, either
-            raise UsageError(f"steps={steps}: the levels do not decrease to the lowest trained one, {float(self.levels[0]):.4g}; "
-                             "write a higher start, or other steps")
+        # not a number is not below, either
+        if not bool((t.diff() < 0).all()) or len(t) + self.to_zero < 2:
+            raise UsageError(
+                f"steps={steps}: the levels do not decrease to the lowest trained one, "
+                f"{float(self.levels[0]):.4g}; "
+                "write a higher start, or other steps"
+            )
         return torch.cat([self.sigma(t), t.new_zeros(int(self.to_zero))])
 
 
 def trained(schedule: Discrete, rounding: str, sigma: Tensor) -> Tensor:
-    """The level a network is asked at for sigma: itself if it was trained, else its rounding, inside [sigma(0), sigma(T-1)]."""
+    """The level a network is asked at for sigma: itself if it was trained, else its rounding,
+    inside [sigma(0), sigma(T-1)]."""
     t = schedule.t(sigma.double())
     t = torch.where((t - t.round()).abs() < TIE, t.round(), ROUNDINGS[rounding](t))
     return schedule.sigma(t.clamp(0, schedule.t_max)).to(sigma)
@@ -243,8 +299,9 @@ def _trained(schedule: Discrete, rounding: str, sigma: float) -> float:
 class OnTrainedLevels:
     """D(x; sigma) asked of a network at a trained level, D(x; trained(sigma)).
 
-    A method's own intermediate levels (a midpoint, an adaptive step) then stay where the network was trained. With rounding=none a level
-    is only kept inside the trained range, for networks that take a fractional t.
+    A method's own intermediate levels (a midpoint, an adaptive step) then stay where the network
+    was trained. With rounding=none a level is only kept inside the trained range, for networks that
+    take a fractional t.
     """
 
     denoise: Denoiser

@@ -1,8 +1,10 @@
 """What every schedule has: levels in a range, laid and drawn; and two charts that several share.
 
-A path gives sigma(t) and its inverse t(sigma), its ends t_min and t_max, and a chart x_t = scale(sigma) x. Levels are
-laid by a spacing (for grid) and drawn by a training rule (for draw): see spacing.py.
+A path gives sigma(t) and its inverse t(sigma), its ends t_min and t_max, and a chart x_t =
+scale(sigma) x. Levels are laid by a spacing (for grid) and drawn by a training rule (for draw): see
+spacing.py.
 """
+
 from __future__ import annotations
 
 import math
@@ -22,10 +24,12 @@ def check_steps(steps: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Path:
-    """What every schedule has: levels between t_min and t_max, laid by `spacing`, drawn by `training`.
+    """What every schedule has: levels between t_min and t_max, laid by `spacing`, drawn by
+    `training`.
 
-    to_zero: the grid's last step goes from the lowest positive level t_min to 0 (True), or the grid stops at t_min (False).
-    With t_min = 0 the spacing itself reaches 0. Raises UsageError on an empty or infinite range of levels.
+    to_zero: the grid's last step goes from the lowest positive level t_min to 0 (True), or the grid
+    stops at t_min (False). With t_min = 0 the spacing itself reaches 0. Raises UsageError on an
+    empty or infinite range of levels.
     """
 
     spacing: Spacing = Exponential()
@@ -34,13 +38,19 @@ class Path:
 
     def __post_init__(self):
         if not 0 <= self.t_min < self.t_max:
-            raise UsageError(f"levels from {self.t_min} to {self.t_max}: write 0 <= minimum < maximum (t_min, t_max; sigma_min, sigma_max)")
+            raise UsageError(
+                f"levels from {self.t_min} to {self.t_max}: write 0 <= minimum < maximum (t_min, "
+                "t_max; sigma_min, sigma_max)"
+            )
         if not math.isfinite(self.sigma(torch.tensor(self.t_max, dtype=torch.float64))):
-            raise UsageError(f"t_max={self.t_max}: sigma is not finite there; write a smaller t_max")
+            raise UsageError(
+                f"t_max={self.t_max}: sigma is not finite there; write a smaller t_max"
+            )
         ends(self, self.spacing)
 
     def level(self, u: Tensor, spacing: Spacing | None = None) -> Tensor:
-        """The time t at the fraction u of the way from t_max (u = 0) to t_min (u = 1) in the spacing's coordinate."""
+        """The time t at the fraction u of the way from t_max (u = 0) to t_min (u = 1) in the
+        spacing's coordinate."""
         spacing = spacing or self.spacing
         first, last = ends(self, spacing)
         return spacing.time(self, first + (last - first) * u)
@@ -50,11 +60,14 @@ class Path:
         return self.training(self, n, generator)
 
     def grid(self, steps: int) -> Tensor:
-        """Sampling noise levels sigma [steps+1], float64, decreasing; the last is 0, or sigma(t_min) without to_zero."""
+        """Sampling noise levels sigma [steps+1], float64, decreasing; the last is 0, or
+        sigma(t_min) without to_zero."""
         check_steps(steps)
         jump = self.to_zero and self.t_min > 0
         t = self.level(self.spacing.fractions(self, steps + (not jump)))
-        t[0], t[1:][-1:] = self.t_max, self.t_min                       # exact, not rounded through the coordinate
+        # exact, not rounded through the coordinate
+        t[0] = self.t_max
+        t[1:][-1:] = self.t_min
         return torch.cat([self.sigma(t), t.new_zeros(int(jump))])
 
 

@@ -1,4 +1,5 @@
-"""Where the noise levels of a path lie: spacings lay the levels of a grid, training rules draw them.
+"""Where the noise levels of a path lie: spacings lay the levels of a grid, training rules draw
+them.
 
 A spacing is the coordinate y(t) in which the levels of a grid are equally spaced:
 
@@ -8,10 +9,12 @@ A spacing is the coordinate y(t) in which the levels of a grid are equally space
     Beta(a, b)                          y = I_u(a, b),   u the fraction of the way up in t
     ExponentialDecay                    y = t above 1, 1 + log t below
 
-(Equal steps in the logit of t are, on straight paths with sigma = t/(1-t), equal steps in log sigma: Geometric.)
+(Equal steps in the logit of t are, on straight paths with sigma = t/(1-t), equal steps in log
+sigma: Geometric.)
 
 A training rule maps (path, n, generator) to sigma [n], float64, on the generator's device.
 """
+
 from __future__ import annotations
 
 import math
@@ -42,13 +45,15 @@ class Spacing(Protocol):
     def time(self, path: Timed, y: Tensor) -> Tensor: ...
 
     def fractions(self, path: Timed, points: int) -> Tensor:
-        """Where a grid of so many positive levels has them, as fractions of the way from t_max to t_min in the coordinate."""
+        """Where a grid of so many positive levels has them, as fractions of the way from t_max to
+        t_min in the coordinate."""
         return torch.linspace(0, 1, points, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class Power(Spacing):
-    """Equal steps in t^(1/p); from t_min = 0 these are t_k = T (k/N)^p: linear (p = 1), quadratic (p = 2), ..."""
+    """Equal steps in t^(1/p); from t_min = 0 these are t_k = T (k/N)^p: linear (p = 1), quadratic
+    (p = 2), ..."""
 
     p: float = 1.0
 
@@ -60,12 +65,13 @@ class Power(Spacing):
         return t ** (1 / self.p)
 
     def time(self, path, y):
-        return y ** self.p
+        return y**self.p
 
 
 @dataclass(frozen=True)
 class Exponential(Spacing):
-    """Equal steps in log t: t_k = t_1 exp(a (k-1)), a = log(T/t_1)/(N-1); minimises max (t_k - t_(k-1))/t_k (CEM paper, eq. 41)."""
+    """Equal steps in log t: t_k = t_1 exp(a (k-1)), a = log(T/t_1)/(N-1); minimises max (t_k -
+    t_(k-1))/t_k (CEM paper, eq. 41)."""
 
     def coordinate(self, path, t):
         return torch.log(t)
@@ -88,7 +94,7 @@ class Rho(Spacing):
         return path.sigma(t) ** (1 / self.rho)
 
     def time(self, path, y):
-        return path.t(y ** self.rho)
+        return path.t(y**self.rho)
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,8 @@ class Geometric(Spacing):
 
 @dataclass(frozen=True)
 class Polyexponential(Spacing):
-    """log sigma = log sigma_min + (1 - k/N)^rho log(sigma_max/sigma_min) (k-diffusion); rho = 1 is Geometric, more crowds low levels."""
+    """log sigma = log sigma_min + (1 - k/N)^rho log(sigma_max/sigma_min) (k-diffusion); rho = 1 is
+    Geometric, more crowds low levels."""
 
     rho: float = 1.0
 
@@ -123,9 +130,11 @@ class Polyexponential(Spacing):
 
 @dataclass(frozen=True)
 class Beta(Spacing):
-    """Quantiles of a Beta(alpha, beta) law over [t_min, t_max]: at .6, .6 both ends are crowded ("Beta Sampling is All You Need", 2024).
+    """Quantiles of a Beta(alpha, beta) law over [t_min, t_max]: at .6, .6 both ends are crowded
+    ("Beta Sampling is All You Need", 2024).
 
-    In the path's own time, as in the paper; where t = sigma (VE) these are diffusers' levels, which it lays in sigma.
+    In the path's own time, as in the paper; where t = sigma (VE) these are diffusers' levels, which
+    it lays in sigma.
     """
 
     alpha: float = 0.6
@@ -133,7 +142,9 @@ class Beta(Spacing):
 
     def __post_init__(self):
         if min(self.alpha, self.beta) <= 0:
-            raise UsageError(f"spacing.alpha={self.alpha}, spacing.beta={self.beta}: write two positive numbers")
+            raise UsageError(
+                f"spacing.alpha={self.alpha}, spacing.beta={self.beta}: write two positive numbers"
+            )
 
     def coordinate(self, path, t):
         from scipy.special import betainc
@@ -150,10 +161,12 @@ class Beta(Spacing):
 
 @dataclass(frozen=True)
 class ExponentialDecay(Spacing):
-    """Steps h <= kappa min(1, t) for one kappa: uniform on [1, T], geometric on [delta, 1] (H. Chen, Lee, Lu 2023), in the path's own time.
+    """Steps h <= kappa min(1, t) for one kappa: uniform on [1, T], geometric on [delta, 1] (H.
+    Chen, Lee, Lu 2023), in the path's own time.
 
-    A grid of N steps from T = t_max to delta = t_min has a level at t = 1 where it reaches over it: N1 uniform steps,
-    N1 = round(N (T-1)/(T-1 + log 1/delta)), and N - N1 of ratio delta^(1/(N-N1)); unless one of the two numbers is 0.
+    A grid of N steps from T = t_max to delta = t_min has a level at t = 1 where it reaches over it:
+    N1 uniform steps, N1 = round(N (T-1)/(T-1 + log 1/delta)), and N - N1 of ratio delta^(1/(N-N1));
+    unless one of the two numbers is 0.
     """
 
     def coordinate(self, path, t):
@@ -164,7 +177,9 @@ class ExponentialDecay(Spacing):
 
     def fractions(self, path, points):
         first, last = ends(path, self)
-        above, steps = (first - 1) / (first - last), points - 1             # the fraction of the way that lies above t = 1
+        # the fraction of the way that lies above t = 1
+        above = (first - 1) / (first - last)
+        steps = points - 1
         n = round(steps * above)
         if not 0 < n < steps:
             return super().fractions(path, points)
@@ -181,7 +196,8 @@ def _uniform(n: int, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Continuous:
-    """The path's spacing (or another one) at a uniform quantile: uniform in log t, in log sigma, in t, ... over [t_min, t_max]."""
+    """The path's spacing (or another one) at a uniform quantile: uniform in log t, in log sigma, in
+    t, ... over [t_min, t_max]."""
 
     spacing: Spacing | None = None
 
@@ -192,33 +208,43 @@ class Continuous:
 @lru_cache(maxsize=256)
 def ends(path: Timed, spacing: Spacing) -> tuple[float, float]:
     """The coordinates of t_max and of t_min. Raises UsageError when one of them is infinite."""
-    first, last = spacing.coordinate(path, torch.tensor([path.t_max, path.t_min], dtype=torch.float64)).tolist()
+    first, last = spacing.coordinate(
+        path, torch.tensor([path.t_max, path.t_min], dtype=torch.float64)
+    ).tolist()
     if not math.isfinite(last):
-        raise UsageError(f"t_min={path.t_min}: a {type(spacing).__name__} spacing never reaches 0; write a positive minimum")
+        raise UsageError(
+            f"t_min={path.t_min}: a {type(spacing).__name__} spacing never reaches 0; write a "
+            "positive minimum"
+        )
     return first, last
 
 
 @lru_cache(maxsize=16)
 def _positive_levels(path: Schedule, steps: int, device: torch.device) -> Tensor:
-    """The positive levels of path.grid(steps), kept on the device: draw() is called at every training step."""
+    """The positive levels of path.grid(steps), kept on the device: draw() is called at every
+    training step."""
     sigma = path.grid(steps)
     return sigma[sigma > 0].to(device)
 
 
 @dataclass(frozen=True)
 class OnGrid:
-    """A uniform choice among the positive levels of the sampling grid with `steps` steps: no level is ever extrapolated to."""
+    """A uniform choice among the positive levels of the sampling grid with `steps` steps: no level
+    is ever extrapolated to."""
 
     steps: int = 200
 
     def __call__(self, path, n, generator):
         levels = _positive_levels(path, self.steps, generator.device)
-        return levels[torch.randint(len(levels), (n,), generator=generator, device=generator.device)]
+        return levels[
+            torch.randint(len(levels), (n,), generator=generator, device=generator.device)
+        ]
 
 
 @dataclass(frozen=True)
 class UniformTimes:
-    """A uniform choice of t among T k/(n-1), k = 1..n-1: the CEM paper's training times. With n = 200 and T = 10, t >= .0503."""
+    """A uniform choice of t among T k/(n-1), k = 1..n-1: the CEM paper's training times. With n =
+    200 and T = 10, t >= .0503."""
 
     n: int = 200
 
@@ -235,7 +261,8 @@ class UniformTimes:
 class LogNormal:
     """log sigma ~ N(mean, std^2), not cut to the path's range (Karras et al. 2022, Table 1).
 
-    On straight paths this is the logit-normal law of t, t = sigmoid(N(mean, std^2)) (Esser et al. 2024).
+    On straight paths this is the logit-normal law of t, t = sigmoid(N(mean, std^2)) (Esser et al.
+    2024).
     """
 
     mean: float = -1.2
@@ -246,4 +273,8 @@ class LogNormal:
             raise UsageError(f"training.std={self.std}: write a positive standard deviation")
 
     def __call__(self, path, n, generator):
-        return torch.exp(self.mean + self.std * torch.randn(n, generator=generator, device=generator.device, dtype=torch.float64))
+        return torch.exp(
+            self.mean
+            + self.std
+            * torch.randn(n, generator=generator, device=generator.device, dtype=torch.float64)
+        )

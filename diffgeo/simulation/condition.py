@@ -1,4 +1,5 @@
-"""What sample i is told: here its class. A measurement of its own is another condition (`core.Condition`)."""
+"""What sample i is told: here its class. A measurement of its own is another condition
+(`core.Condition`)."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from diffgeo.errors import UsageError
 class ClassLabel:
     """Which class a sample has, and how strongly the model is told.
 
-    label: None, no class; a number 0..classes-1; or `all`, by which sample i has class i mod classes.
+    label: None, no class; a number 0..classes-1; or `all`, by which sample i has class i mod
+        classes.
     guidance: the scale of classifier-free guidance (Ho and Salimans 2022),
         D(null) + guidance (D(label) - D(null)); 1: D(label).
     classes: how many the model knows.
@@ -30,7 +32,8 @@ class ClassLabel:
     def __post_init__(self):
         if self.label is None and self.guidance != 1:
             raise UsageError(
-                f"guidance={self.guidance:g} leads towards a class: write label=0, another class, or label=all"
+                f"guidance={self.guidance:g} leads towards a class: write label=0, another class, "
+                "or label=all"
             )
         if self.label is not None and not self.classes:
             raise UsageError(

@@ -1,4 +1,5 @@
-"""The exact flow of a denoiser, by a method of high order on a fine geometric grid: what samplers are measured against."""
+"""The exact flow of a denoiser, by a method of high order on a fine geometric grid: what samplers
+are measured against."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ def silence() -> Tensor:
 def flow(
     denoise: Denoiser, x: Tensor, first: float, last: float, count: int, method: Sampler = RK4()
 ) -> Tensor:
-    """Where the flow takes x [n,*D] from the level `first` to the positive level `last`, in `count` geometric steps of `method`;
-    x itself when the levels are one, or there are no steps."""
+    """Where the flow takes x [n,*D] from the level `first` to the positive level `last`, in `count`
+    geometric steps of `method`; x itself when the levels are one, or there are no steps."""
     if first == last or not count:
         return x
     grid = torch.logspace(0, 1, count + 1, base=last / first, dtype=torch.float64) * first

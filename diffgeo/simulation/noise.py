@@ -1,13 +1,15 @@
 """Random numbers that belong to a sample, not to a batch.
 
-Sample i draws its noise from the counter-based generator Philox4x32-10 (Salmon et al., SC 2011) under the key seed_i:
+Sample i draws its noise from the counter-based generator Philox4x32-10 (Salmon et al., SC 2011)
+under the key seed_i:
 
     block(seed, draw, j) = Philox4x32-10(counter = (j, draw, 0, 0), key = seed),    four uniforms, by Box-Muller four normals,
 
-so its k-th draw is a function of (seed_i, k) alone. It does not depend on the batch size, on the other samples, on the number of
-processes or on the device. The whole batch, and for a small one several draws ahead, is computed in one vectorized pass of 64-bit
-integer arithmetic.
+so its k-th draw is a function of (seed_i, k) alone. It does not depend on the batch size, on the
+other samples, on the number of processes or on the device. The whole batch, and for a small one
+several draws ahead, is computed in one vectorized pass of 64-bit integer arithmetic.
 """
+
 from __future__ import annotations
 
 import math
@@ -16,51 +18,72 @@ import torch
 from torch import Tensor
 
 _MASK = 0xFFFFFFFF
-_M0, _M1, _W0, _W1 = 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85
-_BLOCKS = 1 << 14                       # Philox blocks of one pass: fewer are all overhead, more leave the cache
+_M0 = 0xD2511F53
+_M1 = 0xCD9E8D57
+_W0 = 0x9E3779B9
+_W1 = 0xBB67AE85
+_BLOCKS = 1 << 14  # Philox blocks of one pass: fewer are all overhead, more leave the cache
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Philox4x32-10. Words are int64 tensors whose low 32 bits count; products wrap modulo 2^64, which keeps all their bits."""
+def philox(
+    counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Philox4x32-10. Words are int64 tensors whose low 32 bits count; products wrap modulo 2^64,
+    which keeps all their bits."""
     (c0, c1, c2, c3), (k0, k1) = counter, key
     for _ in range(10):
-        p0, p1 = c0 * _M0, c2 * _M1                     # the factors alone must be clean; c1, c3, k0, k1 may carry higher bits
-        c0, c1, c2, c3 = ((p1 >> 32) ^ c1 ^ k0) & _MASK, p1, ((p0 >> 32) ^ c3 ^ k1) & _MASK, p0
-        k0, k1 = k0 + _W0, k1 + _W1
+        # the factors alone must be clean; c1, c3, k0, k1 may carry higher bits
+        p0 = c0 * _M0
+        p1 = c2 * _M1
+        c0 = ((p1 >> 32) ^ c1 ^ k0) & _MASK
+        c1 = p1
+        c2 = ((p0 >> 32) ^ c3 ^ k1) & _MASK
+        c3 = p0
+        k0 = k0 + _W0
+        k1 = k1 + _W1
     return c0, c1 & _MASK, c2, c3 & _MASK
 
 
 def normal(seeds: Tensor, draw: int, size: int, count: int = 1) -> Tensor:
-    """Standard normal noise, float64 [count*N,size]: draws number draw .. draw+count-1, one after the other, of N streams.
+    """Standard normal noise, float64 [count*N,size]: draws number draw .. draw+count-1, one after
+    the other, of N streams.
 
     Row i of a draw is that of the stream with seed `seeds[i]` (int64 [N]).
     """
     j = torch.arange((size + 3) // 4, device=seeds.device)
     number = torch.arange(draw, draw + count, device=seeds.device)[:, None, None]
-    zero, seeds = torch.zeros_like(j), seeds[:, None]
-    words = philox((j, number, zero, zero), (seeds & _MASK, seeds >> 32))               # [count,N,blocks]
+    zero = torch.zeros_like(j)
+    seeds = seeds[:, None]
+    words = philox((j, number, zero, zero), (seeds & _MASK, seeds >> 32))  # [count,N,blocks]
     pairs = []
-    for a, b in (words[:2], words[2:])[:(size + 1) // 2]:                               # in the plane the first two words do
+    for a, b in (words[:2], words[2:])[: (size + 1) // 2]:  # in the plane the first two words do
         u, v = ((w.to(torch.float64) + 0.5) * 2.0**-32 for w in (a, b))
-        radius, angle = torch.sqrt(-2 * torch.log(u)), 2 * math.pi * v
+        radius = torch.sqrt(-2 * torch.log(u))
+        angle = 2 * math.pi * v
         pairs += [radius * torch.cos(angle), radius * torch.sin(angle)]
     return torch.stack(pairs, -1).flatten(2).flatten(0, 1)[:, :size].contiguous()
 
 
 class Streams:
-    """A `Noise` source for N samples: each call returns every sample's next draw, float64 [N,*shape].
+    """A `Noise` source for N samples: each call returns every sample's next draw, float64
+    [N,*shape].
 
-    The first draw (number 0) is the initial noise. `seeds` are int64 [N]; `first_seed + arange(N)` by convention.
+    The first draw (number 0) is the initial noise. `seeds` are int64 [N]; `first_seed + arange(N)`
+    by convention.
     """
 
     def __init__(self, seeds: Tensor, shape: tuple[int, ...]):
-        self.seeds, self.shape, self.drawn = seeds, tuple(shape), 0
-        self.ahead: list[Tensor] = []                                           # computed and not yet handed out, the next one last
+        self.seeds = seeds
+        self.shape = tuple(shape)
+        self.drawn = 0
+        self.ahead: list[Tensor] = []  # computed and not yet handed out, the next one last
 
     def __call__(self) -> Tensor:
-        if not self.ahead:                                                      # the first alone: deterministic samplers ask for no other
+        if not self.ahead:  # the first alone: deterministic samplers ask for no other
             size = math.prod(self.shape)
-            count = max(1, _BLOCKS // max(1, len(self.seeds) * ((size + 3) // 4))) if self.drawn else 1
+            count = (
+                max(1, _BLOCKS // max(1, len(self.seeds) * ((size + 3) // 4))) if self.drawn else 1
+            )
             draws = normal(self.seeds, self.drawn, size, count)
             self.ahead = [*draws.view(count, len(self.seeds), *self.shape)][::-1]
         self.drawn += 1
@@ -68,5 +91,6 @@ class Streams:
 
 
 def keys(seed: int, numbers: range, device: torch.device | str = "cpu") -> Tensor:
-    """The noise keys of the samples of these numbers in a run, int64 [n]: the run's seed in the high word, the number in the low."""
+    """The noise keys of the samples of these numbers in a run, int64 [n]: the run's seed in the
+    high word, the number in the low."""
     return (int(seed) << 32) + torch.arange(numbers.start, numbers.stop, device=device)

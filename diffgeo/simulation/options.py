@@ -17,12 +17,15 @@ from diffgeo.schedule.discrete import OnTrainedLevels, check_rounding
 class Loop:
     """What can be done around any sampler.
 
-    afs: take the law for N(0, afs^2 I) at the first level, which saves one evaluation; None: evaluate there.
+    afs: take the law for N(0, afs^2 I) at the first level, which saves one evaluation; None:
+        evaluate there.
     lower_order_final: a multistep method ends with lower orders, 1 in its last step.
     threshold: quantile of dynamic thresholding for data in [-1, 1]; None: none.
     clip: clip the denoised estimate to [-clip, clip]; None: do not.
-    ball: project the samples, not the estimates, on the ball of this radius about 0, on which theory supposes the data; None: do not.
-    rounding: ask a discrete-time network at its own levels only: `up`, `nearest`, or `none` (kept inside their range); None: as it is.
+    ball: project the samples, not the estimates, on the ball of this radius about 0, on which
+        theory supposes the data; None: do not.
+    rounding: ask a discrete-time network at its own levels only: `up`, `nearest`, or `none` (kept
+        inside their range); None: as it is.
     trained: the schedule that such a network was trained on.
     Raises UsageError on values outside their range.
     """
@@ -39,12 +42,23 @@ class Loop:
         if self.rounding is not None:
             check_rounding(self.rounding)
         if self.rounding is not None and not hasattr(self.trained, "levels"):
-            raise UsageError(f"loop.rounding={self.rounding}: the network was trained on a continuous schedule; write loop.rounding=null, "
-                             "or a discrete schedule= such as ddpm")
-        for name, most in (("afs", math.inf), ("threshold", 1), ("clip", math.inf), ("ball", math.inf)):
+            raise UsageError(
+                f"loop.rounding={self.rounding}: the network was trained on a continuous schedule; "
+                "write loop.rounding=null, "
+                "or a discrete schedule= such as ddpm"
+            )
+        for name, most in (
+            ("afs", math.inf),
+            ("threshold", 1),
+            ("clip", math.inf),
+            ("ball", math.inf),
+        ):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and 0 < value <= most):
-                raise UsageError(f"loop.{name}={value}: write null, or a number above 0" + (" and at most 1" if most == 1 else ""))
+                raise UsageError(
+                    f"loop.{name}={value}: write null, or a number above 0"
+                    + (" and at most 1" if most == 1 else "")
+                )
 
     def around(self, denoise: Denoiser, first: float) -> Denoiser:
         """`denoise` as this loop shows it to a sampler that starts at the level `first`."""
@@ -58,4 +72,8 @@ class Loop:
 
     def kept(self, x: Tensor) -> Tensor:
         """The samples [B,*D] of a run's last state: x min(1, ball/|x|)."""
-        return x if self.ball is None else x * expand((self.ball / x.flatten(1).norm(dim=1)).clamp(max=1), x)
+        return (
+            x
+            if self.ball is None
+            else x * expand((self.ball / x.flatten(1).norm(dim=1)).clamp(max=1), x)
+        )

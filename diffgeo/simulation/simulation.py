@@ -2,10 +2,11 @@
 
     x_K = start(noise, sigma_K),     x_{k-1} = step(x_k),     noise of sample i = Philox(key = (seed, i)) alone
 
-so sample i is a function of the simulation and of i. It does not depend on how many others are drawn, on the
-batch size or on the device, but for the rounding of a network's float32 products, whose order of summation may
-change with the batch. Whatever looks at a run (a picture of its paths, a metric, a theory, an error budget) asks
-the same simulation for the same numbers, and sees the run's own samples on their way.
+so sample i is a function of the simulation and of i. It does not depend on how many others are
+drawn, on the batch size or on the device, but for the rounding of a network's float32 products,
+whose order of summation may change with the batch. Whatever looks at a run (a picture of its paths,
+a metric, a theory, an error budget) asks the same simulation for the same numbers, and sees the
+run's own samples on their way.
 """
 
 from __future__ import annotations
@@ -42,19 +43,22 @@ class Drawn(NamedTuple):
     """Samples, and what they took."""
 
     samples: Tensor  # [n,*D] float64
-    nfe: float  # network evaluations a sample; their mean where a sampler chooses steps for each sample
+    # network evaluations a sample; their mean where a sampler chooses steps for each sample
+    nfe: float
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
     """How samples are drawn.
 
-    sampler, denoise, sigmas: the method, its denoiser, and the decreasing levels [K+1], of which only the last may be 0.
+    sampler, denoise, sigmas: the method, its denoiser, and the decreasing levels [K+1], of which
+        only the last may be 0.
     shape: of one sample, *D.
     seed: of the noise of every sample.
     loop: the options around the sampler.
     condition: what each sample is told.
-    noise: given unit normal noise [m,*D] of the samples first .. first+m-1; None: each sample's own first draw.
+    noise: given unit normal noise [m,*D] of the samples first .. first+m-1; None: each sample's own
+        first draw.
     device: where the samples are drawn.
     """
 
@@ -86,14 +90,16 @@ class Simulation:
 
     @cached_property
     def deterministic(self) -> bool:
-        """Whether a sample is a function of its start alone: no step draws noise. Found out by a run on D = 0."""
+        """Whether a sample is a function of its start alone: no step draws noise. Found out by a
+        run on D = 0."""
         noise = Streams(keys(0, range(1)), (1,))
         start = torch.ones(1, 1, dtype=torch.float64)
         zero = lambda x, sigma, **cond: torch.zeros_like(x)
         return not any(noise.drawn for _ in steps(self.method, zero, start, self.sigmas, noise))
 
     def shown(self, denoise: Denoiser, numbers: range) -> Denoiser:
-        """`denoise` in the place of this simulation's own, as the sampler is shown it for the samples of these numbers."""
+        """`denoise` in the place of this simulation's own, as the sampler is shown it for the
+        samples of these numbers."""
         told = self.condition.around(denoise, numbers, self.device)
         return self.loop.around(told, self.highest)
 
@@ -101,11 +107,14 @@ class Simulation:
         """The given noise of these samples. Raises UsageError where it does not reach."""
         if self.noise is None:
             return None
-        begin, end = numbers.start - self.first, numbers.stop - self.first
+        begin = numbers.start - self.first
+        end = numbers.stop - self.first
         if begin < 0 or end > len(self.noise):
             raise UsageError(
-                f"samples {numbers.start} to {numbers.stop - 1} were asked for, and noise is given for "
-                f"{self.first} to {self.first + len(self.noise) - 1}: write a smaller n, or a file of more rows"
+                f"samples {numbers.start} to {numbers.stop - 1} were asked for, and noise is given "
+                "for "
+                f"{self.first} to {self.first + len(self.noise) - 1}: write a smaller n, or a file "
+                "of more rows"
             )
         return self.noise[begin:end].to(self.device, torch.float64)
 
@@ -132,7 +141,8 @@ class Simulation:
         )
 
     def trajectory(self, numbers: range) -> Trajectory:
-        """The whole way of the samples of these numbers; the last states are the samples. Chart "ve"."""
+        """The whole way of the samples of these numbers; the last states are the samples. Chart
+        "ve"."""
         return self.path(self.start(numbers))
 
     def path(self, start: Start) -> Trajectory:
@@ -154,7 +164,8 @@ class Simulation:
             bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
             if bad:
                 raise DiffgeoError(
-                    f"{bad} of {len(numbers)} samples are not finite: the denoiser or the sampler diverged; "
+                    f"{bad} of {len(numbers)} samples are not finite: the denoiser or the sampler "
+                    "diverged; "
                     "try more steps or another sampler"
                 )
             yield Drawn(x, start.counted.rows / len(numbers))

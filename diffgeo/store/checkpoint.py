@@ -4,9 +4,10 @@
     checkpoint/state.safetensors    all that training needs to go on: weights, average, Adam's moments, and the step
     checkpoint/clock.json           seconds spent so far (apart: on a CPU the two files above are reproducible to the byte)
 
-Each file is replaced in one rename, so a run killed at any moment finds a whole one. The random numbers need no state: batch k is
-drawn from a generator keyed by (seed, k).
+Each file is replaced in one rename, so a run killed at any moment finds a whole one. The random
+numbers need no state: batch k is drawn from a generator keyed by (seed, k).
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -24,42 +25,71 @@ from diffgeo.store.files import atomic, read_json, write_json
 def save_tensors(path: Path, tensors: dict[str, Tensor], **metadata: object) -> None:
     with atomic(path) as temporary:
         try:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {k: str(v) for k, v in metadata.items()})
-        except SafetensorError as error:                            # its word for a full disk
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+                temporary,
+                {k: str(v) for k, v in metadata.items()},
+            )
+        except SafetensorError as error:  # its word for a full disk
             raise OSError(None, str(error)) from error
 
 
 def load_tensors(path: Path, device="cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and metadata of a safetensors file. Raises DiffgeoError when it is missing or damaged."""
+    """The tensors and metadata of a safetensors file. Raises DiffgeoError when it is missing or
+    damaged."""
     try:
         with safe_open(path, "pt", device=str(device)) as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     except FileNotFoundError as error:
-        raise DiffgeoError(f"{path} does not exist: the run has no checkpoint; train it with resume={path.parent.parent}") from error
+        raise DiffgeoError(
+            f"{path} does not exist: the run has no checkpoint; train it with "
+            f"resume={path.parent.parent}"
+        ) from error
     except (SafetensorError, OSError, ValueError) as error:
-        raise DiffgeoError(f"{path} is damaged ({error}); restore it, or delete {path.parent} to train again from the start") from error
+        raise DiffgeoError(
+            f"{path} is damaged ({error}); restore it, or delete {path.parent} to train again from "
+            "the start"
+        ) from error
 
 
-def mismatches(own: dict[str, Tensor], held: dict[str, Tensor], names: Callable[[str], str] = str) -> str:
-    """The first three of a network's own tensors and a file's that are absent on one side or of different shapes, in words; "" where all
-    fit. `names`: what the file calls one of the network's."""
+def mismatches(
+    own: dict[str, Tensor], held: dict[str, Tensor], names: Callable[[str], str] = str
+) -> str:
+    """The first three of a network's own tensors and a file's that are absent on one side or of
+    different shapes, in words; "" where all fit. `names`: what the file calls one of the network's.
+    """
+
     def shape(tensors: dict[str, Tensor], name: str) -> str:
         return str(tuple(tensors[name].shape)) if name in tensors else "absent"
 
-    wrong = [f"{names(name) if name in own else name} is {shape(held, name)} in the file, {shape(own, name)} in the network"
-             for name in dict.fromkeys([*own, *held]) if shape(own, name) != shape(held, name)]
+    wrong = [
+        f"{names(name) if name in own else name} is {shape(held, name)} in the file, "
+        f"{shape(own, name)} in the network"
+        for name in dict.fromkeys([*own, *held])
+        if shape(own, name) != shape(held, name)
+    ]
     return "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
-    """Copy the weights of `path` into `module`, strictly. Raises DiffgeoError that names the first tensors that do not fit."""
+    """Copy the weights of `path` into `module`, strictly. Raises DiffgeoError that names the first
+    tensors that do not fit."""
     tensors, _ = load_tensors(path)
     if wrong := mismatches(module.state_dict(), tensors):
-        raise DiffgeoError(f"{path} belongs to another network: {wrong}; write the net= and model= of its run")
+        raise DiffgeoError(
+            f"{path} belongs to another network: {wrong}; write the net= and model= of its run"
+        )
     module.load_state_dict(tensors)
 
 
-def save_state(folder: Path, tensors: dict[str, Tensor], step: int, weights: dict[str, Tensor], cpu_s: float, wall_s: float) -> None:
+def save_state(
+    folder: Path,
+    tensors: dict[str, Tensor],
+    step: int,
+    weights: dict[str, Tensor],
+    cpu_s: float,
+    wall_s: float,
+) -> None:
     """Write one checkpoint. The state goes last: it decides where a resumed run goes on."""
     save_tensors(folder / "model.safetensors", weights, step=step)
     write_json(folder / "clock.json", {"training_cpu_s": cpu_s, "training_wall_s": wall_s})
@@ -71,7 +101,10 @@ def load_state(folder: Path, device) -> tuple[dict[str, Tensor], int, dict[str, 
     path = folder / "state.safetensors"
     tensors, metadata = load_tensors(path, device)
     if not metadata.get("step", "").isdigit():
-        raise DiffgeoError(f"{path} holds no training step; delete the folder {folder} to train again from the start")
+        raise DiffgeoError(
+            f"{path} holds no training step; delete the folder {folder} to train again from the "
+            "start"
+        )
     return tensors, int(metadata["step"]), read_json(folder / "clock.json")
 
 

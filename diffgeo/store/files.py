@@ -1,4 +1,6 @@
-"""Files that are either whole or absent: each is written under a temporary name in the same folder, flushed, and renamed."""
+"""Files that are either whole or absent: each is written under a temporary name in the same folder,
+flushed, and renamed."""
+
 from __future__ import annotations
 
 import contextlib
@@ -12,12 +14,14 @@ from diffgeo.errors import DiffgeoError, UsageError
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well it becomes `path`, otherwise it is removed.
+    """Yield a temporary path beside `path`; when the block ends well it becomes `path`, otherwise
+    it is removed.
 
     Raises DiffgeoError, naming the file, when the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")      # keeps the suffix: numpy and matplotlib look at it
+    # keeps the suffix: numpy and matplotlib look at it
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -26,15 +30,22 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error
-        raise DiffgeoError(f"cannot write {path}: {reason}; free space, or choose another folder (hydra.run.dir=, data.root=)") from error
+        raise DiffgeoError(
+            f"cannot write {path}: {reason}; free space, or choose another folder (hydra.run.dir=, "
+            "data.root=)"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:
-    """Where numbers are kept that can be computed again: $DIFFGEO_CACHE, else ${XDG_CACHE_HOME:-~/.cache}/diffgeo."""
-    return Path(os.environ.get("DIFFGEO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffgeo")
+    """Where numbers are kept that can be computed again: $DIFFGEO_CACHE, else
+    ${XDG_CACHE_HOME:-~/.cache}/diffgeo."""
+    return Path(
+        os.environ.get("DIFFGEO_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffgeo"
+    )
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -55,9 +66,11 @@ def read_json(path: str | os.PathLike):
 
 
 def read_array(path: str | os.PathLike, option: str):
-    """A float64 numpy array from a .npy, .npz (its first array) or .csv file (one point a line, a first line of names is skipped).
+    """A float64 numpy array from a .npy, .npz (its first array) or .csv file (one point a line, a
+    first line of names is skipped).
 
-    Nothing is unpickled. Raises UsageError, naming `option`, when the file is missing or holds no table of numbers.
+    Nothing is unpickled. Raises UsageError, naming `option`, when the file is missing or holds no
+    table of numbers.
     """
     import numpy as np
 
@@ -67,7 +80,10 @@ def read_array(path: str | os.PathLike, option: str):
 
     def csv(file):
         first = Path(file).read_text(encoding="utf-8").partition("\n")[0]
-        names = any(character.isalpha() and character not in "eE" for character in first) and "nan" not in first.lower()
+        names = (
+            any(character.isalpha() and character not in "eE" for character in first)
+            and "nan" not in first.lower()
+        )
         return np.loadtxt(file, delimiter=",", skiprows=int(names), ndmin=2)
 
     readers = {".npy": lambda file: np.load(file, allow_pickle=False), ".npz": npz, ".csv": csv}
@@ -81,9 +97,11 @@ def read_array(path: str | os.PathLike, option: str):
         if np.iscomplexobj(array):
             raise ValueError("it holds complex numbers")
         return np.asarray(array, dtype=np.float64)
-    except Exception as error:                                      # numpy raises half a dozen kinds on a damaged file
+    except Exception as error:  # numpy raises half a dozen kinds on a damaged file
         reason = "it holds Python objects" if "pickle" in str(error) else str(error).splitlines()[0]
-        raise UsageError(f"{option}={path} cannot be read as an array of numbers: {reason}") from error
+        raise UsageError(
+            f"{option}={path} cannot be read as an array of numbers: {reason}"
+        ) from error
 
 
 def write_array(path: str | os.PathLike, array) -> None:

@@ -1,9 +1,11 @@
-"""Where scalars, figures and samples go. The JSON-lines file in the run folder is always written and is the source of every table and
-test; Weights & Biases comes on top.
+"""Where scalars, figures and samples go. The JSON-lines file in the run folder is always written
+and is the source of every table and test; Weights & Biases comes on top.
 
-A logger has: log(step, scalars), speed(step, rates), figure(name, path), finish(summary, samples). `Group` passes each call to several.
-What was measured with a clock is kept apart, because the log of the rest is reproducible to the byte.
+A logger has: log(step, scalars), speed(step, rates), figure(name, path), finish(summary, samples).
+`Group` passes each call to several. What was measured with a clock is kept apart, because the log
+of the rest is reproducible to the byte.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -25,15 +27,16 @@ class Logger(Protocol):
 
 
 class Jsonl:
-    """`metrics.jsonl`: one object a line, {"step": ..., ...}; rates in `speed.jsonl`. A resumed run first drops the lines of
-    metrics.jsonl beyond its checkpoint."""
+    """`metrics.jsonl`: one object a line, {"step": ..., ...}; rates in `speed.jsonl`. A resumed run
+    first drops the lines of metrics.jsonl beyond its checkpoint."""
 
     def __init__(self, folder: Path, step: int = 0):
-        self.path, self.rates = Path(folder) / "metrics.jsonl", Path(folder) / "speed.jsonl"
+        self.path = Path(folder) / "metrics.jsonl"
+        self.rates = Path(folder) / "speed.jsonl"
         kept = []
         if step and self.path.exists():
             for line in self.path.read_text().splitlines():
-                try:                                                # a killed run may leave half a line
+                try:  # a killed run may leave half a line
                     if json.loads(line)["step"] <= step:
                         kept.append(line)
                 except ValueError:
@@ -57,20 +60,41 @@ class Jsonl:
 
 
 class Wandb:
-    """A Weights & Biases run: config, scalars, figures, and a table of the first 1 000 samples. mode: online, offline or disabled."""
+    """A Weights & Biases run: config, scalars, figures, and a table of the first 1 000 samples.
+    mode: online, offline or disabled."""
 
-    def __init__(self, folder: Path, config: dict, mode: str, project: str, name: str | None, entity: str | None):
+    def __init__(
+        self,
+        folder: Path,
+        config: dict,
+        mode: str,
+        project: str,
+        name: str | None,
+        entity: str | None,
+    ):
         os.environ.setdefault("WANDB_SILENT", "true")
-        os.environ.setdefault("WANDB__SERVICE_WAIT", "300")                 # seconds; a busy machine starts its service slowly
+        # seconds; a busy machine starts its service slowly
+        os.environ.setdefault("WANDB__SERVICE_WAIT", "300")
         import wandb
 
         self.wandb = wandb
         try:
-            self.run = wandb.init(project=project, entity=entity, name=name or Path(folder).name, config=config, dir=str(folder), mode=mode,
-                                  id=hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16],    # a folder taken up again
-                                  resume="allow")                                                              # goes on with its run
+            self.run = wandb.init(
+                project=project,
+                entity=entity,
+                name=name or Path(folder).name,
+                config=config,
+                dir=str(folder),
+                mode=mode,
+                # a folder taken up again
+                id=hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16],
+                resume="allow",
+            )  # goes on with its run
         except Exception as error:
-            raise DiffgeoError(f"Weights & Biases did not start ({error}); write logger.mode=offline, or logger=jsonl") from error
+            raise DiffgeoError(
+                f"Weights & Biases did not start ({error}); write logger.mode=offline, or "
+                "logger=jsonl"
+            ) from error
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
         self.run.log(scalars, step=step)
@@ -85,7 +109,9 @@ class Wandb:
         self.run.summary.update(summary)
         if samples.ndim == 2 and samples.shape[1] <= 16:
             columns = [f"x{i + 1}" for i in range(samples.shape[1])]
-            self.run.log({"samples": self.wandb.Table(columns=columns, data=samples[:1000].tolist())})
+            self.run.log(
+                {"samples": self.wandb.Table(columns=columns, data=samples[:1000].tolist())}
+            )
         self.run.finish()
 
 
@@ -124,19 +150,31 @@ def has_key() -> bool:
 
 # Builders: what `logger=` names.
 
+
 def jsonl(folder: Path, config: dict, step: int = 0) -> Logger:
     """The JSON-lines file alone."""
     return Jsonl(folder, step)
 
 
-def wandb(folder: Path, config: dict, step: int = 0, mode: str | None = None, project: str = "diffgeo", name: str | None = None,
-          entity: str | None = None) -> Logger:
-    """JSON lines and Weights & Biases; mode online, offline or disabled, by default online with a key and offline without."""
+def wandb(
+    folder: Path,
+    config: dict,
+    step: int = 0,
+    mode: str | None = None,
+    project: str = "diffgeo",
+    name: str | None = None,
+    entity: str | None = None,
+) -> Logger:
+    """JSON lines and Weights & Biases; mode online, offline or disabled, by default online with a
+    key and offline without."""
     mode = mode or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
     if mode not in ("online", "offline", "disabled"):
         raise UsageError(f"logger.mode={mode} is unknown: write online, offline or disabled")
     if mode == "online" and not has_key():
-        raise UsageError("logger.mode=online needs a key: run `wandb login` or set WANDB_API_KEY, or write logger.mode=offline")
+        raise UsageError(
+            "logger.mode=online needs a key: run `wandb login` or set WANDB_API_KEY, or write "
+            "logger.mode=offline"
+        )
     return Group(Jsonl(folder, step), Wandb(folder, config, mode, project, name, entity))
 
 

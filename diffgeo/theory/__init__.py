@@ -1,1 +1,2 @@
-"""Theory held against computation: orders of samplers, admissible schedules, schedules fitted to a trajectory."""
+"""Theory held against computation: orders of samplers, admissible schedules, schedules fitted to a
+trajectory."""

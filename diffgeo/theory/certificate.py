@@ -1,18 +1,22 @@
-"""Which grids of noise levels a denoiser with relative error eta can be trusted on (Permenter and Yuan 2024).
+"""Which grids of noise levels a denoiser with relative error eta can be trusted on (Permenter and
+Yuan 2024).
 
-A DDIM step from sigma_i to sigma_(i-1) is a gradient step of size beta_i = 1 - sigma_(i-1)/sigma_i on dist^2/2. With relative error eta
-each step multiplies dist by a factor between 1 - beta (1+eta) and 1 - beta (1-eta), and sigma by 1 - beta. The grid is
-(eta, nu)-admissible when dist cannot leave the band sigma sqrt(n)/nu .. nu sigma sqrt(n): for every t, over the steps t .. N taken so far,
+A DDIM step from sigma_i to sigma_(i-1) is a gradient step of size beta_i = 1 - sigma_(i-1)/sigma_i
+on dist^2/2. With relative error eta each step multiplies dist by a factor between 1 - beta (1+eta)
+and 1 - beta (1-eta), and sigma by 1 - beta. The grid is (eta, nu)-admissible when dist cannot leave
+the band sigma sqrt(n)/nu .. nu sigma sqrt(n): for every t, over the steps t .. N taken so far,
 
     prod (1 + beta_i (eta-1)) / prod (1 - beta_i) <= nu,        prod (1 - beta_i) / prod (1 - beta_i (1+eta)) <= nu,
 
-and all factors of the last product positive. The least such nu is the grid's certificate. With a constant beta, the log-linear grid,
+and all factors of the last product positive. The least such nu is the grid's certificate. With a
+constant beta, the log-linear grid,
 
     admissible for N steps  <=>  beta <= beta*_N = c/(eta + c),     c = 1 - nu^(-1/N),
 
 and as N grows sigma can fall by nu^(-1/eta) and dist by nu^(-(1-eta)/eta) in all.
 A worst case: it bounds the distance, it does not rank schedules by sample quality.
 """
+
 from __future__ import annotations
 
 import math
@@ -24,11 +28,12 @@ import numpy as np
 
 from diffgeo.errors import UsageError
 
-Eta = float | Sequence[float]           # one relative error for the whole grid, or one for each step
+Eta = float | Sequence[float]  # one relative error for the whole grid, or one for each step
 
 
 def betas(sigmas: Sequence[float]) -> list[float]:
-    """beta_i = 1 - sigma_(i-1)/sigma_i of the decreasing levels [K+1], first step first [K]; a step into 0 has beta = 1."""
+    """beta_i = 1 - sigma_(i-1)/sigma_i of the decreasing levels [K+1], first step first [K]; a step
+    into 0 has beta = 1."""
     if len(sigmas) < 2 or sigmas[-1] < 0 or any(b >= a for a, b in pairwise(sigmas)):
         raise UsageError("a certificate needs two or more decreasing levels, the last 0 or more")
     return [1 - b / a for a, b in pairwise(sigmas)]
@@ -37,33 +42,47 @@ def betas(sigmas: Sequence[float]) -> list[float]:
 def each_step(eta: Eta, steps: int) -> list[float]:
     """`eta` as one number a step. Raises UsageError on a negative or missing one."""
     if np.shape(eta) not in ((), (steps,)) or not np.all(np.greater_equal(eta, 0)):
-        raise UsageError(f"eta={eta}: write one number of 0 or more, or one for each of the {steps} steps")
+        raise UsageError(
+            f"eta={eta}: write one number of 0 or more, or one for each of the {steps} steps"
+        )
     return np.broadcast_to(np.asarray(eta, dtype=float), steps).tolist()
 
 
 def bounds(sigmas: Sequence[float], eta: Eta) -> tuple[list[float], list[float]]:
-    """The theorem's bounds on dist(x_t)/dist(x_N) at every level [K+1]: running products of 1 - beta (eta+1) and of 1 + beta (eta-1).
+    """The theorem's bounds on dist(x_t)/dist(x_N) at every level [K+1]: running products of 1 -
+    beta (eta+1) and of 1 + beta (eta-1).
 
     A lower factor that is not positive says nothing more: the lower bound is 0 from there on.
     """
     beta = betas(sigmas)
     errors = each_step(eta, len(beta))
-    lower = accumulate((max(0.0, 1 - b * (e + 1)) for b, e in zip(beta, errors, strict=True)), mul, initial=1.0)
-    upper = accumulate((1 + b * (e - 1) for b, e in zip(beta, errors, strict=True)), mul, initial=1.0)
+    lower = accumulate(
+        (max(0.0, 1 - b * (e + 1)) for b, e in zip(beta, errors, strict=True)), mul, initial=1.0
+    )
+    upper = accumulate(
+        (1 + b * (e - 1) for b, e in zip(beta, errors, strict=True)), mul, initial=1.0
+    )
     return list(lower), list(upper)
 
 
 def nu_min(sigmas: Sequence[float], eta: Eta) -> float:
-    """The certificate: the least nu for which the grid is (eta, nu)-admissible; inf when some beta >= 1/(1+eta)."""
+    """The certificate: the least nu for which the grid is (eta, nu)-admissible; inf when some beta
+    >= 1/(1+eta)."""
     lower, upper = bounds(sigmas, eta)
-    return max(max(u * sigmas[0] / s, s / (sigmas[0] * low)) if s and low else math.inf
-               for s, low, u in zip(sigmas, lower, upper, strict=True))
+    return max(
+        max(u * sigmas[0] / s, s / (sigmas[0] * low)) if s and low else math.inf
+        for s, low, u in zip(sigmas, lower, upper, strict=True)
+    )
 
 
 def beta_star(eta: float, nu: float, steps: int) -> float:
-    """The largest constant beta that is (eta, nu)-admissible for that many steps: c/(eta + c), c = 1 - nu^(-1/steps)."""
+    """The largest constant beta that is (eta, nu)-admissible for that many steps: c/(eta + c), c =
+    1 - nu^(-1/steps)."""
     if not (eta >= 0 and nu > 1 and steps >= 1):
-        raise UsageError(f"eta={eta}, nu={nu}, steps={steps}: write eta of 0 or more, nu above 1 and 1 step or more")
+        raise UsageError(
+            f"eta={eta}, nu={nu}, steps={steps}: write eta of 0 or more, nu above 1 and 1 step or "
+            "more"
+        )
     c = -math.expm1(-math.log(nu) / steps)
     return c / (eta + c)
 
@@ -74,19 +93,23 @@ def reachable(eta: float, nu: float, steps: int) -> float:
 
 
 def limits(eta: float, nu: float) -> tuple[float, float]:
-    """The limits N -> inf of that grid: of sigma_0/sigma_N, nu^(-1/eta), and of the upper bound on dist, nu^(-(1-eta)/eta)."""
+    """The limits N -> inf of that grid: of sigma_0/sigma_N, nu^(-1/eta), and of the upper bound on
+    dist, nu^(-(1-eta)/eta)."""
     if not (eta > 0 and nu > 1):
         raise UsageError(f"eta={eta}, nu={nu}: write eta above 0 and nu above 1")
     return nu ** (-1 / eta), nu ** (-(1 - eta) / eta)
 
 
 def steps_needed(ratio: float, eta: float, nu: float, most: int = 100_000) -> float:
-    """The least number of log-linear steps that are (eta, nu)-admissible down to sigma_0/sigma_N = ratio; inf when no number is."""
+    """The least number of log-linear steps that are (eta, nu)-admissible down to sigma_0/sigma_N =
+    ratio; inf when no number is."""
     if eta > 0 and ratio <= limits(eta, nu)[0]:
         return math.inf
-    low, high = 0, 1
-    while reachable(eta, nu, high) > ratio:             # it falls with the number of steps
-        low, high = high, 2 * high
+    low = 0
+    high = 1
+    while reachable(eta, nu, high) > ratio:  # it falls with the number of steps
+        low = high
+        high = 2 * high
         if high > most:
             return math.inf
     while high - low > 1:

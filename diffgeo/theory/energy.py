@@ -2,11 +2,13 @@
 
     E_sigma(x) = -sigma^2 log sum_i w_i exp(-|x - x_i|^2 / (2 sigma^2)),      grad E_sigma = x - D(x; sigma) = sigma eps*(x, sigma),
 
-by Tweedie's formula: with w_i = 1/k it is -sigma^2 log p_sigma up to the constant sigma^2 log (2 pi sigma^2)^(n/2). Permenter and Yuan take
-w_i = 1 and call it dist^2(x, sigma), with gradient 2 sigma eps*; that needs dist^2 = 2 E, the convention here. With d the distance,
+by Tweedie's formula: with w_i = 1/k it is -sigma^2 log p_sigma up to the constant sigma^2 log (2 pi
+sigma^2)^(n/2). Permenter and Yuan take w_i = 1 and call it dist^2(x, sigma), with gradient 2 sigma
+eps*; that needs dist^2 = 2 E, the convention here. With d the distance,
 
     d^2 - 2 sigma^2 log k  <=  2 E (w_i = 1)  <=  d^2  <=  2 E (w_i = 1/k)  <=  d^2 + 2 sigma^2 log k.
 """
+
 from __future__ import annotations
 
 import math
@@ -18,13 +20,14 @@ from torch import Tensor
 from diffgeo.core import Manifold, Sigma, column, generator
 from diffgeo.simulation import Simulation
 
-PRODUCTS = 1 << 20                      # distances held at a time
-STANDING = 1 << 19                      # numbers in the true samples that stand in for a law
+PRODUCTS = 1 << 20  # distances held at a time
+STANDING = 1 << 19  # numbers in the true samples that stand in for a law
 
 
 @dataclass(frozen=True, eq=False)
 class Energy:
-    """E_sigma of points [k,d] under weights [k], which are taken as they are; without weights, 1/k each."""
+    """E_sigma of points [k,d] under weights [k], which are taken as they are; without weights, 1/k
+    each."""
 
     points: Tensor
     weights: Tensor | None = None
@@ -33,13 +36,16 @@ class Energy:
         """E_sigma(x), [B,*D] -> [B], differentiable."""
         x, points, k = x.flatten(1), self.points.to(x).flatten(1), len(self.points)
         log_w = x.new_full((k,), -math.log(k)) if self.weights is None else self.weights.to(x).log()
-        parts = zip(x.split(1 + PRODUCTS // k), column(sigma, x).split(1 + PRODUCTS // k), strict=True)
+        parts = zip(
+            x.split(1 + PRODUCTS // k), column(sigma, x).split(1 + PRODUCTS // k), strict=True
+        )
         return torch.cat([self._energy(row, s[:, None], points, log_w) for row, s in parts])
 
     @staticmethod
     def _energy(x: Tensor, sigma: Tensor, points: Tensor, log_w: Tensor) -> Tensor:
-        square = torch.cdist(x, points, compute_mode="donot_use_mm_for_euclid_dist").square()      # no |x|^2 - 2 x.a + |a|^2 to cancel
-        return -sigma[:, 0] ** 2 * torch.logsumexp(log_w - square / (2 * sigma**2), 1)
+        # no |x|^2 - 2 x.a + |a|^2 to cancel
+        square = torch.cdist(x, points, compute_mode="donot_use_mm_for_euclid_dist").square()
+        return -(sigma[:, 0] ** 2) * torch.logsumexp(log_w - square / (2 * sigma**2), 1)
 
     def distance(self, x: Tensor, sigma: Sigma) -> Tensor:
         """The smoothed distance sqrt(2 E), 0 where E is negative, [B]."""
@@ -47,21 +53,43 @@ class Energy:
 
 
 def energy_of(law: Manifold, count: int = 2048, seed: int = 0) -> Energy:
-    """The energy of a law: its own points where there are few enough to hold, else those of up to `count` true samples that stand in."""
+    """The energy of a law: its own points where there are few enough to hold, else those of up to
+    `count` true samples that stand in."""
     count = max(1, min(count, STANDING // math.prod(law.shape)))
     atoms = law.atoms if law.atoms is not None else getattr(law, "points", None)
-    return Energy(law.sample(count, generator(seed, *b"energy"))) if atoms is None else Energy(atoms, law.weights)
+    return (
+        Energy(law.sample(count, generator(seed, *b"energy")))
+        if atoms is None
+        else Energy(atoms, law.weights)
+    )
 
 
 @torch.no_grad()
-def estimates(simulation: Simulation, law: Manifold, numbers: range, energy: Energy | None = None) -> dict[str, Tensor]:
-    """The distance of the runs of these n numbers to the support and what estimates it, [K,n] at the states that the K steps leave: by
-    exact projection, smoothed sqrt(2 E), sigma |eps| = |x - D|, and sqrt(d) sigma, which knows the level alone. D is as the loop shows
-    it."""
-    energy, start = energy or energy_of(law), simulation.start(numbers)
-    x, rows = start.x, []
+def estimates(
+    simulation: Simulation, law: Manifold, numbers: range, energy: Energy | None = None
+) -> dict[str, Tensor]:
+    """The distance of the runs of these n numbers to the support and what estimates it, [K,n] at
+    the states that the K steps leave: by exact projection, smoothed sqrt(2 E), sigma |eps| = |x -
+    D|, and sqrt(d) sigma, which knows the level alone. D is as the loop shows it."""
+    energy = energy or energy_of(law)
+    start = simulation.start(numbers)
+    x = start.x
+    rows = []
     for sigma, step in zip(simulation.sigmas.tolist(), simulation.steps(start), strict=False):
         level = torch.full((len(numbers),), math.sqrt(x[0].numel()) * sigma, dtype=torch.float64)
-        rows.append((law.distance(x), energy.distance(x, sigma), torch.linalg.vector_norm((x - step.denoised).flatten(1), dim=1), level))
+        rows.append(
+            (
+                law.distance(x),
+                energy.distance(x, sigma),
+                torch.linalg.vector_norm((x - step.denoised).flatten(1), dim=1),
+                level,
+            )
+        )
         x = step.x
-    return dict(zip(("exact", "smoothed", "sigma |eps|", "sqrt(n) sigma"), map(torch.stack, zip(*rows, strict=True)), strict=True))
+    return dict(
+        zip(
+            ("exact", "smoothed", "sigma |eps|", "sqrt(n) sigma"),
+            map(torch.stack, zip(*rows, strict=True)),
+            strict=True,
+        )
+    )

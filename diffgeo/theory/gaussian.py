@@ -1,21 +1,26 @@
 """Exact theory of sampling a Gaussian: the four errors in closed form (Pierret and Galerne 2024).
 
-Data N(m, Sigma) with eigenvalues lambda. In the chart x_t = scale x the law p_t has, in each eigen-direction,
+Data N(m, Sigma) with eigenvalues lambda. In the chart x_t = scale x the law p_t has, in each
+eigen-direction,
 
     lambda^t = scale^2 (lambda + sigma^2),     mean scale m         (in VP  e^(-2B) lambda + 1 - e^(-2B); their beta is half of Song's).
 
-The exact reverse dynamics from any y_T at T to eps are linear, so that (the form needs no inverse of lambda^eps, which may be 0)
+The exact reverse dynamics from any y_T at T to eps are linear, so that (the form needs no inverse
+of lambda^eps, which may be 0)
 
     SDE    y_eps ~ lambda^eps + G^2 (Var y_T - lambda^T),     G = scale_T/scale_eps lambda^eps/lambda^T
     ODE    y_eps = S y_T,                                     S = sqrt(lambda^eps/lambda^T)
     mean   scale_eps m + G (E y_T - scale_T m),               S in place of G for the ODE.
 
-y_T starts from "p_T" (the exact law) or "N_0" (N(0, I), as in practice). W2 to p_0 is then the truncation error, with N_0 also that of the
-initialization; `discrete` adds the sampler's own law (theory.linear: read from its step, no second copy of a scheme), and an error in the
-score. To first order a relative score error eta costs, with I = int beta/lambda^t dt = 1/2 ln (lambda + sigma_T^2)/(lambda + sigma_eps^2),
+y_T starts from "p_T" (the exact law) or "N_0" (N(0, I), as in practice). W2 to p_0 is then the
+truncation error, with N_0 also that of the initialization; `discrete` adds the sampler's own law
+(theory.linear: read from its step, no second copy of a scheme), and an error in the score. To first
+order a relative score error eta costs, with I = int beta/lambda^t dt = 1/2 ln (lambda +
+sigma_T^2)/(lambda + sigma_eps^2),
 
     W2^2 = sum lambda eta^2 (1 - e^(-2I))^2     SDE, which forgets,         W2^2 = sum lambda eta^2 I^2     ODE, which accumulates.
 """
+
 from __future__ import annotations
 
 import math
@@ -27,7 +32,15 @@ from torch import Tensor
 
 from diffgeo.core import Sampler, Schedule
 from diffgeo.errors import UsageError
-from diffgeo.sampler import DDPM, ChartEuler, ChartHeun, ChartRK4, Euler, EulerMaruyama, ExponentialIntegrator
+from diffgeo.sampler import (
+    DDPM,
+    ChartEuler,
+    ChartHeun,
+    ChartRK4,
+    Euler,
+    EulerMaruyama,
+    ExponentialIntegrator,
+)
 from diffgeo.sampler.stochastic import levels_of
 from diffgeo.theory import linear
 from diffgeo.theory.distances import Law
@@ -35,10 +48,19 @@ from diffgeo.theory.linear import Dependent
 from diffgeo.theory.tableau import f64
 
 SCHEMES: dict[str, Callable[[Schedule], Sampler]] = {
-    "EM": EulerMaruyama, "EI": ExponentialIntegrator, "Euler": ChartEuler, "Heun": ChartHeun, "RK4": ChartRK4,
-    "DDIM": lambda chart: Euler(), "DDPM": lambda chart: DDPM(), "DDPM-large": lambda chart: DDPM(variance="beta")}
+    "EM": EulerMaruyama,
+    "EI": ExponentialIntegrator,
+    "Euler": ChartEuler,
+    "Heun": ChartHeun,
+    "RK4": ChartRK4,
+    "DDIM": lambda chart: Euler(),
+    "DDPM": lambda chart: DDPM(),
+    "DDPM-large": lambda chart: DDPM(variance="beta"),
+}
 STARTS = "p_T", "N_0"
-VANISHING = 1e-140      # stands for the level 0 where a scheme takes the score there: its square is lost beside every eigenvalue but 0
+# stands for the level 0 where a scheme takes the score there: its square is lost beside every
+# eigenvalue but 0
+VANISHING = 1e-140
 
 
 def stochastic(scheme: str) -> bool:
@@ -48,9 +70,11 @@ def stochastic(scheme: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """A Gaussian up to rotation: eigenvalues `values` [k] >= 0, multiplicities `counts` [k], `mean` [k] the norm of m in each eigenspace.
+    """A Gaussian up to rotation: eigenvalues `values` [k] >= 0, multiplicities `counts` [k], `mean`
+    [k] the norm of m in each eigenspace.
 
-    Raises UsageError on an eigenvalue or count that is negative or not finite, an empty spectrum, no count above 0, shapes that differ.
+    Raises UsageError on an eigenvalue or count that is negative or not finite, an empty spectrum,
+    no count above 0, shapes that differ.
     """
 
     values: Tensor
@@ -59,21 +83,39 @@ class Spectrum:
 
     def __post_init__(self):
         values = torch.as_tensor(self.values, dtype=torch.float64)
-        counts = torch.ones_like(values) if self.counts is None else torch.as_tensor(self.counts, dtype=torch.float64)
+        counts = (
+            torch.ones_like(values)
+            if self.counts is None
+            else torch.as_tensor(self.counts, dtype=torch.float64)
+        )
         mean = None if self.mean is None else torch.as_tensor(self.mean, dtype=torch.float64)
         if values.ndim != 1 or not len(values):
-            raise UsageError(f"a spectrum is a list of eigenvalues, one or more; this one has shape {list(values.shape)}")
+            raise UsageError(
+                "a spectrum is a list of eigenvalues, one or more; this one has shape "
+                f"{list(values.shape)}"
+            )
         for name, part in (("eigenvalues", values), ("counts", counts), ("means", mean)):
             if part is None:
                 continue
             if part.shape != values.shape:
-                raise UsageError(f"a spectrum of {len(values)} eigenvalues has {list(part.shape)} {name}: write one for each eigenvalue")
+                raise UsageError(
+                    f"a spectrum of {len(values)} eigenvalues has {list(part.shape)} {name}: write "
+                    "one for each eigenvalue"
+                )
             if not bool(part.isfinite().all()):
-                raise UsageError(f"the {name} of a spectrum must be finite; number {int((~part.isfinite()).nonzero()[0]) + 1} is not")
+                raise UsageError(
+                    f"the {name} of a spectrum must be finite; number "
+                    f"{int((~part.isfinite()).nonzero()[0]) + 1} is not"
+                )
             if name != "means" and bool((part < 0).any()):
-                raise UsageError(f"the {name} of a spectrum must be 0 or more; the smallest is {float(part.min()):.3g}")
+                raise UsageError(
+                    f"the {name} of a spectrum must be 0 or more; the smallest is "
+                    f"{float(part.min()):.3g}"
+                )
         if not bool(counts.any()):
-            raise UsageError("the counts of a spectrum are all 0: write how often each eigenvalue is one")
+            raise UsageError(
+                "the counts of a spectrum are all 0: write how often each eigenvalue is one"
+            )
         self.__dict__.update(values=values, counts=counts, mean=mean)
 
     @property
@@ -93,19 +135,29 @@ def level(chart: Schedule, t: float) -> tuple[float, float]:
 
 def check_eps(chart: Schedule, eps: float) -> None:
     if not 0 <= eps < chart.t_max:
-        raise UsageError(f"eps={eps}: write 0 <= eps < {chart.t_max:g}, the time at which sampling stops")
+        raise UsageError(
+            f"eps={eps}: write 0 <= eps < {chart.t_max:g}, the time at which sampling stops"
+        )
 
 
-def levels(chart: Schedule, points: int | None = None, eps: float = 0.0, steps: int | None = None) -> Tensor:
-    """The levels sigma [points], decreasing, of `points` equally spaced times from T = t_max to eps, both exactly; or of steps + 1.
+def levels(
+    chart: Schedule, points: int | None = None, eps: float = 0.0, steps: int | None = None
+) -> Tensor:
+    """The levels sigma [points], decreasing, of `points` equally spaced times from T = t_max to
+    eps, both exactly; or of steps + 1.
 
-    Raises UsageError on fewer than 2 points, both or neither of points and steps, and eps outside of [0, T).
+    Raises UsageError on fewer than 2 points, both or neither of points and steps, and eps outside
+    of [0, T).
     """
     if (points is None) == (steps is None):
         raise UsageError("a grid has points or steps: write one of the two")
     points = steps + 1 if points is None else points
     if int(points) != points or points < 2:
-        raise UsageError(f"grid_points={points}: write 2 or more (steps=1 or more)" if steps is None else f"steps={steps}: write 1 or more")
+        raise UsageError(
+            f"grid_points={points}: write 2 or more (steps=1 or more)"
+            if steps is None
+            else f"steps={steps}: write 1 or more"
+        )
     check_eps(chart, eps)
     t = chart.t_max - (chart.t_max - eps) * torch.arange(points, dtype=torch.float64) / (points - 1)
     t[-1] = eps
@@ -115,7 +167,10 @@ def levels(chart: Schedule, points: int | None = None, eps: float = 0.0, steps: 
 def true(spectrum: Spectrum, chart: Schedule, t: float) -> Law:
     """p_t."""
     sigma, scale = level(chart, t)
-    return Law(scale**2 * (spectrum.values + sigma**2), None if spectrum.mean is None else scale * spectrum.mean)
+    return Law(
+        scale**2 * (spectrum.values + sigma**2),
+        None if spectrum.mean is None else scale * spectrum.mean,
+    )
 
 
 def initial(spectrum: Spectrum, chart: Schedule, start: str) -> Law:
@@ -123,20 +178,34 @@ def initial(spectrum: Spectrum, chart: Schedule, start: str) -> Law:
     if start not in STARTS:
         raise UsageError(f"start={start}: write p_T (the exact law at T) or N_0 (the normal law)")
     first = true(spectrum, chart, chart.t_max)
-    return first if start == "p_T" else Law(torch.ones_like(first.variance), None if first.mean is None else torch.zeros_like(first.mean))
+    return (
+        first
+        if start == "p_T"
+        else Law(
+            torch.ones_like(first.variance),
+            None if first.mean is None else torch.zeros_like(first.mean),
+        )
+    )
 
 
 def propagator(values: Tensor, chart: Schedule, eps: float, stochastic: bool) -> Tensor:
     """G or S, from T to eps, for each eigenvalue [k]."""
     (first, scale_first), (last, scale_last) = level(chart, chart.t_max), level(chart, eps)
-    ratio = (values + last**2) / (values + first**2) * (scale_last / scale_first)           # of variances in x: lambda^eps/lambda^T is
-    return ratio if stochastic else torch.sqrt(ratio * (scale_last / scale_first))          # scale_last^2/scale_first^2 times it
+    # of variances in x: lambda^eps/lambda^T is
+    ratio = (values + last**2) / (values + first**2) * (scale_last / scale_first)
+    # scale_last^2/scale_first^2 times it
+    return ratio if stochastic else torch.sqrt(ratio * (scale_last / scale_first))
 
 
-def continuous(spectrum: Spectrum, chart: Schedule, eps: float, start: str, stochastic: bool) -> Law:
-    """The law at eps of the exact reverse SDE, or probability flow, from a start "p_T" or "N_0": truncation, and initialization."""
+def continuous(
+    spectrum: Spectrum, chart: Schedule, eps: float, start: str, stochastic: bool
+) -> Law:
+    """The law at eps of the exact reverse SDE, or probability flow, from a start "p_T" or "N_0":
+    truncation, and initialization."""
     check_eps(chart, eps)
-    first, last, begun = true(spectrum, chart, chart.t_max), true(spectrum, chart, eps), initial(spectrum, chart, start)
+    first = true(spectrum, chart, chart.t_max)
+    last = true(spectrum, chart, eps)
+    begun = initial(spectrum, chart, start)
     if start == "p_T":
         return last
     g = propagator(spectrum.values, chart, eps, stochastic)
@@ -145,45 +214,93 @@ def continuous(spectrum: Spectrum, chart: Schedule, eps: float, start: str, stoc
 
 
 def directions(covariance: Tensor, mean: Tensor | None) -> tuple[Spectrum, Tensor]:
-    """The spectrum of N(mean, covariance), each eigenvector an eigenspace, eigenvalues that are rounding 0; and the eigenvectors [d,d]."""
+    """The spectrum of N(mean, covariance), each eigenvector an eigenspace, eigenvalues that are
+    rounding 0; and the eigenvectors [d,d]."""
     values, basis = torch.linalg.eigh(covariance)
-    values = torch.where(values > len(values) * torch.finfo(f64).eps * values.abs().max(), values, 0.0)
-    return Spectrum(values, mean=torch.zeros_like(values) if mean is None else basis.mT @ mean), basis
+    values = torch.where(
+        values > len(values) * torch.finfo(f64).eps * values.abs().max(), values, 0.0
+    )
+    return Spectrum(
+        values, mean=torch.zeros_like(values) if mean is None else basis.mT @ mean
+    ), basis
 
 
-def continuous_matrix(covariance: Tensor, chart: Schedule, eps: float, start: Tensor, stochastic: bool,
-                      mean: Tensor | None = None, start_mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Mean [d] and covariance [d,d] at eps of the exact reverse dynamics from N(start_mean, start) at T, both in the chart.
+def continuous_matrix(
+    covariance: Tensor,
+    chart: Schedule,
+    eps: float,
+    start: Tensor,
+    stochastic: bool,
+    mean: Tensor | None = None,
+    start_mean: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Mean [d] and covariance [d,d] at eps of the exact reverse dynamics from N(start_mean, start)
+    at T, both in the chart.
 
-    Data N(mean, covariance), means 0 if None; `start` [d,d] need not commute with `covariance`, which may be singular.
+    Data N(mean, covariance), means 0 if None; `start` [d,d] need not commute with `covariance`,
+    which may be singular.
     """
     check_eps(chart, eps)
     spectrum, basis = directions(covariance, mean)
-    first, last = true(spectrum, chart, chart.t_max), true(spectrum, chart, eps)
+    first = true(spectrum, chart, chart.t_max)
+    last = true(spectrum, chart, eps)
     g = propagator(spectrum.values, chart, eps, stochastic)
     excess = basis.mT @ start @ basis - torch.diag(first.variance)
     moved = (0.0 if start_mean is None else basis.mT @ start_mean) - first.mean
-    return basis @ (last.mean + g * moved), basis @ (torch.diag(last.variance) + g[:, None] * excess * g) @ basis.mT
+    return basis @ (last.mean + g * moved), basis @ (
+        torch.diag(last.variance) + g[:, None] * excess * g
+    ) @ basis.mT
 
 
-def discrete(spectrum: Spectrum, chart: Schedule, samplers: Mapping[str, Sampler], sigmas: Tensor, starts: Sequence[str] = STARTS,
-             error: Dependent = 0.0, bias: Dependent | None = None, noise: Dependent | None = None) -> dict[tuple[str, str], Law]:
-    """The laws, in the chart, at the end of runs of several samplers down one grid `sigmas`, from each start: {(name, start): Law}.
+def discrete(
+    spectrum: Spectrum,
+    chart: Schedule,
+    samplers: Mapping[str, Sampler],
+    sigmas: Tensor,
+    starts: Sequence[str] = STARTS,
+    error: Dependent = 0.0,
+    bias: Dependent | None = None,
+    noise: Dependent | None = None,
+) -> dict[tuple[str, str], Law]:
+    """The laws, in the chart, at the end of runs of several samplers down one grid `sigmas`, from
+    each start: {(name, start): Law}.
 
     With an inexact score s_t of x_t, in each eigen-direction:  -(1 + error) (x_t - scale m)/lambda^t + bias + noise w,  w standard normal
-    and new in every evaluation. All three are a number, [k], or a function of sigma that returns either; a bias points along the mean.
+    and new in every evaluation. All three are a number, [k], or a function of sigma that returns
+    either; a bias points along the mean.
 
-    A scheme that takes the slope at the end of its steps takes it at sigma = 0 too, in the limit: on a singular Gaussian its variance is
-    inf in the directions of eigenvalue 0.
+    A scheme that takes the slope at the end of its steps takes it at sigma = 0 too, in the limit:
+    on a singular Gaussian its variance is inf in the directions of eigenvalue 0.
     """
-    begun = [initial(replace(spectrum, mean=None if spectrum.mean is None and bias is None else moment(spectrum)), chart, start)
-             for start in starts]
+    begun = [
+        initial(
+            replace(
+                spectrum, mean=None if spectrum.mean is None and bias is None else moment(spectrum)
+            ),
+            chart,
+            start,
+        )
+        for start in starts
+    ]
     means = None if begun[0].mean is None else torch.stack([law.mean for law in begun])
-    runs, end = ends(spectrum, chart, samplers, sigmas, torch.stack([law.variance for law in begun]), means, error, bias, noise)
+    runs, end = ends(
+        spectrum,
+        chart,
+        samplers,
+        sigmas,
+        torch.stack([law.variance for law in begun]),
+        means,
+        error,
+        bias,
+        noise,
+    )
     found = {}
     for name, run in zip(samplers, runs, strict=True):
         at_end = [None] * len(starts) if means is None else end * run.mean[0]
-        found |= {(name, start): Law(end**2 * v, m) for start, v, m in zip(starts, run.variance, at_end, strict=True)}
+        found |= {
+            (name, start): Law(end**2 * v, m)
+            for start, v, m in zip(starts, run.variance, at_end, strict=True)
+        }
     return found
 
 
@@ -192,24 +309,49 @@ def moment(spectrum: Spectrum) -> Tensor:
     return torch.zeros_like(spectrum.values) if spectrum.mean is None else spectrum.mean
 
 
-def ends(spectrum: Spectrum, chart: Schedule, samplers: Mapping[str, Sampler], sigmas: Tensor, variance: Tensor, mean: Tensor | None,
-         error: Dependent, bias: Dependent | None = None, noise: Dependent | None = None) -> tuple[list[linear.State], float]:
-    """The run of each sampler from `variance` and `mean` of x_T, [*S,k], as an affine map of x; and the scale at the end."""
+def ends(
+    spectrum: Spectrum,
+    chart: Schedule,
+    samplers: Mapping[str, Sampler],
+    sigmas: Tensor,
+    variance: Tensor,
+    mean: Tensor | None,
+    error: Dependent,
+    bias: Dependent | None = None,
+    noise: Dependent | None = None,
+) -> tuple[list[linear.State], float]:
+    """The run of each sampler from `variance` and `mean` of x_T, [*S,k], as an affine map of x; and
+    the scale at the end."""
     *upper, last = sigmas.tolist()
     levels_of(chart).learn([*upper, last])
-    tables = [linear.tableaux(sampler, [*upper, last or VANISHING if getattr(sampler, "at_end", False) else last])
-              for sampler in samplers.values()]
+    tables = [
+        linear.tableaux(
+            sampler, [*upper, last or VANISHING if getattr(sampler, "at_end", False) else last]
+        )
+        for sampler in samplers.values()
+    ]
     scale = lambda sigma: float(chart.scale(torch.tensor(sigma, dtype=torch.float64)))
-    residual = lambda value: None if value is None else lambda sigma: -scale(sigma) * sigma**2 * linear.at(value, sigma)
-    c, first = linear.gain(spectrum.values, error, residual(bias), residual(noise)), scale(upper[0])
+    residual = lambda value: (
+        None if value is None else lambda sigma: -scale(sigma) * sigma**2 * linear.at(value, sigma)
+    )
+    c = linear.gain(spectrum.values, error, residual(bias), residual(noise))
+    first = scale(upper[0])
     state = linear.start(variance / first**2, None if mean is None else mean / first)
     return linear.laws(tables, c, state, None if mean is None else moment(spectrum)), scale(last)
 
 
-def discrete_matrix(covariance: Tensor, chart: Schedule, samplers: Mapping[str, Sampler], sigmas: Tensor, start: Tensor,
-                    mean: Tensor | None = None, start_mean: Tensor | None = None,
-                    error: Dependent = 0.0) -> dict[str, tuple[Tensor, Tensor]]:
-    """`continuous_matrix` for samplers: mean [d] and covariance [d,d], in the chart, at the end of each run down `sigmas`.
+def discrete_matrix(
+    covariance: Tensor,
+    chart: Schedule,
+    samplers: Mapping[str, Sampler],
+    sigmas: Tensor,
+    start: Tensor,
+    mean: Tensor | None = None,
+    start_mean: Tensor | None = None,
+    error: Dependent = 0.0,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """`continuous_matrix` for samplers: mean [d] and covariance [d,d], in the chart, at the end of
+    each run down `sigmas`.
 
     A run is diagonal in the data's eigenvectors, x = R x_T + b + N(0, A), so  Cov = R C_T R + A  for a start that is not.
     error: of the score, relative, in the order of torch.linalg.eigh's eigenvalues.
@@ -218,18 +360,27 @@ def discrete_matrix(covariance: Tensor, chart: Schedule, samplers: Mapping[str, 
     nothing = torch.zeros_like(spectrum.values)
     begun = nothing if start_mean is None else basis.mT @ start_mean
     runs, end = ends(spectrum, chart, samplers, sigmas, torch.ones_like(nothing), begun, error)
-    turned, found = basis.mT @ start @ basis / level(chart, chart.t_max)[1] ** 2, {}
+    turned = basis.mT @ start @ basis / level(chart, chart.t_max)[1] ** 2
+    found = {}
     for name, run in zip(samplers, runs, strict=True):
-        r, added = run.response[0], nothing if run.added is None else run.added[0, 0]
-        found[name] = end * basis @ run.mean[0], end**2 * basis @ (r[:, None] * turned * r + torch.diag(added)) @ basis.mT
+        r = run.response[0]
+        added = nothing if run.added is None else run.added[0, 0]
+        found[name] = (
+            end * basis @ run.mean[0],
+            end**2 * basis @ (r[:, None] * turned * r + torch.diag(added)) @ basis.mT,
+        )
     return found
 
 
-def first_order(spectrum: Spectrum, chart: Schedule, eps: float, eta: float | Tensor, stochastic: bool) -> float:
-    """W2 between the exact dynamics with the exact score and with a relative error eta (a number or [k]) in it, to first order in eta."""
+def first_order(
+    spectrum: Spectrum, chart: Schedule, eps: float, eta: float | Tensor, stochastic: bool
+) -> float:
+    """W2 between the exact dynamics with the exact score and with a relative error eta (a number or
+    [k]) in it, to first order in eta."""
     check_eps(chart, eps)
     (high, _), (low, _) = level(chart, chart.t_max), level(chart, eps)
     values = spectrum.values
-    logarithm = torch.where(values > 0, torch.log1p((high**2 - low**2) / (values + low**2)), 0.0)      # 2 I; weighed by the eigenvalue
+    # 2 I; weighed by the eigenvalue
+    logarithm = torch.where(values > 0, torch.log1p((high**2 - low**2) / (values + low**2)), 0.0)
     weight = -torch.expm1(-logarithm) if stochastic else logarithm / 2
     return math.sqrt(float((spectrum.counts * values * (eta * weight) ** 2).sum()))

@@ -1,18 +1,22 @@
-"""The relative error of a score on a Gaussian: given, drawn, or measured from a network; what it costs, and where it turns a ranking.
+"""The relative error of a score on a Gaussian: given, drawn, or measured from a network; what it
+costs, and where it turns a ranking.
 
-In the eigen-direction i the exact residual of a denoiser is x - D = c_i (x - m), c_i = sigma^2/(lambda_i + sigma^2), and a score with the
-relative error e_i has c_i (1 + e_i). A network is no diagonal map; its error in direction i is the slope of its own residual on the exact
-one over samples of p_sigma,
+In the eigen-direction i the exact residual of a denoiser is x - D = c_i (x - m), c_i =
+sigma^2/(lambda_i + sigma^2), and a score with the relative error e_i has c_i (1 + e_i). A network
+is no diagonal map; its error in direction i is the slope of its own residual on the exact one over
+samples of p_sigma,
 
     1 + e_i(sigma) = Cov(u_i^T (x - D), u_i^T x) / (c_i Var(u_i^T x)),
 
-and what is left over, the share of its residual's error that no diagonal map has, is reported beside it. To first order in e, with
-I_t = int_eps^t beta/lambda^s ds = 1/2 ln (lambda + sigma_t^2)/(lambda + sigma_eps^2), the deviation at the end is off by a factor 1 - w,
+and what is left over, the share of its residual's error that no diagonal map has, is reported
+beside it. To first order in e, with I_t = int_eps^t beta/lambda^s ds = 1/2 ln (lambda +
+sigma_t^2)/(lambda + sigma_eps^2), the deviation at the end is off by a factor 1 - w,
 
     ODE   w = int e dI_t          SDE   w = int e d(1 - e^(-2 I_t)):       the flow keeps every error, the diffusion forgets the early ones.
 
 For constant e these are theory/gaussian.py's e I and e (1 - e^(-2I)).
 """
+
 from __future__ import annotations
 
 import math
@@ -27,8 +31,8 @@ from diffgeo.errors import UsageError
 from diffgeo.theory.distances import roots
 from diffgeo.theory.gaussian import Spectrum, discrete, level, levels, true
 
-LEVELS = 24                 # at which a network is measured
-FINE = 400                  # of the integral of a first-order law
+LEVELS = 24  # at which a network is measured
+FINE = 400  # of the integral of a first-order law
 
 
 def drawn(eta: float, k: int, seed: int) -> Tensor:
@@ -37,9 +41,11 @@ def drawn(eta: float, k: int, seed: int) -> Tensor:
 
 
 class Learned(NamedTuple):
-    """Relative errors [L,k] at increasing levels sigma [L]; called with a level they are linear in log sigma, constant beyond the ends.
+    """Relative errors [L,k] at increasing levels sigma [L]; called with a level they are linear in
+    log sigma, constant beyond the ends.
 
-    rest [L]: the share of E|network - exact|^2 that is not of this form: offsets, mixing of directions, nonlinearity.
+    rest [L]: the share of E|network - exact|^2 that is not of this form: offsets, mixing of
+    directions, nonlinearity.
     """
 
     sigma: Tensor
@@ -55,41 +61,75 @@ class Learned(NamedTuple):
 
 
 @torch.no_grad()
-def measure(model: Denoiser, data: Data, mean: Tensor, basis: Tensor, values: Tensor, sigmas: Tensor, n: int, seed: int = 0,
-            device="cpu", batch: int = 1000) -> Learned:
-    """The relative error of `model` in each eigen-direction of N(mean, basis diag(values) basis^T), [d], [d,d], [d], at the positive levels
-    `sigmas` [L], over n points of `data` noised to each. Standard error of a slope: about the rest's relative size over sqrt(n)."""
+def measure(
+    model: Denoiser,
+    data: Data,
+    mean: Tensor,
+    basis: Tensor,
+    values: Tensor,
+    sigmas: Tensor,
+    n: int,
+    seed: int = 0,
+    device="cpu",
+    batch: int = 1000,
+) -> Learned:
+    """The relative error of `model` in each eigen-direction of N(mean, basis diag(values) basis^T),
+    [d], [d,d], [d], at the positive levels `sigmas` [L], over n points of `data` noised to each.
+    Standard error of a slope: about the rest's relative size over sqrt(n)."""
     if n < 2:
         raise UsageError(f"n={n}: write 2 or more samples to measure a network on")
-    errors, rest = [], []
-    mean, basis = mean.to(device, torch.float64), basis.to(device, torch.float64)
+    errors = []
+    rest = []
+    mean = mean.to(device, torch.float64)
+    basis = basis.to(device, torch.float64)
     ordered = sorted(float(s) for s in sigmas)
     for sigma in ordered:
-        g = generator(seed, *b"learned", device=device)                     # the same points and noise at every level
+        g = generator(seed, *b"learned", device=device)  # the same points and noise at every level
         c = sigma**2 / (values.to(mean) + sigma**2)
-        total, sums = 0, None
+        total = 0
+        sums = None
         for size in torch.arange(n).split(batch):
             x0 = data.sample(len(size), g)
-            x = x0 + sigma * torch.randn(x0.shape, generator=g, dtype=torch.float64, device=g.device)
+            x = x0 + sigma * torch.randn(
+                x0.shape, generator=g, dtype=torch.float64, device=g.device
+            )
             u = (x.flatten(1).double() - mean) @ basis
             r = (x - model(x, sigma)).flatten(1).double() @ basis
             off = r - c * u
-            parts = torch.stack([u.sum(0), r.sum(0), (u * u).sum(0), (u * r).sum(0), (off * off).sum(0)])
-            total, sums = total + len(size), parts if sums is None else sums + parts
+            parts = torch.stack(
+                [u.sum(0), r.sum(0), (u * u).sum(0), (u * r).sum(0), (off * off).sum(0)]
+            )
+            total = total + len(size)
+            sums = parts if sums is None else sums + parts
         mu, mr, uu, ur, off2 = sums / total
         variance = uu - mu * mu
         e = (ur - mu * mr) / variance / c - 1
         errors.append(e.cpu())
-        rest.append(float(1 - ((c * e) ** 2 * variance).sum() / off2.sum()) if float(off2.sum()) > 0 else 0.0)
-    return Learned(torch.tensor(ordered, dtype=torch.float64), torch.stack(errors), torch.tensor(rest, dtype=torch.float64))
+        rest.append(
+            float(1 - ((c * e) ** 2 * variance).sum() / off2.sum())
+            if float(off2.sum()) > 0
+            else 0.0
+        )
+    return Learned(
+        torch.tensor(ordered, dtype=torch.float64),
+        torch.stack(errors),
+        torch.tensor(rest, dtype=torch.float64),
+    )
 
 
-def effective(spectrum: Spectrum, chart: Schedule, eps: float, error: Callable[[float], Tensor], stochastic: bool) -> Tensor:
+def effective(
+    spectrum: Spectrum,
+    chart: Schedule,
+    eps: float,
+    error: Callable[[float], Tensor],
+    stochastic: bool,
+) -> Tensor:
     """The constant relative error [k] with the same first-order law as error(sigma)."""
     (high, _), (low, _) = level(chart, chart.t_max), level(chart, eps)
     low = max(low, 1e-8 * high)
     sigma = torch.linspace(math.log(low), math.log(high), FINE + 1, dtype=torch.float64).exp()
-    logarithm = torch.log((spectrum.values + sigma[:, None] ** 2) / (spectrum.values + low**2))         # 2 I_t, [FINE+1,k]
+    # 2 I_t, [FINE+1,k]
+    logarithm = torch.log((spectrum.values + sigma[:, None] ** 2) / (spectrum.values + low**2))
     weight = (-torch.expm1(-logarithm) if stochastic else logarithm / 2).diff(dim=0)
     between = torch.stack([error(float(s)) for s in (sigma[1:] * sigma[:-1]).sqrt()])
     return (weight * between).sum(0) / weight.sum(0)
@@ -97,56 +137,97 @@ def effective(spectrum: Spectrum, chart: Schedule, eps: float, error: Callable[[
 
 # where a ranking turns
 
-def by_eta(spectrum: Spectrum, chart: Schedule, samplers: Mapping[str, Sampler], sigmas: Tensor, start: str, etas: Tensor,
-           xi: Tensor | float = 1.0) -> dict[str, Tensor]:
-    """(sqrt v - sqrt lambda)^2 of every scheme, [E,k], for the relative errors eta xi: all eta in one pass, as so many more eigenvalues."""
+
+def by_eta(
+    spectrum: Spectrum,
+    chart: Schedule,
+    samplers: Mapping[str, Sampler],
+    sigmas: Tensor,
+    start: str,
+    etas: Tensor,
+    xi: Tensor | float = 1.0,
+) -> dict[str, Tensor]:
+    """(sqrt v - sqrt lambda)^2 of every scheme, [E,k], for the relative errors eta xi: all eta in
+    one pass, as so many more eigenvalues."""
     k = len(spectrum.values)
     wide = Spectrum(spectrum.values.repeat(len(etas)))
     error = (etas[:, None] * torch.as_tensor(xi, dtype=torch.float64).expand(k)).flatten()
     goal = true(wide, chart, 0.0).variance
-    return {name: roots(law.variance, goal).square().view(len(etas), k)
-            for (name, _), law in discrete(wide, chart, samplers, sigmas, (start,), error).items()}
+    return {
+        name: roots(law.variance, goal).square().view(len(etas), k)
+        for (name, _), law in discrete(wide, chart, samplers, sigmas, (start,), error).items()
+    }
 
 
 class Flip(NamedTuple):
-    """The relative error eta at which the first scheme's lead is lost (0: it never led; inf: it keeps it to the largest tried), and W2."""
+    """The relative error eta at which the first scheme's lead is lost (0: it never led; inf: it
+    keeps it to the largest tried), and W2."""
 
     eta: float
     w2: float
 
 
-def flip(spectrum: Spectrum, chart: Schedule, samplers: Mapping[str, Sampler], points: int, eps: float, start: str,
-         xi: Tensor | float = 1.0, low: float = 1e-5, high: float = 1.0, rounds: int = 4, per_round: int = 6) -> Flip:
-    """Where W2 to p_0 of the first sampler overtakes that of the second as eta grows from `low` to `high`, for the errors eta xi.
+def flip(
+    spectrum: Spectrum,
+    chart: Schedule,
+    samplers: Mapping[str, Sampler],
+    points: int,
+    eps: float,
+    start: str,
+    xi: Tensor | float = 1.0,
+    low: float = 1e-5,
+    high: float = 1.0,
+    rounds: int = 4,
+    per_round: int = 6,
+) -> Flip:
+    """Where W2 to p_0 of the first sampler overtakes that of the second as eta grows from `low` to
+    `high`, for the errors eta xi.
 
-    Each round lays `per_round` values into the interval and keeps the two between which the sign turns; at the end the difference is taken
-    as linear between two values (high/low)^(1/(per_round-1)^rounds) apart.
+    Each round lays `per_round` values into the interval and keeps the two between which the sign
+    turns; at the end the difference is taken as linear between two values
+    (high/low)^(1/(per_round-1)^rounds) apart.
     """
     first, second = samplers
-    sigmas, a, b = levels(chart, points, eps), math.log(low), math.log(high)
+    sigmas = levels(chart, points, eps)
+    a = math.log(low)
+    b = math.log(high)
     for _ in range(rounds):
         etas = torch.linspace(a, b, per_round, dtype=torch.float64).exp()
-        found = {name: (f @ spectrum.counts).sqrt() for name, f in by_eta(spectrum, chart, samplers, sigmas, start, etas, xi).items()}
+        found = {
+            name: (f @ spectrum.counts).sqrt()
+            for name, f in by_eta(spectrum, chart, samplers, sigmas, start, etas, xi).items()
+        }
         behind = found[first] - found[second]
         turned = (behind > 0).nonzero()
         if not len(turned):
             return Flip(math.inf, float(found[second][-1]))
         i = int(turned[0])
-        if i == 0:                                                          # in the first round: nothing there to lose
+        if i == 0:  # in the first round: nothing there to lose
             return Flip(0.0, float(found[second][0]))
         share = float(behind[i - 1] / (behind[i - 1] - behind[i]))
-        a, b = (math.log(float(e)) for e in etas[i - 1:i + 1])
-    return Flip(math.exp(a + share * (b - a)), float(torch.lerp(*found[second][i - 1:i + 1], share)))
+        a, b = (math.log(float(e)) for e in etas[i - 1 : i + 1])
+    return Flip(
+        math.exp(a + share * (b - a)), float(torch.lerp(*found[second][i - 1 : i + 1], share))
+    )
 
 
-def flips_by_eigenvalue(values: Sequence[float] | Tensor, chart: Schedule, samplers: Mapping[str, Sampler], points: int, eps: float,
-                        start: str, etas: Tensor) -> Tensor:
-    """For each eigenvalue the eta from which the first sampler's error there exceeds the second's, rms over e = +eta and -eta; 0 and inf as
-    in `Flip`, between two of the increasing `etas` [E] linear in log eta. [k]."""
+def flips_by_eigenvalue(
+    values: Sequence[float] | Tensor,
+    chart: Schedule,
+    samplers: Mapping[str, Sampler],
+    points: int,
+    eps: float,
+    start: str,
+    etas: Tensor,
+) -> Tensor:
+    """For each eigenvalue the eta from which the first sampler's error there exceeds the second's,
+    rms over e = +eta and -eta; 0 and inf as in `Flip`, between two of the increasing `etas` [E]
+    linear in log eta. [k]."""
     first, second = samplers
-    spectrum, sigmas = Spectrum(torch.as_tensor(values)), levels(chart, points, eps)
+    spectrum = Spectrum(torch.as_tensor(values))
+    sigmas = levels(chart, points, eps)
     both = [by_eta(spectrum, chart, samplers, sigmas, start, etas, sign) for sign in (1.0, -1.0)]
-    lost = torch.log(sum(f[first] for f in both) / sum(f[second] for f in both))                # [E,k]
+    lost = torch.log(sum(f[first] for f in both) / sum(f[second] for f in both))  # [E,k]
     out = torch.full((len(spectrum.values),), math.inf, dtype=torch.float64)
     for k, column in enumerate(lost.T):
         turned = (column > 0).nonzero()

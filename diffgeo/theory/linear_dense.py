@@ -1,4 +1,5 @@
-"""theory.linear where directions are mixed: the residual is a matrix times the centred state, r = C(sigma) (y - m).
+"""theory.linear where directions are mixed: the residual is a matrix times the centred state, r =
+C(sigma) (y - m).
 
 With a relative error E [d,d] of the score that does not commute with the covariance,
 
@@ -6,6 +7,7 @@ With a relative error E [d,d] of the score that does not commute with the covari
 
 every coefficient of a step is a matrix, and the full covariance is propagated:  K' = M K M^T + sum_w W W^T. For d in the hundreds.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -20,7 +22,8 @@ from diffgeo.theory.tableau import Plan, Tableau, f64
 
 @dataclass(frozen=True, eq=False)
 class Gain:
-    """C: `covariance` Sigma [d,d], relative score `error` E, a matrix [d,d] or a function of sigma that returns one."""
+    """C: `covariance` Sigma [d,d], relative score `error` E, a matrix [d,d] or a function of sigma
+    that returns one."""
 
     covariance: Tensor
     error: Tensor | Callable[[float], Tensor] | None = None
@@ -30,7 +33,9 @@ class Gain:
 
     def __call__(self, sigma: float, value: Tensor | None = None) -> Tensor:
         e = self.error(sigma) if callable(self.error) else self.error
-        c = sigma**2 * torch.linalg.solve(self.covariance + sigma**2 * self.unit, self.unit + (0.0 if e is None else e))
+        c = sigma**2 * torch.linalg.solve(
+            self.covariance + sigma**2 * self.unit, self.unit + (0.0 if e is None else e)
+        )
         return c if value is None else c @ value
 
 
@@ -55,15 +60,21 @@ def advance(tableau: Tableau, c: Gain, state: State, centre: Tensor) -> State:
     """The law after one step; `centre` [d] is m."""
     plan = Plan(tableau)
     rows = plan.responses(c)
-    moved, drawn = rows[:, :plan.states], rows[:, plan.states:]                             # M [n',n,d,d], and of the draws
-    fixed = plan.forced(c, [-c(sigma)[None] for sigma in plan.levels])[:, 0]                # of m, [n',d,d]
-    covariances = torch.einsum("asij,stjk,btlk->abil", moved, state.covariances, moved) + torch.einsum("asij,bskj->abik", drawn, drawn)
+    # M [n',n,d,d], and of the draws
+    moved = rows[:, : plan.states]
+    drawn = rows[:, plan.states :]
+    fixed = plan.forced(c, [-c(sigma)[None] for sigma in plan.levels])[:, 0]  # of m, [n',d,d]
+    covariances = torch.einsum(
+        "asij,stjk,btlk->abil", moved, state.covariances, moved
+    ) + torch.einsum("asij,bskj->abik", drawn, drawn)
     if plan.fresh is not None:
         covariances = covariances + plan.fresh[..., None] * c.unit
     return State(torch.einsum("asij,sj->ai", moved, state.means) + fixed @ centre, covariances)
 
 
-def law(table: Iterable[Tableau], c: Gain, mean: Tensor, covariance: Tensor, centre: Tensor) -> State:
+def law(
+    table: Iterable[Tableau], c: Gain, mean: Tensor, covariance: Tensor, centre: Tensor
+) -> State:
     """The law at the end of a run from N(mean [d], covariance [d,d]) at the first level."""
     state = State(mean[None], covariance[None, None])
     for tableau in table:

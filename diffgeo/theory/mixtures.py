@@ -1,15 +1,19 @@
-"""Learning sum_j w_j N(mu_j, I) from n samples: descent on the DDPM objective against EM (Shah, Chen, Klivans 2023; Lee's lectures).
+"""Learning sum_j w_j N(mu_j, I) from n samples: descent on the DDPM objective against EM (Shah,
+Chen, Klivans 2023; Lee's lectures).
 
     x_t = a x0 + sigma_t z,  a = e^(-t),  sigma_t^2 = 1 - a^2,        L(mu, b) = E |sigma_t s_t(x_t) + z|^2,
 
-s_t the softmax network of `nn.softmax`, whose only parameters are mu_j and b_j. EM is the oracle of the same samples: with r = E-step,
+s_t the softmax network of `nn.softmax`, whose only parameters are mu_j and b_j. EM is the oracle of
+the same samples: with r = E-step,
 
     w_j <- mean r_j,      mu_j <- sum r_j x / sum r_j       (it ends at the maximum of the likelihood, whose error falls as n^(-1/2)).
 
-Two components +-mu of equal weight leave one mean: EM is mu <- mean tanh(<x, mu>) x. At one level t, -dL/dmu / (2 sigma_t^2 a^2) points
-nearly along this EM step: descent so preconditioned is a noisy EM. Gradients by autograd; descent in float32, whose rounding is far below
-its noise, all else in float64. All numbers a function of (seed, n) alone.
+Two components +-mu of equal weight leave one mean: EM is mu <- mean tanh(<x, mu>) x. At one level
+t, -dL/dmu / (2 sigma_t^2 a^2) points nearly along this EM step: descent so preconditioned is a
+noisy EM. Gradients by autograd; descent in float32, whose rounding is far below its noise, all else
+in float64. All numbers a function of (seed, n) alone.
 """
+
 from __future__ import annotations
 
 import math
@@ -50,7 +54,9 @@ class Components(NamedTuple):
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """Mean log p over the samples."""
-        return (self.logits(x).logsumexp(1) - x.square().sum(1) / 2).mean() - x.shape[1] / 2 * math.log(2 * math.pi)
+        return (self.logits(x).logsumexp(1) - x.square().sum(1) / 2).mean() - x.shape[
+            1
+        ] / 2 * math.log(2 * math.pi)
 
     def em(self, x: Tensor) -> Components:
         """One step of expectation and maximization on the samples x [n,d]."""
@@ -59,9 +65,11 @@ class Components(NamedTuple):
 
 
 def em(x: Tensor, start: Components, iterations: int = 1000, rest: float = 1e-9) -> Components:
-    """EM on the samples x [n,d], until no coordinate of a mean moves by more than `rest`; means near each other take hundreds of steps."""
+    """EM on the samples x [n,d], until no coordinate of a mean moves by more than `rest`; means
+    near each other take hundreds of steps."""
     for _ in range(iterations):
-        before, start = start, start.em(x)
+        before = start
+        start = start.em(x)
         if (start.means - before.means).abs().max() < rest:
             break
     return start
@@ -81,27 +89,39 @@ def parameter_error(estimate: Components, truth: Components) -> float:
 
 
 def score_error(score: Callable[[Tensor], Tensor], truth: Components, x: Tensor) -> float:
-    """sqrt(E |score(x) - grad log p(x)|^2), the L2(p) distance of a score at t = 0 to the true one, over fresh samples x of the truth."""
+    """sqrt(E |score(x) - grad log p(x)|^2), the L2(p) distance of a score at t = 0 to the true one,
+    over fresh samples x of the truth."""
     return float((score(x) - truth.score(x)).square().sum(1).mean().sqrt())
 
 
 # the DDPM objective
 
+
 def network(k: int, d: int) -> Softmax:
-    """The softmax network of k components under epsilon, data in their own unit: F = -sigma_t s_t of x_t, exactly."""
+    """The softmax network of k components under epsilon, data in their own unit: F = -sigma_t s_t
+    of x_t, exactly."""
     return Softmax((d,), Epsilon(), k)
 
 
 def dsm(net: Softmax, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
     """L = mean |sigma_t s_t(x_t) + z|^2 of clean points x0 and noise z, [n,d], at times t [n]."""
-    a, sigma = torch.exp(-t)[:, None], torch.sqrt(torch.expm1(2 * t))       # sigma = sigma_t/a
-    return (net(torch.addcmul(a * x0, a * sigma[:, None], z), sigma.log() / 4) - z).square().sum(1).mean()
+    # sigma = sigma_t/a
+    a = torch.exp(-t)[:, None]
+    sigma = torch.sqrt(torch.expm1(2 * t))
+    return (
+        (net(torch.addcmul(a * x0, a * sigma[:, None], z), sigma.log() / 4) - z)
+        .square()
+        .sum(1)
+        .mean()
+    )
 
 
 def pair_gradient(net: Softmax, mu: Tensor, x0: Tensor, t: float, z: Tensor) -> Tensor:
     """dL/dmu of `net` made the network of the two means +-mu, at one time t, [d]; x0, z [n,d]."""
     net.assign(torch.stack((mu, -mu)), torch.ones(2))
-    plus, minus = torch.autograd.grad(dsm(net, x0, torch.full((len(x0),), t, dtype=x0.dtype), z), net.points)[0].view(2, -1)
+    plus, minus = torch.autograd.grad(
+        dsm(net, x0, torch.full((len(x0),), t, dtype=x0.dtype), z), net.points
+    )[0].view(2, -1)
     return plus - minus
 
 
@@ -111,29 +131,52 @@ def precondition(t: float) -> float:
 
 
 def batches(x: Tensor, size: int, g: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless (clean points, noise), both [size,d]: points of x with replacement, noise always fresh."""
+    """Endless (clean points, noise), both [size,d]: points of x with replacement, noise always
+    fresh."""
     while True:
-        yield x[torch.randint(len(x), (size,), generator=g)], torch.randn(size, x.shape[1], generator=g, dtype=x.dtype)
+        yield (
+            x[torch.randint(len(x), (size,), generator=g)],
+            torch.randn(size, x.shape[1], generator=g, dtype=x.dtype),
+        )
 
 
-def pair_descent(x: Tensor, mu: Tensor, g: torch.Generator, stages: Sequence[tuple[float, int]] = ((0.7, 600), (0.1, 1500)),
-                 lr: float = 0.05, batch: int = 2048) -> Tensor:
-    """Descent from large noise to small: `stages` of (t, steps), mu <- mu - lr dL/dmu / (2 sigma_t^2 a^2); the mean of the last stage's
-    second half of iterates, [d]."""
-    net, drawn, path = network(2, len(mu)).to(x), batches(x, batch, g), []
+def pair_descent(
+    x: Tensor,
+    mu: Tensor,
+    g: torch.Generator,
+    stages: Sequence[tuple[float, int]] = ((0.7, 600), (0.1, 1500)),
+    lr: float = 0.05,
+    batch: int = 2048,
+) -> Tensor:
+    """Descent from large noise to small: `stages` of (t, steps), mu <- mu - lr dL/dmu / (2
+    sigma_t^2 a^2); the mean of the last stage's second half of iterates, [d]."""
+    net = network(2, len(mu)).to(x)
+    drawn = batches(x, batch, g)
+    path = []
     for t, steps in stages:
         path = []
         for _ in range(steps):
             x0, z = next(drawn)
             mu = mu - lr * precondition(t) * pair_gradient(net, mu, x0, t, z)
             path.append(mu)
-    return torch.stack(path[len(path) // 2:]).mean(0)
+    return torch.stack(path[len(path) // 2 :]).mean(0)
 
 
-def descent(net: Softmax, x: Tensor, start: Components, g: torch.Generator, steps: int = 2500, lr: float = 0.02, batch: int = 2048,
-            times: tuple[float, float] = (0.02, 1.52)) -> Softmax:
-    """The float64 net that Adam finds from `start` with a half cosine of rates, t uniform in `times`; in float32 on the way."""
-    net, drawn, rate = net.float().assign(*start), batches(x.float(), batch, g), Cosine()
+def descent(
+    net: Softmax,
+    x: Tensor,
+    start: Components,
+    g: torch.Generator,
+    steps: int = 2500,
+    lr: float = 0.02,
+    batch: int = 2048,
+    times: tuple[float, float] = (0.02, 1.52),
+) -> Softmax:
+    """The float64 net that Adam finds from `start` with a half cosine of rates, t uniform in
+    `times`; in float32 on the way."""
+    net = net.float().assign(*start)
+    drawn = batches(x.float(), batch, g)
+    rate = Cosine()
     adam = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], fused=True)
     for i in range(steps):
         adam.param_groups[0]["lr"] = lr * rate(i / steps)
@@ -147,8 +190,12 @@ def descent(net: Softmax, x: Tensor, start: Components, g: torch.Generator, step
 
 # the experiments
 
-def symmetric(n: int, seed: int, d: int, norm: float) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
-    """(mu [d] of length `norm`, n samples of (N(mu, I) + N(-mu, I))/2, a start of law N(0, .09 I), the generator of what follows)."""
+
+def symmetric(
+    n: int, seed: int, d: int, norm: float
+) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
+    """(mu [d] of length `norm`, n samples of (N(mu, I) + N(-mu, I))/2, a start of law N(0, .09 I),
+    the generator of what follows)."""
     g = generator(seed, *b"pair", n)
     mu, start = torch.randn(2, d, generator=g, dtype=torch.float64)
     mu = norm * mu / mu.norm()
@@ -157,10 +204,14 @@ def symmetric(n: int, seed: int, d: int, norm: float) -> tuple[Tensor, Tensor, T
 
 
 def pair(n: int, seed: int = 0, d: int = 16, norm: float = 1.5, **options) -> dict[str, float]:
-    """|mu_hat - mu| up to sign of descent (`gd`, with options) and of 200 EM steps (`em`), from one start, on the same n samples."""
+    """|mu_hat - mu| up to sign of descent (`gd`, with options) and of 200 EM steps (`em`), from one
+    start, on the same n samples."""
     mu, x, start, g = symmetric(n, seed, d, norm)
     error = lambda found: float(min((found - mu).norm(), (found + mu).norm()))
-    return {"gd": error(pair_descent(x.float(), start.float(), g, **options).double()), "em": error(pair_em(x, start, 200))}
+    return {
+        "gd": error(pair_descent(x.float(), start.float(), g, **options).double()),
+        "em": error(pair_em(x, start, 200)),
+    }
 
 
 def alignment(a: Tensor, b: Tensor) -> dict[str, float]:
@@ -168,54 +219,83 @@ def alignment(a: Tensor, b: Tensor) -> dict[str, float]:
     return {"cosine": float(a @ b / (a.norm() * b.norm())), "ratio": float(a.norm() / b.norm())}
 
 
-def step(t: float, n: int = 400_000, seed: int = 0, d: int = 16, norm: float = 1.5) -> dict[str, float]:
-    """The preconditioned gradient step at time t against the EM step on the same samples, from a random start of length `norm`: `cosine`
-    and `ratio` of lengths, and `cosine_exact`, `ratio_exact` of infinitely many samples, by quadrature."""
+def step(
+    t: float, n: int = 400_000, seed: int = 0, d: int = 16, norm: float = 1.5
+) -> dict[str, float]:
+    """The preconditioned gradient step at time t against the EM step on the same samples, from a
+    random start of length `norm`: `cosine` and `ratio` of lengths, and `cosine_exact`,
+    `ratio_exact` of infinitely many samples, by quadrature."""
     mu, x, start, g = symmetric(n, seed, d, norm)
     start = norm * start / start.norm()
     z = torch.randn(x.shape, generator=g, dtype=torch.float64)
-    net, parts = network(2, d).double(), zip(x.split(1 << 14), z.split(1 << 14), strict=True)
-    moved = -precondition(t) / n * sum(len(some) * pair_gradient(net, start, some, t, noise) for some, noise in parts)
+    net = network(2, d).double()
+    parts = zip(x.split(1 << 14), z.split(1 << 14), strict=True)
+    moved = (
+        -precondition(t)
+        / n
+        * sum(len(some) * pair_gradient(net, start, some, t, noise) for some, noise in parts)
+    )
     exact = alignment(*population_steps(mu, start, t))
-    return alignment(moved, pair_em(x, start) - start) | {f"{key}_exact": value for key, value in exact.items()}
+    return alignment(moved, pair_em(x, start) - start) | {
+        f"{key}_exact": value for key, value in exact.items()
+    }
 
 
 def population_steps(mu: Tensor, start: Tensor, t: float, nodes: int = 80) -> tuple[Tensor, Tensor]:
-    """The two steps of `step` at n = infinity, both [2] in the plane of mu and start, in which they lie; by Gauss-Hermite quadrature.
+    """The two steps of `step` at n = infinity, both [2] in the plane of mu and start, in which they
+    lie; by Gauss-Hermite quadrature.
 
-    E[z | x_t] = -sigma_t s, so that L is sigma_t^2 E |s_theta - s|^2 and a constant; s_theta = a theta tanh<x_t, a theta> - x_t.
+    E[z | x_t] = -sigma_t s, so that L is sigma_t^2 E |s_theta - s|^2 and a constant; s_theta = a
+    theta tanh<x_t, a theta> - x_t.
     """
     roots, weights = (torch.from_numpy(v) for v in np.polynomial.hermite_e.hermegauss(nodes))
-    z, w = torch.cartesian_prod(roots, roots), torch.cartesian_prod(weights, weights).prod(1) / (2 * math.pi)
+    z = torch.cartesian_prod(roots, roots)
+    w = torch.cartesian_prod(weights, weights).prod(1) / (2 * math.pi)
     across = float((start - (start @ mu) / (mu @ mu) * mu).norm())
-    theta = torch.tensor([float(start @ mu / mu.norm()), across], dtype=torch.float64, requires_grad=True)
+    theta = torch.tensor(
+        [float(start @ mu / mu.norm()), across], dtype=torch.float64, requires_grad=True
+    )
     mu = torch.tensor([float(mu.norm()), 0.0], dtype=torch.float64)
     mean = lambda x, m: torch.tanh(x @ m)[:, None] * m
-    a = math.exp(-t)                                                        # by symmetry the component +mu is enough
-    loss = (1 - a * a) * (w @ (mean(z + a * mu, a * theta) - mean(z + a * mu, a * mu)).square().sum(1))
+    a = math.exp(-t)  # by symmetry the component +mu is enough
+    loss = (1 - a * a) * (
+        w @ (mean(z + a * mu, a * theta) - mean(z + a * mu, a * mu)).square().sum(1)
+    )
     theta_em = w @ (torch.tanh((z + mu) @ theta)[:, None] * (z + mu))
     return -precondition(t) * torch.autograd.grad(loss, theta)[0], (theta_em - theta).detach()
 
 
-def softmax(n: int = 20_000, radius: float = 4.0, seed: int = 0, d: int = 8, deck: bool = False, **options) -> dict[str, float]:
-    """Four components at radius e_j of weights .1 to .4, from their true means moved by .6 N(0, I) and equal weights.
+def softmax(
+    n: int = 20_000, radius: float = 4.0, seed: int = 0, d: int = 8, deck: bool = False, **options
+) -> dict[str, float]:
+    """Four components at radius e_j of weights .1 to .4, from their true means moved by .6 N(0, I)
+    and equal weights.
 
-    `gd`, `em`: mean |mu_hat - mu|; `gd_score`, `em_score`: the error of the score at t = 0. deck: also `deck_score`, descent with the
-    network of the lectures' equation (1), which has no weights. options: of `descent`.
+    `gd`, `em`: mean |mu_hat - mu|; `gd_score`, `em_score`: the error of the score at t = 0. deck:
+    also `deck_score`, descent with the network of the lectures' equation (1), which has no weights.
+    options: of `descent`.
     """
     g = generator(seed, *b"softmax", n, round(1000 * radius))
     k = len(WEIGHTS)
-    truth = Components(radius * torch.eye(k, d, dtype=torch.float64), torch.tensor(WEIGHTS, dtype=torch.float64))
-    x, test = truth.sample(n, g), truth.sample(20_000, g)
+    truth = Components(
+        radius * torch.eye(k, d, dtype=torch.float64), torch.tensor(WEIGHTS, dtype=torch.float64)
+    )
+    x = truth.sample(n, g)
+    test = truth.sample(20_000, g)
     moved = truth.means + 0.6 * torch.randn(k, d, generator=g, dtype=torch.float64)
     start = Components(moved, torch.full_like(truth.weights, 1 / k))
-    found = {"gd": Components(*descent(network(k, d), x, start, g, **options).mixture()), "em": em(x, start)}
+    found = {
+        "gd": Components(*descent(network(k, d), x, start, g, **options).mixture()),
+        "em": em(x, start),
+    }
     errors = {name: parameter_error(one, truth) for name, one in found.items()}
     errors |= {f"{name}_score": score_error(one.score, truth, test) for name, one in found.items()}
     if deck:
         net = descent(Softmax((d,), Epsilon(), k, deck=True), x, start, g, **options)
         means, _ = net.mixture()
-        errors["deck_score"] = score_error(lambda x: (x @ means.mT).softmax(1) @ means - x, truth, test)
+        errors["deck_score"] = score_error(
+            lambda x: (x @ means.mT).softmax(1) @ means - x, truth, test
+        )
     return errors
 
 
@@ -225,7 +305,8 @@ def slope(n: Sequence[float], errors: Sequence[float]) -> float:
 
 
 class Found(NamedTuple):
-    """What was measured over values of `label`: {quantity: [(mean over seeds, its standard error)]}; the error is nan for one seed."""
+    """What was measured over values of `label`: {quantity: [(mean over seeds, its standard
+    error)]}; the error is nan for one seed."""
 
     label: str
     values: Sequence[float]
@@ -233,4 +314,11 @@ class Found(NamedTuple):
 
     def slopes(self) -> dict[str, float]:
         """Of every quantity against n; none for another label."""
-        return {key: slope(self.values, [mean for mean, _ in curve]) for key, curve in self.curves.items()} if self.label == "n" else {}
+        return (
+            {
+                key: slope(self.values, [mean for mean, _ in curve])
+                for key, curve in self.curves.items()
+            }
+            if self.label == "n"
+            else {}
+        )

@@ -3,11 +3,14 @@
     flow      |x_K - x(sigma_K)| ~ N^(-p) along the probability flow dx/d log(sigma) = x - D, whose exact states are integrated by
               DOP853 (Hairer, Norsett, Wanner) at 1e-13; multistep methods start from exact history.
     law       |E x_K - E x(sigma_K)| and |Var x_K - Var x(sigma_K)| ~ N^(-p) on Gaussians N(m, lambda): on an affine denoiser a
-              run is affine in its start and in its draws of noise; fed with unit impulses instead of noise it returns that map, and the
-              variance is the sum of the squares: no random number, no Monte Carlo.
+              run is affine in its start and in its draws of noise; fed with unit impulses instead
+              of noise it returns that map, and the variance is the sum of the squares: no random
+              number, no Monte Carlo.
 
-The error is taken at the last positive level: a final jump to 0 leaves O(sigma_min^2) whatever the method.
+The error is taken at the last positive level: a final jump to 0 leaves O(sigma_min^2) whatever the
+method.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -27,11 +30,12 @@ from diffgeo.sampler import steps
 from diffgeo.schedule import VE
 from diffgeo.schedule.spacing import Exponential
 
-COUNTS = (64, 128, 256, 640)            # steps of a measurement
+COUNTS = (64, 128, 256, 640)  # steps of a measurement
 
 
 def exact_flow(denoise: Denoiser, x: Tensor, levels: Sequence[float]) -> Tensor:
-    """The exact states [L,B,d] of the probability flow from x [B,d] at levels[0] to every one of the positive `levels` [L]."""
+    """The exact states [L,B,d] of the probability flow from x [B,d] at levels[0] to every one of
+    the positive `levels` [L]."""
     from scipy.integrate import solve_ivp
 
     def slope(log_sigma: float, y: np.ndarray) -> np.ndarray:
@@ -40,14 +44,17 @@ def exact_flow(denoise: Denoiser, x: Tensor, levels: Sequence[float]) -> Tensor:
 
     states = [x.double()]
     for a, b in pairwise(np.log(levels)):
-        solved = solve_ivp(slope, (a, b), states[-1].flatten().numpy(), method="DOP853", rtol=1e-13, atol=1e-13)
+        solved = solve_ivp(
+            slope, (a, b), states[-1].flatten().numpy(), method="DOP853", rtol=1e-13, atol=1e-13
+        )
         states.append(torch.from_numpy(solved.y[:, -1].copy()).view_as(x))
     return torch.stack(states)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Points x [B,d] at the level `first`, to be brought down the flow of `denoise` to the positive level `last`."""
+    """Points x [B,d] at the level `first`, to be brought down the flow of `denoise` to the positive
+    level `last`."""
 
     denoise: Denoiser
     x: Tensor
@@ -59,10 +66,14 @@ class Problem:
         return exact_flow(self.denoise, self.x, [self.first, self.last])[-1]
 
     def error(self, sampler: Sampler, sigmas: Tensor) -> float:
-        """|x_K - truth|/|truth| of one run down `sigmas` [K+1], first to last, from as much exact history as the sampler looks at."""
+        """|x_K - truth|/|truth| of one run down `sigmas` [K+1], first to last, from as much exact
+        history as the sampler looks at."""
         m = min(sampler.memory, len(sigmas) - 2)
-        states = exact_flow(self.denoise, self.x, sigmas[:m + 1].tolist())
-        history = [Past(s, state, self.denoise(state, s)) for s, state in zip(sigmas[:m].tolist(), states[:-1], strict=True)]
+        states = exact_flow(self.denoise, self.x, sigmas[: m + 1].tolist())
+        history = [
+            Past(s, state, self.denoise(state, s))
+            for s, state in zip(sigmas[:m].tolist(), states[:-1], strict=True)
+        ]
         x = states[-1]
         for step in steps(sampler, self.denoise, x, sigmas[m:], None, history):
             x = step.x
@@ -76,22 +87,36 @@ class Problem:
 @cache
 def correlated_gaussian() -> Problem:
     """N(0, C) in R^3, C with eigenvalues 4, 1, .05 in a turned basis."""
-    basis = torch.linalg.qr(torch.tensor([[1.0, 2, -1], [0.5, -1, 3], [2, 1, 1]], dtype=torch.float64)).Q
+    basis = torch.linalg.qr(
+        torch.tensor([[1.0, 2, -1], [0.5, -1, 3], [2, 1, 1]], dtype=torch.float64)
+    ).Q
     eigenvalues = torch.tensor([4.0, 1.0, 0.05], dtype=torch.float64)
     x = 20 * torch.randn(20, 3, generator=generator(0, *b"orders"), dtype=torch.float64)
-    return Problem(lambda x, sigma: (x @ basis * (eigenvalues / (eigenvalues + expand(sigma, x[:, :1]) ** 2))) @ basis.T, x)
+    return Problem(
+        lambda x, sigma: (
+            (x @ basis * (eigenvalues / (eigenvalues + expand(sigma, x[:, :1]) ** 2))) @ basis.T
+        ),
+        x,
+    )
 
 
 @cache
 def unit_circle() -> Problem:
-    """The uniform law on the unit circle: curved, singular, and with an exact denoiser in Bessel functions."""
-    return Problem(Circle().denoiser(), 20 * torch.randn(20, 2, generator=generator(0, *b"orders"), dtype=torch.float64))
+    """The uniform law on the unit circle: curved, singular, and with an exact denoiser in Bessel
+    functions."""
+    return Problem(
+        Circle().denoiser(),
+        20 * torch.randn(20, 2, generator=generator(0, *b"orders"), dtype=torch.float64),
+    )
 
 
 LOG = VE(sigma_min=0.02, sigma_max=20, spacing=Exponential(), to_zero=False)
 KARRAS = VE(sigma_min=0.02, sigma_max=20, to_zero=False)
 FLOWS: dict[str, tuple[Callable[[], Problem], Schedule]] = {
-    "Gaussian, log": (correlated_gaussian, LOG), "Gaussian, Karras": (correlated_gaussian, KARRAS), "circle, Karras": (unit_circle, KARRAS)}
+    "Gaussian, log": (correlated_gaussian, LOG),
+    "Gaussian, Karras": (correlated_gaussian, KARRAS),
+    "circle, Karras": (unit_circle, KARRAS),
+}
 
 
 def slope(counts: Sequence[int], errors: Sequence[float]) -> float:
@@ -104,10 +129,14 @@ def gaussian(eigenvalues: Tensor, mean: float = 0.0) -> Denoiser:
     return lambda x, sigma: mean + eigenvalues / (eigenvalues + expand(sigma, x) ** 2) * (x - mean)
 
 
-def impulse_response(sampler: Sampler, denoise: Denoiser, sigmas: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-    """The law that a run makes of x_0 ~ N(mean, diag(deviation^2)), both [d], on a denoiser affine and diagonal in x: its mean [d], and
-    the coefficients [1+draws,d] of the end state in the start's normal variable and in every draw of noise."""
-    silence, drawn = torch.zeros(1, len(mean), dtype=torch.float64), 0
+def impulse_response(
+    sampler: Sampler, denoise: Denoiser, sigmas: Tensor, mean: Tensor, deviation: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The law that a run makes of x_0 ~ N(mean, diag(deviation^2)), both [d], on a denoiser affine
+    and diagonal in x: its mean [d], and the coefficients [1+draws,d] of the end state in the
+    start's normal variable and in every draw of noise."""
+    silence = torch.zeros(1, len(mean), dtype=torch.float64)
+    drawn = 0
 
     def silent() -> Tensor:
         nonlocal drawn
@@ -121,7 +150,7 @@ def impulse_response(sampler: Sampler, denoise: Denoiser, sigmas: Tensor, mean: 
 
     centre = end(mean[None], silent)
     units = torch.eye(1 + drawn, dtype=torch.float64)[..., None].expand(-1, -1, len(mean))
-    turn = iter(units[1:])                                              # draw k moves row k alone, row 0 is the start's
+    turn = iter(units[1:])  # draw k moves row k alone, row 0 is the start's
     return centre[0], end(mean + units[0] * deviation, lambda: next(turn)) - centre
 
 
@@ -129,18 +158,25 @@ EIGENVALUES = torch.tensor([0.0, 0.05, 1.0, 4.0], dtype=torch.float64)
 
 
 def weak_errors(sampler: Sampler, sigmas: Tensor, mean: float = 3.0) -> tuple[float, float]:
-    """Errors of mean and variance at the last positive level, from the exact law at the first, relative to the law's deviation and
-    variance there; eigenvalues 0, .05, 1, 4 and the same mean in each coordinate."""
+    """Errors of mean and variance at the last positive level, from the exact law at the first,
+    relative to the law's deviation and variance there; eigenvalues 0, .05, 1, 4 and the same mean
+    in each coordinate."""
     truth = EIGENVALUES + sigmas[-1] ** 2
     deviation = torch.sqrt(EIGENVALUES + sigmas[0] ** 2)
-    centre, response = impulse_response(sampler, gaussian(EIGENVALUES, mean), sigmas, torch.full_like(truth, mean), deviation)
-    return float(((centre - mean) / torch.sqrt(truth)).norm()), float((response.square().sum(0) / truth - 1).norm())
+    centre, response = impulse_response(
+        sampler, gaussian(EIGENVALUES, mean), sigmas, torch.full_like(truth, mean), deviation
+    )
+    return float(((centre - mean) / torch.sqrt(truth)).norm()), float(
+        (response.square().sum(0) / truth - 1).norm()
+    )
 
 
 class Measured(NamedTuple):
-    """What a sampler declares, its evaluations a step, and by problem the slope and the error at the largest step count.
+    """What a sampler declares, its evaluations a step, and by problem the slope and the error at
+    the largest step count.
 
-    Of an adaptive method no slopes, but the errors and the evaluations a sample (mean of the problems) of a whole integration.
+    Of an adaptive method no slopes, but the errors and the evaluations a sample (mean of the
+    problems) of a whole integration.
     """
 
     order: int
@@ -150,8 +186,10 @@ class Measured(NamedTuple):
 
 
 def integrate(sampler: Sampler) -> Measured:
-    """An adaptive method from the first level to the last in one step: on a grid of shorter steps than its own it would not adapt."""
-    errors, spent = {}, []
+    """An adaptive method from the first level to the last in one step: on a grid of shorter steps
+    than its own it would not adapt."""
+    errors = {}
+    spent = []
     for name, (problem, path) in FLOWS.items():
         counted = Counted(problem().denoise)
         (step,) = steps(sampler, counted, problem().x, path.grid(1), None)
@@ -161,17 +199,24 @@ def integrate(sampler: Sampler) -> Measured:
 
 
 def measure(make: Callable[[int], Sampler]) -> Measured:
-    """The order of the samplers make(steps): of the law when they draw noise, else along the flow of three problems.
+    """The order of the samplers make(steps): of the law when they draw noise, else along the flow
+    of three problems.
 
-    No slopes for an adaptive method, whose errors follow its tolerance and not the steps: see `integrate`.
+    No slopes for an adaptive method, whose errors follow its tolerance and not the steps: see
+    `integrate`.
     """
+
     def ready(n: int) -> Sampler:
         sampler = make(n)
         if not hasattr(sampler, "fit"):
             return sampler
-        return sampler.fit(gaussian(EIGENVALUES, 3.0), Gaussian([3.0] * len(EIGENVALUES), torch.diag(EIGENVALUES)))
+        return sampler.fit(
+            gaussian(EIGENVALUES, 3.0), Gaussian([3.0] * len(EIGENVALUES), torch.diag(EIGENVALUES))
+        )
 
-    finest, counted, drawn = ready(COUNTS[-1]), Counted(gaussian(EIGENVALUES)), False
+    finest = ready(COUNTS[-1])
+    counted = Counted(gaussian(EIGENVALUES))
+    drawn = False
     if getattr(finest, "adaptive", False):
         return integrate(finest)
 
@@ -185,6 +230,14 @@ def measure(make: Callable[[int], Sampler]) -> Measured:
     if drawn:
         found = {"law, log": [max(weak_errors(ready(n), LOG.grid(n))) for n in COUNTS]}
     else:
-        found = {name: [problem().error(ready(n), path.grid(n)) for n in COUNTS] for name, (problem, path) in FLOWS.items()}
+        found = {
+            name: [problem().error(ready(n), path.grid(n)) for n in COUNTS]
+            for name, (problem, path) in FLOWS.items()
+        }
     slopes = {name: slope(COUNTS, errors) for name, errors in found.items()}
-    return Measured(finest.order, counted.rows / COUNTS[-1], slopes, {name: errors[-1] for name, errors in found.items()})
+    return Measured(
+        finest.order,
+        counted.rows / COUNTS[-1],
+        slopes,
+        {name: errors[-1] for name, errors in found.items()},
+    )

@@ -1,9 +1,12 @@
-"""Which sampler, which schedule: answered on exact denoisers, where the error of a sampler is the whole error.
+"""Which sampler, which schedule: answered on exact denoisers, where the error of a sampler is the
+whole error.
 
     error(sampler, grid) = rms_i |x_i - X_i| / std,      X_i = the exact flow of the same noise from sigma = 80 to .002,
 
-and on by X_i <- D(X_i; .002) when the grid ends in a jump to 0: what `diffgeo sample` reports as flow/rms, in deviations of the law.
+and on by X_i <- D(X_i; .002) when the grid ends in a jump to 0: what `diffgeo sample` reports as
+flow/rms, in deviations of the law.
 """
+
 from __future__ import annotations
 
 import math
@@ -23,19 +26,29 @@ from diffgeo.schedule import VE, VP, Cosine, Flow
 from diffgeo.schedule.spacing import Beta, Exponential, Polyexponential, Power
 from diffgeo.simulation.flow import end, flow, silence
 
-HIGH, LOW = 80.0, 0.002                 # EDM's range
-GROUPS = 4                              # disjoint parts of the points: does the winner win on each?
-SOLVED = 1e-3                           # of a law's deviation: errors below it count as equal
+# EDM's range
+HIGH = 80.0
+LOW = 0.002
+GROUPS = 4  # disjoint parts of the points: does the winner win on each?
+SOLVED = 1e-3  # of a law's deviation: errors below it count as equal
 
 
-def run(sampler: Sampler, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Noise = silence, history: Sequence[Past] = ()) -> Tensor:
+def run(
+    sampler: Sampler,
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: Noise = silence,
+    history: Sequence[Past] = (),
+) -> Tensor:
     """The end of a run from the states x at the first level."""
     return end(steps(sampler, denoise, x, sigmas, noise, history), x)
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Points of unit noise at the level `high`, and where the exact flow of `law` takes them: to `low`, and on by a jump to D.
+    """Points of unit noise at the level `high`, and where the exact flow of `law` takes them: to
+    `low`, and on by a jump to D.
 
     count: steps of the teacher. Its error is below `doubt`, what half of them change.
     """
@@ -54,7 +67,12 @@ class Truth:
     @cached_property
     def unit(self) -> Tensor:
         """Standard normal noise [points,*D]."""
-        return torch.randn(self.points, *self.law.shape, generator=generator(self.seed, *b"selection"), dtype=torch.float64)
+        return torch.randn(
+            self.points,
+            *self.law.shape,
+            generator=generator(self.seed, *b"selection"),
+            dtype=torch.float64,
+        )
 
     @cached_property
     def x(self) -> Tensor:
@@ -79,25 +97,35 @@ class Truth:
 
 
 def schedules(high: float = HIGH, low: float = LOW) -> dict[str, Schedule]:
-    """What users choose from by these names, all between the same two levels: what differs is where they put their steps.
+    """What users choose from by these names, all between the same two levels: what differs is where
+    they put their steps.
 
-    All but `logsnr` and `time_uniform`, as these are published, then jump to 0, which is one of their steps.
+    All but `logsnr` and `time_uniform`, as these are published, then jump to 0, which is one of
+    their steps.
     """
+
     def between(path, **options):
         t_min, t_max = path().t(torch.tensor([low, high], dtype=torch.float64)).tolist()
         return path(t_min=t_min, t_max=t_max, **options)
 
     ends = {"sigma_min": low, "sigma_max": high}
-    return {"karras": VE(**ends), "logsnr": VE(**ends, spacing=Exponential(), to_zero=False),
-            "polyexponential 2": VE(**ends, spacing=Polyexponential(2)), "cosine": between(Cosine), "flow": between(Flow),
-            "beta": between(VP, spacing=Beta()), "time_uniform": VP.through(low, high, spacing=Power(2), to_zero=False)}
+    return {
+        "karras": VE(**ends),
+        "logsnr": VE(**ends, spacing=Exponential(), to_zero=False),
+        "polyexponential 2": VE(**ends, spacing=Polyexponential(2)),
+        "cosine": between(Cosine),
+        "flow": between(Flow),
+        "beta": between(VP, spacing=Beta()),
+        "time_uniform": VP.through(low, high, spacing=Power(2), to_zero=False),
+    }
 
 
-PROBE = VE(to_zero=False)               # crosses every level at which a sampler may do something special
+PROBE = VE(to_zero=False)  # crosses every level at which a sampler may do something special
 
 
 def probe(sampler: Sampler) -> Tensor | None:
-    """The end of a run of 12 steps on a denoiser that no attractor hides; None when the sampler draws noise."""
+    """The end of a run of 12 steps on a denoiser that no attractor hides; None when the sampler
+    draws noise."""
     drawn = False
 
     def noise() -> Tensor:
@@ -111,39 +139,51 @@ def probe(sampler: Sampler) -> Tensor | None:
 
 
 def candidates(samplers: Mapping[str, Sampler]) -> dict[str, Sampler]:
-    """Those that follow the flow (they draw no noise) in steps that are given (not adaptive), of twins (ddim = euler) the first name."""
+    """Those that follow the flow (they draw no noise) in steps that are given (not adaptive), of
+    twins (ddim = euler) the first name."""
     kept: dict[str, Tensor] = {}
     for name, sampler in samplers.items():
         if sampler.adaptive or isinstance(sampler, Fitted):
             continue
         last = probe(sampler)
-        if last is not None and not any(torch.allclose(last, other, rtol=1e-9, atol=0) for other in kept.values()):
+        if last is not None and not any(
+            torch.allclose(last, other, rtol=1e-9, atol=0) for other in kept.values()
+        ):
             kept[name] = last
     return {name: samplers[name] for name in kept}
 
 
 @lru_cache(maxsize=1024)
 def affordable(sampler: Sampler, budget: int, to_zero: bool) -> int:
-    """The most steps whose evaluations, counted, stay within the budget; 0 when even one step costs more."""
+    """The most steps whose evaluations, counted, stay within the budget; 0 when even one step costs
+    more."""
     for n in range(budget, 0, -1):
         counted = Counted(lambda x, sigma: x / (1 + sigma**2))
-        run(sampler, counted, torch.ones(1, 1, dtype=torch.float64), replace(PROBE, to_zero=to_zero).grid(n))
+        run(
+            sampler,
+            counted,
+            torch.ones(1, 1, dtype=torch.float64),
+            replace(PROBE, to_zero=to_zero).grid(n),
+        )
         if counted.nfe <= budget:
             return n
     return 0
 
 
 class Entry(NamedTuple):
-    error: float                        # over all points
+    error: float  # over all points
     sampler: str
     schedule: str
     steps: int
-    median: float                       # of a point: far below `error` where a few points land on another part of the support
-    groups: tuple[float, ...]           # error over each group of points
+    # of a point: far below `error` where a few points land on another part of the support
+    median: float
+    groups: tuple[float, ...]  # error over each group of points
 
 
 @torch.no_grad()
-def ranking(truth: Truth, samplers: Mapping[str, Sampler], budgets: Sequence[int]) -> dict[int, list[Entry]]:
+def ranking(
+    truth: Truth, samplers: Mapping[str, Sampler], budgets: Sequence[int]
+) -> dict[int, list[Entry]]:
     """For each budget of evaluations every (sampler, schedule) that it affords, the best first."""
     paths = schedules(truth.high, truth.low)
     found: dict[int, list[Entry]] = {}
@@ -153,9 +193,13 @@ def ranking(truth: Truth, samplers: Mapping[str, Sampler], budgets: Sequence[int
             for label, path in paths.items():
                 n = affordable(sampler, budget, path.to_zero)
                 if n:
-                    difference = run(sampler, truth.denoise, truth.x, path.grid(n)) - (truth.limit if path.to_zero else truth.end)
+                    difference = run(sampler, truth.denoise, truth.x, path.grid(n)) - (
+                        truth.limit if path.to_zero else truth.end
+                    )
                     median = truth.rms(difference, truth.points).median()[None]
-                    measured = torch.cat([truth.rms(difference), median, truth.rms(difference, GROUPS)])
+                    measured = torch.cat(
+                        [truth.rms(difference), median, truth.rms(difference, GROUPS)]
+                    )
                     error, median, *groups = measured.nan_to_num(math.inf).tolist()
                     found[budget].append(Entry(error, name, label, n, median, tuple(groups)))
         found[budget].sort()
@@ -163,15 +207,24 @@ def ranking(truth: Truth, samplers: Mapping[str, Sampler], budgets: Sequence[int
 
 
 def regrets(rankings: Sequence[Sequence[Entry]]) -> list[tuple[float, str, str]]:
-    """For every pair that all laws have, the geometric mean over the laws of its error over the best one; the least first."""
+    """For every pair that all laws have, the geometric mean over the laws of its error over the
+    best one; the least first."""
     ratios: dict[tuple[str, str], list[float]] = {}
     for entries in rankings:
         for e in entries:
-            ratios.setdefault((e.sampler, e.schedule), []).append(math.log(max(e.error, SOLVED) / max(entries[0].error, SOLVED)))
-    return sorted((math.exp(sum(logs) / len(logs)), *pair) for pair, logs in ratios.items() if len(logs) == len(rankings))
+            ratios.setdefault((e.sampler, e.schedule), []).append(
+                math.log(max(e.error, SOLVED) / max(entries[0].error, SOLVED))
+            )
+    return sorted(
+        (math.exp(sum(logs) / len(logs)), *pair)
+        for pair, logs in ratios.items()
+        if len(logs) == len(rankings)
+    )
 
 
 def wins(entries: Sequence[Entry]) -> int:
     """On how many groups of points the winner is the best too, or solves them."""
     best = [min(e.groups[g] for e in entries) for g in range(GROUPS)]
-    return sum(mine <= max(least, SOLVED) for mine, least in zip(entries[0].groups, best, strict=True))
+    return sum(
+        mine <= max(least, SOLVED) for mine, least in zip(entries[0].groups, best, strict=True)
+    )

@@ -1,14 +1,18 @@
-"""The spectrum of a Gaussian: read from a file, named, or fitted to a law. Everything in theory/gaussian.py needs no more of N(m, C).
+"""The spectrum of a Gaussian: read from a file, named, or fitted to a law. Everything in
+theory/gaussian.py needs no more of N(m, C).
 
-A fit has the mean and the covariance of the law: exact where they have a closed form (Gaussians, mixtures, clouds of points, any of these
-blurred or turned into a larger space), and otherwise of n seeded samples. Of a set of images it is the empirical one,
+A fit has the mean and the covariance of the law: exact where they have a closed form (Gaussians,
+mixtures, clouds of points, any of these blurred or turned into a larger space), and otherwise of n
+seeded samples. Of a set of images it is the empirical one,
 
     m = 1/n sum p,      C = 1/(n-1) sum (p - m)(p - m)^T,      p in 0..255, then scaled to the range of the law:  C ((high - low)/255)^2.
 
-Bytes minus 128 have products of 2^14 at most, and 1 024 of those add up exactly in float32: one symmetric rank-k product a block gives
-sum p p^T to the last bit, at twice the speed of float64. CIFAR-10 (50 000 x 3072) takes 20 CPU s, once: the eigenvalues are cached by the
-content of the pixels, in units of bytes, so that another range is another factor.
+Bytes minus 128 have products of 2^14 at most, and 1 024 of those add up exactly in float32: one
+symmetric rank-k product a block gives sum p p^T to the last bit, at twice the speed of float64.
+CIFAR-10 (50 000 x 3072) takes 20 CPU s, once: the eigenvalues are cached by the content of the
+pixels, in units of bytes, so that another range is another factor.
 """
+
 from __future__ import annotations
 
 import math
@@ -26,9 +30,10 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.store.files import cache_folder, read_array, write_array
 from diffgeo.theory.gaussian import Spectrum
 
-EXACT = 1024                            # 1024 * 128^2 = 2^24: so many products of bytes minus 128 are added exactly in float32
-LARGEST = 1 << 14                       # dimensions of a covariance that is still fitted: 2 GiB
-SAMPLES = 100_000                       # of a law whose moments have no closed form
+# 1024 * 128^2 = 2^24: so many products of bytes minus 128 are added exactly in float32
+EXACT = 1024
+LARGEST = 1 << 14  # dimensions of a covariance that is still fitted: 2 GiB
+SAMPLES = 100_000  # of a law whose moments have no closed form
 
 
 class Fit(NamedTuple):
@@ -40,55 +45,83 @@ class Fit(NamedTuple):
 
 
 def grouped(values: Tensor, mean: Tensor | None = None, counts: Tensor | None = None) -> Spectrum:
-    """Eigenvalues [d], decreasing, equal ones as one entry with its multiplicity; `mean` [d], in the same eigenvectors, becomes its norm in
-    each eigenspace."""
+    """Eigenvalues [d], decreasing, equal ones as one entry with its multiplicity; `mean` [d], in
+    the same eigenvectors, becomes its norm in each eigenspace."""
     distinct, place = torch.unique(values, return_inverse=True)
 
     def total(parts: Tensor) -> Tensor:
         return torch.zeros_like(distinct).index_add_(0, place, parts).flip(0)
 
-    return Spectrum(distinct.flip(0), total(torch.ones_like(values) if counts is None else counts),
-                    None if mean is None else total(mean.square()).sqrt())
+    return Spectrum(
+        distinct.flip(0),
+        total(torch.ones_like(values) if counts is None else counts),
+        None if mean is None else total(mean.square()).sqrt(),
+    )
 
 
 # files and names
 
-def load(path: str | Path, mean: str | Path | None = None) -> tuple[Spectrum, str]:
-    """The spectrum in FILE.npy, and how it was read: a symmetric matrix is a covariance; [k] are eigenvalues, [k,2] eigenvalues and their
-    counts. `mean` FILE.npy [k]: of a covariance in its own coordinates, otherwise its norm in each eigenspace.
 
-    Raises UsageError on any other array, negative eigenvalues or counts, NaN, and an asymmetric covariance.
+def load(path: str | Path, mean: str | Path | None = None) -> tuple[Spectrum, str]:
+    """The spectrum in FILE.npy, and how it was read: a symmetric matrix is a covariance; [k] are
+    eigenvalues, [k,2] eigenvalues and their counts. `mean` FILE.npy [k]: of a covariance in its own
+    coordinates, otherwise its norm in each eigenspace.
+
+    Raises UsageError on any other array, negative eigenvalues or counts, NaN, and an asymmetric
+    covariance.
     """
     if not str(path).endswith((".npy", ".npz", ".csv")):
-        raise UsageError(f"spectrum={path} is no .npy file, nor a spectrum by name: write FILE.npy, power, isotropic or texture")
+        raise UsageError(
+            f"spectrum={path} is no .npy file, nor a spectrum by name: write FILE.npy, power, "
+            "isotropic or texture"
+        )
     array = torch.from_numpy(read_array(path, "spectrum"))
     if array.ndim == 2 and 1 in array.shape and array.numel() > 1:
-        array = array.flatten()                                     # one column, or one row
+        array = array.flatten()  # one column, or one row
     shape = tuple(array.shape)
-    if not array.numel() or not (array.ndim == 1 or array.ndim == 2 and (shape[1] == 2 or shape[0] == shape[1])):
-        raise UsageError(f"spectrum={path} has shape {list(shape)}: write eigenvalues [k], with counts [k,2], or a covariance [d,d]")
+    if not array.numel() or not (
+        array.ndim == 1 or array.ndim == 2 and (shape[1] == 2 or shape[0] == shape[1])
+    ):
+        raise UsageError(
+            f"spectrum={path} has shape {list(shape)}: write eigenvalues [k], with counts [k,2], "
+            "or a covariance [d,d]"
+        )
     if not bool(array.isfinite().all()):
-        raise UsageError(f"spectrum={path} holds {'a NaN' if bool(array.isnan().any()) else 'an infinite number'}: write finite numbers")
+        raise UsageError(
+            f"spectrum={path} holds "
+            f"{'a NaN' if bool(array.isnan().any()) else 'an infinite number'}: write finite "
+            "numbers"
+        )
     centre = None if mean is None else torch.from_numpy(read_array(mean, "mean")).flatten()
     if centre is not None and (len(centre) != shape[0] or not bool(centre.isfinite().all())):
-        raise UsageError(f"mean={mean} holds {len(centre)} numbers: write {shape[0]} finite ones, one for each row of the spectrum")
+        raise UsageError(
+            f"mean={mean} holds {len(centre)} numbers: write {shape[0]} finite ones, one for each "
+            "row of the spectrum"
+        )
     covariance = array.ndim == 2 and shape[0] == shape[1] and not table(array)
     try:
         if covariance:
             basis, values = eigen(array)
-            return grouped(values, None if centre is None else basis.mT @ centre), f"the covariance {shape[0]} x {shape[0]} in {path}"
+            return grouped(
+                values, None if centre is None else basis.mT @ centre
+            ), f"the covariance {shape[0]} x {shape[0]} in {path}"
         values, counts = (array, torch.ones_like(array)) if array.ndim == 1 else array.T
         if bool((counts != counts.round()).any()):
             raise UsageError("the counts of a spectrum must be whole numbers")
-        made = Spectrum(values.contiguous(), counts.contiguous(), None if centre is None else centre.abs())
+        made = Spectrum(
+            values.contiguous(), counts.contiguous(), None if centre is None else centre.abs()
+        )
         about = f"{shape[0]} eigenvalues{' and their counts' if array.ndim == 2 else ''} in {path}"
-        return made, about + (" (as its 2 x 2 numbers are not symmetric)" if shape == (2, 2) else "")
+        return made, about + (
+            " (as its 2 x 2 numbers are not symmetric)" if shape == (2, 2) else ""
+        )
     except UsageError as error:
         raise UsageError(f"spectrum={path}: {error}") from None
 
 
 def table(array: Tensor) -> bool:
-    """Whether an array [2,2] can only be two eigenvalues and their counts: it is not symmetric, and the counts are whole."""
+    """Whether an array [2,2] can only be two eigenvalues and their counts: it is not symmetric, and
+    the counts are whole."""
     if array.shape != (2, 2) or bool(array[0, 1] == array[1, 0]):
         return False
     values, counts = array.T
@@ -100,40 +133,54 @@ def power(d: int, exponent: float = 1.0, scale: float = 1.0) -> Spectrum:
     positive(d, scale)
     if not math.isfinite(exponent):
         raise UsageError(f"exponent={exponent}: write a finite number")
-    return Spectrum(scale * torch.arange(1, d + 1, dtype=torch.float64) ** -exponent, torch.ones(d, dtype=torch.float64))
+    return Spectrum(
+        scale * torch.arange(1, d + 1, dtype=torch.float64) ** -exponent,
+        torch.ones(d, dtype=torch.float64),
+    )
 
 
 def isotropic(d: int, scale: float = 1.0) -> Spectrum:
     """scale I in R^d: one eigenvalue of multiplicity d."""
     positive(d, scale)
-    return Spectrum(torch.tensor([scale], dtype=torch.float64), torch.tensor([float(d)], dtype=torch.float64))
+    return Spectrum(
+        torch.tensor([scale], dtype=torch.float64), torch.tensor([float(d)], dtype=torch.float64)
+    )
 
 
 def texture(data, image: int = 0) -> tuple[Spectrum, str]:
-    """The asymptotic discrete spot noise of an image u [C,H,W] (Galerne, Gousseau, Morel 2011): white noise, one number a pixel, convolved
-    with t = (u - mean)/sqrt(HW). In the Fourier basis its covariance has rank one at each frequency, with the eigenvalue sum_c |t^_c|^2:
-    (C-1) HW directions, and that of constants, have no variance. The mean is left out."""
+    """The asymptotic discrete spot noise of an image u [C,H,W] (Galerne, Gousseau, Morel 2011):
+    white noise, one number a pixel, convolved with t = (u - mean)/sqrt(HW). In the Fourier basis
+    its covariance has rank one at each frequency, with the eigenvalue sum_c |t^_c|^2: (C-1) HW
+    directions, and that of constants, have no variance. The mean is left out."""
     if not 0 <= image < len(data.images):
         raise UsageError(f"image={image}: {data.name} has images 0 to {len(data.images) - 1}")
     u = data.float(data.images[image]).double()
     spots = (u - u.mean((1, 2), keepdim=True)) / math.sqrt(u[0].numel())
     power = torch.fft.fft2(spots).abs().square().sum(0).flatten()
-    power[0] = 0.0                                                  # of the constants: the mean is gone
+    power[0] = 0.0  # of the constants: the mean is gone
     rest = power.new_zeros((len(u) - 1) * len(power))
-    return grouped(torch.cat([power, rest])), f"the texture (ADSN) of image {image} of {data.name} ({data.split})"
+    return grouped(
+        torch.cat([power, rest])
+    ), f"the texture (ADSN) of image {image} of {data.name} ({data.split})"
 
 
 def positive(d: int, scale: float) -> None:
     if d < 1 or not 0 <= scale < math.inf:
-        raise UsageError(f"d={d}, scale={scale}: write a dimension of 1 or more and a scale of 0 or more")
+        raise UsageError(
+            f"d={d}, scale={scale}: write a dimension of 1 or more and a scale of 0 or more"
+        )
 
 
 # laws
 
-def of_law(data, mean: bool | None = None, flip: bool = False, n: int = SAMPLES, seed: int = 0) -> tuple[Spectrum, str]:
+
+def of_law(
+    data, mean: bool | None = None, flip: bool = False, n: int = SAMPLES, seed: int = 0
+) -> tuple[Spectrum, str]:
     """The spectrum of the Gaussian that has the moments of `data`, and where it is from.
 
-    mean: whether the law's mean counts; None: of images it does not, of other laws it does. flip: whether mirror images count.
+    mean: whether the law's mean counts; None: of images it does not, of other laws it does. flip:
+        whether mirror images count.
     n, seed: samples of a law whose moments have no closed form.
     """
     if not hasattr(data, "images"):
@@ -145,13 +192,17 @@ def of_law(data, mean: bool | None = None, flip: bool = False, n: int = SAMPLES,
         found = images(data, flip)
         basis, values = eigen(found.covariance)
         return grouped(values, basis.mT @ found.mean), about
-    scale, held = (data.high - data.low) / 255, replace(data, low=0.0, high=255.0, flip=flip)
+    scale = (data.high - data.low) / 255
+    held = replace(data, low=0.0, high=255.0, flip=flip)
     return grouped(cached(held) * scale**2), about + ", mean subtracted"
 
 
 def described(data, flip: bool) -> str:
-    return (f"{len(data.images)} images of {data.name} ({data.split}{', and their mirror images' if flip else ''}), "
-            f"pixels in [{data.low:g}, {data.high:g}], covariance over n - 1")
+    return (
+        f"{len(data.images)} images of {data.name} "
+        f"({data.split}{', and their mirror images' if flip else ''}), "
+        f"pixels in [{data.low:g}, {data.high:g}], covariance over n - 1"
+    )
 
 
 def fit(data, flip: bool = False, n: int = SAMPLES, seed: int = 0) -> Fit:
@@ -160,49 +211,69 @@ def fit(data, flip: bool = False, n: int = SAMPLES, seed: int = 0) -> Fit:
 
 
 def moments(data, n: int = SAMPLES, seed: int = 0) -> Fit:
-    """Mean and covariance of a law: in closed form where its class has what it takes, else of n samples."""
+    """Mean and covariance of a law: in closed form where its class has what it takes, else of n
+    samples."""
     inner = getattr(data, "law", None)
-    if inner is not None and hasattr(data, "lift"):                 # turned into a larger space: Q C Q^T
+    if inner is not None and hasattr(data, "lift"):  # turned into a larger space: Q C Q^T
         m, c, about = moments(inner, n, seed)
         return Fit(data.lift(m), data.lift(data.lift(c).mT), about)
-    if inner is not None:                                           # blurred: C + s^2 I
+    if inner is not None:  # blurred: C + s^2 I
         m, c, about = moments(inner, n, seed)
         return Fit(m, c + data.s**2 * torch.eye(len(m), dtype=c.dtype), about)
     if hasattr(data, "covariance"):
         return Fit(data.mean, data.covariance, f"the law's own covariance in R^{len(data.mean)}")
-    if hasattr(data, "components"):                                 # of a mixture: within, and between
+    if hasattr(data, "components"):  # of a mixture: within, and between
         apart = data.means - data.mean
         within = (data.components[:, None, None] * data.covariances).sum(0)
-        return Fit(data.mean, within + (apart.mT * data.components) @ apart, "the exact moments of the mixture")
+        return Fit(
+            data.mean,
+            within + (apart.mT * data.components) @ apart,
+            "the exact moments of the mixture",
+        )
     if getattr(data, "atoms", None) is not None:
         apart = data.atoms.double() - data.mean
-        return Fit(data.mean.double(), (apart.mT * data.weights) @ apart, f"the exact moments of {len(apart)} points")
+        return Fit(
+            data.mean.double(),
+            (apart.mT * data.weights) @ apart,
+            f"the exact moments of {len(apart)} points",
+        )
     x = data.sample(n, generator(seed, *b"spectrum")).double().flatten(1)
     return Fit(x.mean(0), x.mT.cov(), f"the moments of {n} samples (seed {seed})")
 
 
 def images(data, flip: bool = False) -> Fit:
-    """Mean and covariance (over n - 1) of a set of images, flattened as [C,H,W]; with `flip` of it and its mirror images."""
-    d, n = math.prod(data.shape), len(data.images)
+    """Mean and covariance (over n - 1) of a set of images, flattened as [C,H,W]; with `flip` of it
+    and its mirror images."""
+    d = math.prod(data.shape)
+    n = len(data.images)
     if d > LARGEST:
-        raise UsageError(f"{data.name} has {d} numbers an image, and a covariance takes {LARGEST} at most: write data.size=64 or smaller")
+        raise UsageError(
+            f"{data.name} has {d} numbers an image, and a covariance takes {LARGEST} at most: "
+            "write data.size=64 or smaller"
+        )
     from scipy.linalg.blas import ssyrk
 
-    pixels = data.images.permute(0, 2, 3, 1)                        # in the order of the bytes
-    gram, total = torch.zeros(d, d, dtype=torch.float64), torch.zeros(d, dtype=torch.float64)
+    pixels = data.images.permute(0, 2, 3, 1)  # in the order of the bytes
+    gram = torch.zeros(d, d, dtype=torch.float64)
+    total = torch.zeros(d, dtype=torch.float64)
     for block in pixels.split(EXACT):
         x = block.flatten(1).float().sub_(128)
-        gram += torch.from_numpy(ssyrk(1.0, x.numpy().T, lower=0).T)        # the triangle below, by rows
+        gram += torch.from_numpy(ssyrk(1.0, x.numpy().T, lower=0).T)  # the triangle below, by rows
         total += x.sum(0)
     gram += gram.tril(-1).mT
     channels_first = torch.arange(d).view(pixels.shape[1:]).permute(2, 0, 1)
     order = channels_first.flatten()
-    gram, total = gram[order][:, order], total[order]
+    gram = gram[order][:, order]
+    total = total[order]
     if flip:
         mirror = torch.arange(d).view(data.shape).flip(-1).flatten()
-        gram, total, n = gram + gram[mirror][:, mirror], total + total[mirror], 2 * n
+        gram = gram + gram[mirror][:, mirror]
+        total = total + total[mirror]
+        n = 2 * n
     if n < 2:
-        raise UsageError(f"{data.name} has {n} image, which has no covariance: write data.limit=2 or more")
+        raise UsageError(
+            f"{data.name} has {n} image, which has no covariance: write data.limit=2 or more"
+        )
     scale = (data.high - data.low) / 255
     covariance = (gram - torch.outer(total, total) / n) * (scale**2 / (n - 1))
     return Fit(data.low + scale * (total / n + 128), covariance, described(data, flip))
@@ -217,9 +288,12 @@ def cached(data) -> Tensor:
         pass
     values = torch.linalg.eigvalsh(images(data, data.flip).covariance)
     largest = float(values.abs().max())
-    values = torch.where(values > len(values) * torch.finfo(torch.float64).eps * largest, values, 0.0)      # rounding is none
+    # rounding is none
+    values = torch.where(
+        values > len(values) * torch.finfo(torch.float64).eps * largest, values, 0.0
+    )
     try:
         write_array(path, values.numpy())
-    except DiffgeoError:                                            # a cache that cannot be written is no cache
+    except DiffgeoError:  # a cache that cannot be written is no cache
         pass
     return values

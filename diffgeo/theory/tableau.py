@@ -1,14 +1,17 @@
 """One step of a sampler as a table of numbers, read by running it once on linear forms.
 
-A sampler whose step only adds and scales states, draws of noise w and denoised points is, with the evaluations i = 1 .. k of one step at
-the levels sigma_i and their residuals r_i = y_i - D(y_i; sigma_i), the table P, Q of
+A sampler whose step only adds and scales states, draws of noise w and denoised points is, with the
+evaluations i = 1 .. k of one step at the levels sigma_i and their residuals r_i = y_i - D(y_i;
+sigma_i), the table P, Q of
 
     y_i = sum_s P_is z_s + sum_{j<i} P_ij r_j,      x' = sum_s Q_s z_s + sum_j Q_j r_j,        z = (x, x_past, r_past, ..., w_1, w_2, ...).
 
-`probe` hands the step a state that is a row of coefficients, and a new unit vector for every draw and every residual. So there is no second
-copy of a scheme. What a denoiser makes of its residual, r_i = c(sigma_i) (y_i - m), is left open (a number for each eigenvalue in
-theory.linear, a matrix in theory.linear_dense): a `Plan` puts it in by forward substitution.
+`probe` hands the step a state that is a row of coefficients, and a new unit vector for every draw
+and every residual. So there is no second copy of a scheme. What a denoiser makes of its residual,
+r_i = c(sigma_i) (y_i - m), is left open (a number for each eigenvalue in theory.linear, a matrix in
+theory.linear_dense): a `Plan` puts it in by forward substitution.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -23,21 +26,22 @@ from torch import Tensor
 from diffgeo.core import Past, Sampler
 from diffgeo.errors import UsageError
 
-SYMBOLS = 1024                      # the most states, draws and evaluations of one step
-Form = dict[int, float]             # a linear form: coefficient by symbol, without the zeros
+SYMBOLS = 1024  # the most states, draws and evaluations of one step
+Form = dict[int, float]  # a linear form: coefficient by symbol, without the zeros
 f64 = torch.float64
 
 
 class Tableau(NamedTuple):
-    """One step as linear forms over symbols: 0 .. states-1 the state z (x, then x and r of every remembered step, the oldest first),
-    then `draws` and `residuals` in the order in which the step made them."""
+    """One step as linear forms over symbols: 0 .. states-1 the state z (x, then x and r of every
+    remembered step, the oldest first), then `draws` and `residuals` in the order in which the step
+    made them."""
 
     states: int
-    draws: tuple[int, ...]          # their symbols
-    residuals: tuple[int, ...]      # their symbols
-    levels: tuple[float, ...]       # sigma_i of each residual
-    inputs: tuple[Form, ...]        # y_i of each residual
-    outputs: tuple[Form, ...]       # the next state: x', then x and r of every step remembered then
+    draws: tuple[int, ...]  # their symbols
+    residuals: tuple[int, ...]  # their symbols
+    levels: tuple[float, ...]  # sigma_i of each residual
+    inputs: tuple[Form, ...]  # y_i of each residual
+    outputs: tuple[Form, ...]  # the next state: x', then x and r of every step remembered then
 
     @property
     def symbols(self) -> int:
@@ -50,19 +54,27 @@ def units(room: int) -> tuple[Tensor, ...]:
     return torch.eye(room, dtype=f64).split(1)
 
 
-def probe(sampler: Sampler, sigma: float, sigma_next: float, past: Sequence[float] = (), room: int = 8) -> Tableau:
-    """The tableau of the step from sigma to sigma_next of a sampler that remembers steps from the levels `past`, the oldest first.
+def probe(
+    sampler: Sampler, sigma: float, sigma_next: float, past: Sequence[float] = (), room: int = 8
+) -> Tableau:
+    """The tableau of the step from sigma to sigma_next of a sampler that remembers steps from the
+    levels `past`, the oldest first.
 
-    room: symbols that are expected; a step that makes more is probed again with twice the room. Raises UsageError above SYMBOLS.
+    room: symbols that are expected; a step that makes more is probed again with twice the room.
+        Raises UsageError above SYMBOLS.
     """
-    made, basis = 0, units(room)
+    made = 0
+    basis = units(room)
 
     def symbol() -> tuple[int, Tensor]:
         nonlocal made
         made += 1
         return made - 1, basis[min(made, room) - 1]
 
-    draws, residuals, levels, inputs = [], [], [], []
+    draws = []
+    residuals = []
+    levels = []
+    inputs = []
 
     def denoise(y: Tensor, level, **cond) -> Tensor:
         number, unit = symbol()
@@ -74,7 +86,7 @@ def probe(sampler: Sampler, sigma: float, sigma_next: float, past: Sequence[floa
     def noise() -> Tensor:
         number, unit = symbol()
         draws.append(number)
-        return unit.clone()                                         # a step may write into what it is given
+        return unit.clone()  # a step may write into what it is given
 
     x = symbol()[1].clone()
     remembered = [(symbol()[1].clone(), symbol()[1].clone()) for _ in past]
@@ -82,13 +94,25 @@ def probe(sampler: Sampler, sigma: float, sigma_next: float, past: Sequence[floa
     states = made
     step = sampler.step(denoise, x, sigma, sigma_next, history, noise)
     if made > SYMBOLS:
-        raise UsageError(f"one step of {type(sampler).__name__} makes more than {SYMBOLS} draws and evaluations: write fewer sub-steps")
+        raise UsageError(
+            f"one step of {type(sampler).__name__} makes more than {SYMBOLS} draws and "
+            "evaluations: write fewer sub-steps"
+        )
     if made > room:
         return probe(sampler, sigma, sigma_next, past, max(made, 2 * room))
     kept = x if step.corrected is None else step.corrected
-    remembered = [*remembered, (kept, kept - step.denoised)][max(0, len(past) + 1 - sampler.memory):]
+    remembered = [*remembered, (kept, kept - step.denoised)][
+        max(0, len(past) + 1 - sampler.memory) :
+    ]
     outputs = [step.x, *(part for pair in remembered for part in pair)]
-    return Tableau(states, tuple(draws), tuple(residuals), tuple(levels), tuple(inputs), tuple(map(form, outputs)))
+    return Tableau(
+        states,
+        tuple(draws),
+        tuple(residuals),
+        tuple(levels),
+        tuple(inputs),
+        tuple(map(form, outputs)),
+    )
 
 
 def form(row: Tensor) -> Form:
@@ -97,12 +121,15 @@ def form(row: Tensor) -> Form:
 
 
 def tableaux(sampler: Sampler, sigmas: Sequence[float] | Tensor) -> list[Tableau]:
-    """The tableau of every step of `sampler` down the levels `sigmas`. Raises UsageError on a sampler that is not linear in its state."""
+    """The tableau of every step of `sampler` down the levels `sigmas`. Raises UsageError on a
+    sampler that is not linear in its state."""
     sampler = sampler.on(torch.as_tensor(sigmas, dtype=f64))
-    levels, table, room = [float(s) for s in sigmas], [], 8
+    levels = [float(s) for s in sigmas]
+    table = []
+    room = 8
     linear(sampler, levels[0], levels[1])
     for k, (a, b) in enumerate(pairwise(levels)):
-        table.append(probe(sampler, a, b, levels[max(0, k - sampler.memory):k], room))
+        table.append(probe(sampler, a, b, levels[max(0, k - sampler.memory) : k], room))
         room = max(room, table[-1].symbols)
     return table
 
@@ -111,27 +138,44 @@ def linear(sampler: Sampler, sigma: float, sigma_next: float) -> None:
     """Raise UsageError unless a step is linear: tripled state and noise give a tripled step."""
     name = type(sampler).__name__
     if sampler.adaptive:
-        raise UsageError(f"{name} chooses its steps by the state, and has no law in closed form; write a sampler of fixed steps")
+        raise UsageError(
+            f"{name} chooses its steps by the state, and has no law in closed form; write a "
+            "sampler of fixed steps"
+        )
     x = torch.linspace(-1, 2, 5, dtype=f64)[None]
     gain = torch.linspace(0, 0.9, 5, dtype=f64)
 
     def end(factor: float) -> Tensor:
-        return sampler.step(lambda y, s, **cond: gain * y, factor * x, sigma, sigma_next, [], lambda: factor * torch.ones_like(x)).x
+        return sampler.step(
+            lambda y, s, **cond: gain * y,
+            factor * x,
+            sigma,
+            sigma_next,
+            [],
+            lambda: factor * torch.ones_like(x),
+        ).x
 
     if not torch.allclose(end(3.0), 3 * end(1.0), rtol=1e-9, atol=1e-12):
-        raise UsageError(f"a step of {name} is not linear in its state, so its law has no closed form; write another sampler")
+        raise UsageError(
+            f"a step of {name} is not linear in its state, so its law has no closed form; write "
+            "another sampler"
+        )
 
 
 class Residual(Protocol):
-    """The linear part of what a denoiser makes of its residual: a number in each direction, or a matrix."""
+    """The linear part of what a denoiser makes of its residual: a number in each direction, or a
+    matrix."""
 
-    shape: tuple[int, ...]                                          # [d], or [d,d]
-    unit: Tensor                                                    # the number 1 as such a thing: [1], or the identity [d,d]
-    def __call__(self, sigma: float, value: Tensor | None = None) -> Tensor: ...       # c(sigma), or c(sigma) value, value [*,*shape]
+    shape: tuple[int, ...]  # [d], or [d,d]
+    unit: Tensor  # the number 1 as such a thing: [1], or the identity [d,d]
+
+    # c(sigma), or c(sigma) value, value [*,*shape]
+    def __call__(self, sigma: float, value: Tensor | None = None) -> Tensor: ...
 
 
 class Plan:
-    """A tableau as matrices, over its states and the draws that pass through an evaluation; read once, used for every block of eigenvalues.
+    """A tableau as matrices, over its states and the draws that pass through an evaluation; read
+    once, used for every block of eigenvalues.
 
     y = Z z + P r, P strictly lower triangular,     x' = W z + Q r.       fresh: the covariance [n',n',1] of the other draws, or None.
     """
@@ -140,12 +184,18 @@ class Plan:
         heard = [w for w in tableau.draws if any(w in row for row in tableau.inputs)]
         rows = (*tableau.inputs, *tableau.outputs)
         matrix = lambda symbols: [[row.get(s, 0.0) for s in symbols] for row in rows]
-        self.states, self.levels, self.sources = tableau.states, tableau.levels, tableau.states + len(heard)
-        self.direct, self.passing = matrix((*range(tableau.states), *heard)), matrix(tableau.residuals)      # (Z, W), (P, Q)
+        self.states = tableau.states
+        self.levels = tableau.levels
+        self.sources = tableau.states + len(heard)
+        # (Z, W), (P, Q)
+        self.direct = matrix((*range(tableau.states), *heard))
+        self.passing = matrix(tableau.residuals)
         self.fresh = None
         if left := [w for w in tableau.draws if w not in heard]:
-            fresh = matrix(left)[len(self.levels):]
-            self.fresh = torch.tensor([[[sum(map(mul, a, b))] for b in fresh] for a in fresh], dtype=f64)
+            fresh = matrix(left)[len(self.levels) :]
+            self.fresh = torch.tensor(
+                [[[sum(map(mul, a, b))] for b in fresh] for a in fresh], dtype=f64
+            )
 
     def factor(self, c: Residual) -> Tensor:
         """The coefficient [d] of the one output in the one source of a plan that has no more."""
@@ -158,13 +208,20 @@ class Plan:
         return self.stacked(c, direct.view(*direct.shape, *(1,) * c.unit.ndim) * c.unit)
 
     def forced(self, c: Residual, enters: Sequence[Tensor]) -> Tensor:
-        """What residuals with a source of their own, enters[i] [S,*shape], leave in every output, [n',S,*shape]."""
+        """What residuals with a source of their own, enters[i] [S,*shape], leave in every output,
+        [n',S,*shape]."""
         return self.stacked(c, torch.zeros(len(self.direct), *enters[0].shape, dtype=f64), enters)
 
-    def stacked(self, c: Residual, direct: Tensor, enters: Sequence[Tensor] | None = None) -> Tensor:
-        return torch.stack([end.expand(direct.shape[1], *c.shape) for end in self.substitute(c, direct, enters)])
+    def stacked(
+        self, c: Residual, direct: Tensor, enters: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        return torch.stack(
+            [end.expand(direct.shape[1], *c.shape) for end in self.substitute(c, direct, enters)]
+        )
 
-    def substitute(self, c: Residual, direct: Sequence[float | Tensor], enters: Sequence[Tensor] | None = None) -> list[Tensor]:
+    def substitute(
+        self, c: Residual, direct: Sequence[float | Tensor], enters: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
         """W + Q (1 - c P)^-1 (c Z + enters), forward through the triangle; `direct` is Z, then W."""
         passed: list[Tensor] = []
 
@@ -172,7 +229,11 @@ class Plan:
             out = direct[row]
             for r, weight in zip(passed, self.passing[row], strict=False):
                 if weight:
-                    out = torch.add(out if torch.is_tensor(out) else torch.scalar_tensor(out, dtype=f64), r, alpha=weight)
+                    out = torch.add(
+                        out if torch.is_tensor(out) else torch.scalar_tensor(out, dtype=f64),
+                        r,
+                        alpha=weight,
+                    )
             return out
 
         for i, level in enumerate(self.levels):

@@ -3,11 +3,12 @@
     Constant   beta = min(decay, (1 + k)/(10 + k)),  k the steps before: a short memory early on, so that the start is forgotten
     Power      beta_t = (1 - 1/t)^(gamma + 1),  t = k + 1: the weights of step s count for s^gamma in the average (Karras et al. 2024)
 
-Power's memory is a fixed share of the training, whatever its length. gamma follows from that share, the standard deviation of the profile
-s^gamma on [0, t] relative to t (their section 3.1):
+Power's memory is a fixed share of the training, whatever its length. gamma follows from that share,
+the standard deviation of the profile s^gamma on [0, t] relative to t (their section 3.1):
 
     std^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3))
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -29,13 +30,17 @@ class Constant:
 
 @dataclass(frozen=True)
 class Power:
-    """The power profile whose width is `std` of the training so far. Raises UsageError unless 0 < std <= 0.28 (a plain mean is .289)."""
+    """The power profile whose width is `std` of the training so far. Raises UsageError unless 0 <
+    std <= 0.28 (a plain mean is .289)."""
 
     std: float = 0.05
 
     def __post_init__(self):
         if not 0 < self.std <= 0.28:
-            raise UsageError(f"trainer.ema.std={self.std:g} is out of range: write a share of the training from 0.01 to 0.28, e.g. 0.05")
+            raise UsageError(
+                f"trainer.ema.std={self.std:g} is out of range: write a share of the training from "
+                "0.01 to 0.28, e.g. 0.05"
+            )
 
     @cached_property
     def gamma(self) -> float:

@@ -3,10 +3,12 @@
     native 1/out^2      uniform 1      snr 1/sigma^2      snr2 1/sigma^4      min_snr min(1/sigma^2, gamma)
     edm (sigma^2+s^2)/(sigma s)^2      expression: a lambda(t) of the user's
 
-snr is at once DDPM's L_simple, Song's lambda = sigma_t^2 on the score, and all three defaults of the CEM paper, because
-|eps - eps_theta|^2 = |D - x0|^2/sigma^2. A lambda(t) that multiplies the error of x0, of epsilon or of the score of x_t becomes
-lambda, lambda/sigma^2, lambda/(alpha^2 sigma^4). Only the product p(sigma) w(sigma) matters to the objective.
+snr is at once DDPM's L_simple, Song's lambda = sigma_t^2 on the score, and all three defaults of
+the CEM paper, because |eps - eps_theta|^2 = |D - x0|^2/sigma^2. A lambda(t) that multiplies the
+error of x0, of epsilon or of the score of x_t becomes lambda, lambda/sigma^2, lambda/(alpha^2
+sigma^4). Only the product p(sigma) w(sigma) matters to the objective.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -52,7 +54,8 @@ class MinSNR:
 
 @dataclass(frozen=True)
 class EDM:
-    """(sigma^2 + s^2)/(sigma s)^2 (Karras et al. 2022): the native weight of the edm parameterization."""
+    """(sigma^2 + s^2)/(sigma s)^2 (Karras et al. 2022): the native weight of the edm
+    parameterization."""
 
     sigma_data: float = 0.5
 
@@ -72,11 +75,16 @@ def _of_score(schedule: Schedule, sigma: Tensor) -> Tensor:
     return schedule.scale(sigma) ** -2 * sigma**-4
 
 
-TARGETS: dict[str, Callable[[Schedule, Tensor], Tensor]] = {"x0": _of_x0, "epsilon": _of_epsilon, "score": _of_score}
+TARGETS: dict[str, Callable[[Schedule, Tensor], Tensor]] = {
+    "x0": _of_x0,
+    "epsilon": _of_epsilon,
+    "score": _of_score,
+}
 
 
 class Expression:
-    """A user's lambda(t), t in the units of `schedule`, multiplying the square error of `of`: x0, epsilon or the score of x_t.
+    """A user's lambda(t), t in the units of `schedule`, multiplying the square error of `of`: x0,
+    epsilon or the score of x_t.
 
     expression: arithmetic in t (and sigma, alpha), see `diffgeo.training.expression`.
     Raises UsageError when the expression is not arithmetic or names an unknown target.
@@ -84,22 +92,32 @@ class Expression:
 
     def __init__(self, expression: str | float, schedule: Schedule, of: str = "x0"):
         if of not in TARGETS:
-            raise UsageError(f"weighting.of={of} is not a target: write one of {', '.join(TARGETS)}")
-        self.text, self.schedule, self.target = str(expression), schedule, TARGETS[of]
+            raise UsageError(
+                f"weighting.of={of} is not a target: write one of {', '.join(TARGETS)}"
+            )
+        self.text = str(expression)
+        self.schedule = schedule
+        self.target = TARGETS[of]
         self.function = compile_expression(self.text, ("t", "sigma", "alpha"))
 
     def __call__(self, sigma: Tensor) -> Tensor:
-        value = self.function(t=self.schedule.t(sigma), sigma=sigma, alpha=self.schedule.scale(sigma))
-        return torch.as_tensor(value, dtype=sigma.dtype, device=sigma.device).expand_as(sigma) * self.target(self.schedule, sigma)
+        value = self.function(
+            t=self.schedule.t(sigma), sigma=sigma, alpha=self.schedule.scale(sigma)
+        )
+        return torch.as_tensor(value, dtype=sigma.dtype, device=sigma.device).expand_as(
+            sigma
+        ) * self.target(self.schedule, sigma)
 
 
 def check_positive(weighting: Callable[[Tensor], Tensor], sigma: Tensor, t: Tensor) -> None:
-    """Raise UsageError unless the weight is finite and positive at every training level `sigma` [n] (times `t` [n])."""
+    """Raise UsageError unless the weight is finite and positive at every training level `sigma` [n]
+    (times `t` [n])."""
     w = weighting(sigma)
     bad = ~(torch.isfinite(w) & (w > 0))
     if bad.any():
         i = int(bad.nonzero()[0])
         raise UsageError(
-            f"the weighting is {float(w[i]):g} at the training time t={float(t[i]):.4g} (sigma={float(sigma[i]):.4g}): "
+            f"the weighting is {float(w[i]):g} at the training time t={float(t[i]):.4g} "
+            f"(sigma={float(sigma[i]):.4g}): "
             "write a lambda that is finite and positive on every training time, e.g. weighting=snr"
         )

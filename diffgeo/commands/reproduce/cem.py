@@ -1,4 +1,6 @@
-"""The paper-style figures of `diffgeo reproduce`: each takes (folder, cells by name) and may return text for the report."""
+"""The paper-style figures of `diffgeo reproduce`: each takes (folder, cells by name) and may return
+text for the report."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,7 @@ from diffgeo.run import Experiment, load, load_array
 from diffgeo.schedule import OU
 from diffgeo.schedule.spacing import UniformTimes
 
-PAPER_T_MIN = 10 / 199                              # the smallest training time of the paper's grid
+PAPER_T_MIN = 10 / 199  # the smallest training time of the paper's grid
 
 
 def lowest_nodes(nodes: int = 100) -> torch.Tensor:
@@ -27,15 +29,26 @@ def runs(cells: Mapping, names: Sequence[str]) -> dict[str, Experiment]:
     return {name: load(cells[name].folder) for name in names}
 
 
-def clouds(out: Path, every: Mapping, cells: Sequence[str], file: str = "clouds.png", limit: float | None = None) -> None:
+def clouds(
+    out: Path,
+    every: Mapping,
+    cells: Sequence[str],
+    file: str = "clouds.png",
+    limit: float | None = None,
+) -> None:
     """The samples of several cells side by side over the support, each with its mean distance."""
     with sheet(out / file, 1, len(cells), (3.4, 3.4), sharex=True, sharey=True) as (_, axes):
         for ax, name in zip(axes[0], cells, strict=True):
             data = load(every[name].folder).data
-            view, samples = plane(data), load_array(str(every[name].folder), "run", data.shape)
+            view = plane(data)
+            samples = load_array(str(every[name].folder), "run", data.shape)
             support(ax, data, view, linewidth=1)
-            ax.scatter(*view(samples).T, s=1.5, linewidths=0, color="#0072B2", alpha=0.5, rasterized=True)
-            ax.set_title(f"{name}\nmean distance {float(data.distance(samples).mean()):.3g}", fontsize=10)
+            ax.scatter(
+                *view(samples).T, s=1.5, linewidths=0, color="#0072B2", alpha=0.5, rasterized=True
+            )
+            ax.set_title(
+                f"{name}\nmean distance {float(data.distance(samples).mean()):.3g}", fontsize=10
+            )
             ax.set_aspect("equal", adjustable="box")
             if limit:
                 ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
@@ -44,19 +57,28 @@ def clouds(out: Path, every: Mapping, cells: Sequence[str], file: str = "clouds.
 def fixed_point(out: Path, every: Mapping, cells: Sequence[str]) -> None:
     """Figure 2: S, epsilon and f at x_t = (1, -.1) over the last hundred sampling times."""
     loaded = runs(every, cells)
-    curves = {name: fixed_point_curves(e.model, e.data, lowest_nodes(), device=e.device) for name, e in loaded.items()}
+    curves = {
+        name: fixed_point_curves(e.model, e.data, lowest_nodes(), device=e.device)
+        for name, e in loaded.items()
+    }
     plot.fixed_point(out / "fixed_point.png", curves, PAPER_T_MIN)
 
 
 def errors(out: Path, every: Mapping, cells: Sequence[str], n: int = 2000) -> None:
     """Figure 3: equation (63) over the last hundred sampling times, total, normal and tangential."""
     loaded = runs(every, cells)
-    curves = {name: denoiser_error(e.model, e.data, lowest_nodes(), OU(), n, device=e.device) for name, e in loaded.items()}
+    curves = {
+        name: denoiser_error(e.model, e.data, lowest_nodes(), OU(), n, device=e.device)
+        for name, e in loaded.items()
+    }
     plot.errors(out / "errors.png", curves, PAPER_T_MIN)
 
 
-def snapshots(out: Path, every: Mapping, cells: Sequence[str], after: Sequence[int], n: int = 2000) -> None:
-    """Figure 5: the states of the first cell's sampler after the given numbers of steps, in the chart x_t."""
+def snapshots(
+    out: Path, every: Mapping, cells: Sequence[str], after: Sequence[int], n: int = 2000
+) -> None:
+    """Figure 5: the states of the first cell's sampler after the given numbers of steps, in the
+    chart x_t."""
     e = load(every[cells[0]].folder)
     path = e.simulation.trajectory(e.numbers[:n])
     with sheet(out / "snapshots.png", 1, len(after), (2.6, 2.6)) as (_, axes):
@@ -69,9 +91,12 @@ def snapshots(out: Path, every: Mapping, cells: Sequence[str], after: Sequence[i
 
 
 def posterior_variance(out: Path, every: Mapping, cells: Sequence[str], n: int = 4000) -> str:
-    """Figure 8: 1/E|X_0 - f(X_t, t)|^2 on exact f against c/(e^t - 1), c fitted in the mean of the logarithm."""
+    """Figure 8: 1/E|X_0 - f(X_t, t)|^2 on exact f against c/(e^t - 1), c fitted in the mean of the
+    logarithm."""
     e = load(every[cells[0]].folder)
-    data, exact, ou = e.data, e.data.denoiser(), OU()
+    data = e.data
+    exact = e.data.denoiser()
+    ou = OU()
     t = torch.logspace(-4, 1, 26, dtype=torch.float64)
     variance = torch.empty_like(t)
     for k, sigma in enumerate(ou.sigma(t)):
@@ -79,15 +104,20 @@ def posterior_variance(out: Path, every: Mapping, cells: Sequence[str], n: int =
         x0 = data.sample(n, g)
         x = x0 + sigma * torch.randn(x0.shape, generator=g, dtype=x0.dtype)
         variance[k] = (exact(x, sigma) - x0).square().sum(1).mean()
-    weight, paper = 1 / variance, 1 / torch.expm1(t)
+    weight = 1 / variance
+    paper = 1 / torch.expm1(t)
     used = t < 1
     c = float(torch.exp((weight.log() - paper.log())[used].mean()))
     worst = float((weight / (c * paper))[used].log().abs().max().exp())
     with sheet(out / "lambda.png", 1, 1, (5.0, 3.6)) as (_, axes):
         ax = axes[0, 0]
-        ax.loglog(t, weight, "o", markersize=4, color="#0072B2", label=r"$1/E|X_0-f(X_t,t)|^2$, exact $f$")
+        ax.loglog(
+            t, weight, "o", markersize=4, color="#0072B2", label=r"$1/E|X_0-f(X_t,t)|^2$, exact $f$"
+        )
         ax.loglog(t, c * paper, color="black", linewidth=1, label=rf"$c/(e^t-1)$, c = {c:.3g}")
-        ax.axvline(PAPER_T_MIN, color="#999999", linestyle=":", linewidth=1, label="smallest training time")
+        ax.axvline(
+            PAPER_T_MIN, color="#999999", linestyle=":", linewidth=1, label="smallest training time"
+        )
         ax.set(xlabel="t", ylabel=r"$\lambda(t)$")
         ax.legend(frameon=False, fontsize=8)
     return f"Figure 8: below t = 1 the ideal weight follows c/(e^t - 1), c = {c:.3g}, within a factor {worst:.3g}; see lambda.png\n"
@@ -101,5 +131,8 @@ def learned_errors_are_where(out: Path, every: Mapping, cells: Sequence[str]) ->
         curves = denoiser_error(e.model, e.data, sigmas, OU(), 500, device=e.device)
         below = curves["t"] < PAPER_T_MIN
         inside, outside = (float(curves["epsilon"][mask].mean().sqrt()) for mask in (~below, below))
-        lines.append(f"- {name}: rms error of epsilon {outside:.3g} below the training times, {inside:.3g} within them")
+        lines.append(
+            f"- {name}: rms error of epsilon {outside:.3g} below the training times, {inside:.3g} "
+            "within them"
+        )
     return "Where the error is\n\n" + "\n".join(lines) + "\n"

@@ -1,10 +1,13 @@
-"""`diffgeo theory certify`: is a grid of noise levels admissible for a denoiser of relative error eta?
+"""`diffgeo theory certify`: is a grid of noise levels admissible for a denoiser of relative error
+eta?
 
     diffgeo theory certify sampler.schedule=ddim sampler.steps=10 eta=0.05
 
-prints the levels with their step sizes beta, the certificate nu_min of the positive levels and of all but the last step, and the largest
-constant beta that would do; levels.csv holds the levels, with the timesteps where the schedule is discrete.
+prints the levels with their step sizes beta, the certificate nu_min of the positive levels and of
+all but the last step, and the largest constant beta that would do; levels.csv holds the levels,
+with the timesteps where the schedule is discrete.
 """
+
 from __future__ import annotations
 
 import csv
@@ -24,17 +27,31 @@ from diffgeo.theory.certificate import beta_star, betas, nu_min, reachable, step
 
 
 def main(cfg) -> None:
-    theory_certify(cfg, Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().overrides.task)
+    theory_certify(
+        cfg, Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().overrides.task
+    )
 
 
 def theory_certify(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     """Certify the grid of cfg.sampler.schedule at every eta of cfg.eta, into `folder`."""
     chart = build(cfg.sampler.schedule)
     sigmas = [s for s in chart.grid(cfg.sampler.steps).tolist() if s > 0]
-    etas, nu = numbers("eta", cfg.eta), plain("nu", cfg.nu)
-    values = {"certificate/beta_max": max(betas(sigmas)), "certificate/beta_last": betas(sigmas)[-1],
-              "certificate/sigma_first": sigmas[0], "certificate/sigma_last": sigmas[-1]}
-    header = ["eta", "nu_min", "without the last step", f"beta* (nu = {nu:g})", "reaches sigma_0/sigma_N", "log-linear steps needed"]
+    etas = numbers("eta", cfg.eta)
+    nu = plain("nu", cfg.nu)
+    values = {
+        "certificate/beta_max": max(betas(sigmas)),
+        "certificate/beta_last": betas(sigmas)[-1],
+        "certificate/sigma_first": sigmas[0],
+        "certificate/sigma_last": sigmas[-1],
+    }
+    header = [
+        "eta",
+        "nu_min",
+        "without the last step",
+        f"beta* (nu = {nu:g})",
+        "reaches sigma_0/sigma_N",
+        "log-linear steps needed",
+    ]
     rows = []
     for eta in etas:
         row = certify(sigmas, eta, nu)
@@ -46,8 +63,11 @@ def theory_certify(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     write_csv(folder / "levels.csv", *table)
     print(markdown(*table))
     print(markdown(header, rows))
-    print("nu_min: the band sqrt(n) sigma/nu .. nu sqrt(n) sigma that no denoiser of relative error eta can leave; inf: beta >= 1/(1 + eta)"
-          " somewhere.\nA worst case for the distance, not a rank of sample quality.")
+    print(
+        "nu_min: the band sqrt(n) sigma/nu .. nu sqrt(n) sigma that no denoiser of relative error "
+        "eta can leave; inf: beta >= 1/(1 + eta)"
+        " somewhere.\nA worst case for the distance, not a rank of sample quality."
+    )
     provenance(folder, cfg, "theory certify", torch.device("cpu"))
     write_json(folder / "metrics.json", values)
     print(f"written: {folder}/metrics.json, levels.csv")
@@ -56,20 +76,31 @@ def theory_certify(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
 def certify(sigmas: Sequence[float], eta: float, nu: float) -> dict[str, float]:
     """The numbers of one eta for the positive levels `sigmas` [K+1]; `nu` is beta*'s band."""
     steps = len(sigmas) - 1
-    return {"nu_min": nu_min(sigmas, eta), "nu_min_but_last": nu_min(sigmas[:-1], eta) if steps > 1 else 1.0,
-            "beta_star": beta_star(eta, nu, steps), "reachable": reachable(eta, nu, steps),
-            "steps_needed": steps_needed(sigmas[-1] / sigmas[0], eta, nu)}
+    return {
+        "nu_min": nu_min(sigmas, eta),
+        "nu_min_but_last": nu_min(sigmas[:-1], eta) if steps > 1 else 1.0,
+        "beta_star": beta_star(eta, nu, steps),
+        "reachable": reachable(eta, nu, steps),
+        "steps_needed": steps_needed(sigmas[-1] / sigmas[0], eta, nu),
+    }
 
 
 def levels(chart, sigmas: Sequence[float]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: step, level, the beta of the step that leaves it, and its time where the schedule is discrete: a
-    timestep that was trained as a whole number, one between two of them as a fraction."""
-    header, rows = ["step", "sigma", "beta"], zip(range(len(sigmas)), map("{:.6g}".format, sigmas),
-                                                  [*map("{:.4g}".format, betas(sigmas)), ""], strict=True)
+    """Header and rows: step, level, the beta of the step that leaves it, and its time where the
+    schedule is discrete: a timestep that was trained as a whole number, one between two of them as
+    a fraction."""
+    header = ["step", "sigma", "beta"]
+    rows = zip(
+        range(len(sigmas)),
+        map("{:.6g}".format, sigmas),
+        [*map("{:.4g}".format, betas(sigmas)), ""],
+        strict=True,
+    )
     rows = [list(map(str, row)) for row in rows]
     if not hasattr(chart, "times"):
         return header, rows
-    times = chart.t(torch.tensor(sigmas, dtype=torch.float64)).tolist()     # of the grid itself: the published list may repeat a timestep
+    # of the grid itself: the published list may repeat a timestep
+    times = chart.t(torch.tensor(sigmas, dtype=torch.float64)).tolist()
     return [*header, "timestep"], [[*row, timestep(t)] for row, t in zip(rows, times, strict=True)]
 
 

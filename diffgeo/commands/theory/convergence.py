@@ -1,16 +1,20 @@
-"""`diffgeo theory convergence [quick|full] [NAME ...] [out=FOLDER] [figures=true]`: the rates of the theory, stated and measured.
+"""`diffgeo theory convergence [quick|full] [NAME ...] [out=FOLDER] [figures=true]`: the rates of
+the theory, stated and measured.
 
-Without NAME every experiment runs: quick, the default, in a minute or two of one core; full extends the ranges. `theory convergence list`
-lists them. Each prints its table and, for every quantity with a stated rate, the stated and the measured slope. Laws are exact (closed form
-or kernel propagation) unless a noise floor is printed. Writes metrics.json (EXPERIMENT/VARIABLE/QUANTITY@x and ..._slope), table.csv,
-table.md and convergence.png. With out= a finished folder is left as it is.
+Without NAME every experiment runs: quick, the default, in a minute or two of one core; full extends
+the ranges. `theory convergence list` lists them. Each prints its table and, for every quantity with
+a stated rate, the stated and the measured slope. Laws are exact (closed form or kernel propagation)
+unless a noise floor is printed. Writes metrics.json (EXPERIMENT/VARIABLE/QUANTITY@x and ..._slope),
+table.csv, table.md and convergence.png. With out= a finished folder is left as it is.
 
-Read with care: the rate d/N of the reverse diffusion, and with it the headline "O(d) steps against O(sqrt d)", is a statement about a
-CERTIFICATE, the KL of paths that Girsanov's theorem gives, an upper bound. The law of the output is closer by a power of N: on the laws
-here its KL is ~ d/N^2 and its TV ~ sqrt(d)/N, so the reverse diffusion, too, gets by with ~ sqrt(d) steps. DPUM asks for about a
-third fewer calls on these Gaussians; on three modes of the line the reverse diffusion is slightly better at equal calls. Nothing here shows
-that samples of DDPM need d steps.
+Read with care: the rate d/N of the reverse diffusion, and with it the headline "O(d) steps against
+O(sqrt d)", is a statement about a CERTIFICATE, the KL of paths that Girsanov's theorem gives, an
+upper bound. The law of the output is closer by a power of N: on the laws here its KL is ~ d/N^2 and
+its TV ~ sqrt(d)/N, so the reverse diffusion, too, gets by with ~ sqrt(d) steps. DPUM asks for about
+a third fewer calls on these Gaussians; on three modes of the line the reverse diffusion is slightly
+better at equal calls. Nothing here shows that samples of DDPM need d steps.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -27,9 +31,14 @@ def asked(arguments: list[str]) -> tuple[bool, list[str], dict]:
     from diffgeo.theory.convergence import EXPERIMENTS
 
     words = [a for a in arguments if "=" not in a]
-    known = options("convergence", [a for a in arguments if "=" in a], {"out": Path, "figures": truth})
+    known = options(
+        "convergence", [a for a in arguments if "=" in a], {"out": Path, "figures": truth}
+    )
     if unknown := [w for w in words if w not in BUDGETS and w not in EXPERIMENTS]:
-        raise UsageError(f"theory convergence has no experiment '{unknown[0]}'; write quick or full, and any of {', '.join(EXPERIMENTS)}")
+        raise UsageError(
+            f"theory convergence has no experiment '{unknown[0]}'; write quick or full, and any of "
+            f"{', '.join(EXPERIMENTS)}"
+        )
     if len({w for w in words if w in BUDGETS}) > 1:
         raise UsageError("theory convergence runs quick or full: write one of the two")
     names = [name for name in EXPERIMENTS if name in words] or list(EXPERIMENTS)
@@ -62,9 +71,10 @@ def main(arguments: list[str]) -> None:
     from diffgeo.theory.convergence import EXPERIMENTS
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)                                        # small tensors
+    torch.set_num_threads(1)  # small tensors
     print(WARNING + "\n")
-    found, text = [], [WARNING + "\n"]
+    found = []
+    text = [WARNING + "\n"]
     try:
         for name in names:
             for experiment in EXPERIMENTS[name](full):
@@ -73,16 +83,48 @@ def main(arguments: list[str]) -> None:
                 print(text[-1])
     finally:
         torch.set_num_threads(threads)
-    write_csv(out / "table.csv", ["experiment", "title", "variable", "exponential", "x", "quantity", "label", "value", "noise"],
-              [[e.name, e.title, e.axis, str(e.exponential), f"{x:g}", s.key, s.title, repr(v), f"{s.noise:.3g}"]
-               for e in found for s in e.series for x, v in zip(e.x, s.values, strict=True)])
+    write_csv(
+        out / "table.csv",
+        [
+            "experiment",
+            "title",
+            "variable",
+            "exponential",
+            "x",
+            "quantity",
+            "label",
+            "value",
+            "noise",
+        ],
+        [
+            [
+                e.name,
+                e.title,
+                e.axis,
+                str(e.exponential),
+                f"{x:g}",
+                s.key,
+                s.title,
+                repr(v),
+                f"{s.noise:.3g}",
+            ]
+            for e in found
+            for s in e.series
+            for x, v in zip(e.x, s.values, strict=True)
+        ],
+    )
     write_text(out / "table.md", "\n".join(text))
     if known.get("figures", True):
         from diffgeo.plot.convergence import panels
 
         panels(out / "convergence.png", found)
-    write_json(out / "metrics.json", {key: value for e in found for key, value in e.metrics().items()})
-    print(f"written: {out}/metrics.json, table.csv, table.md" + (", convergence.png" if known.get("figures", True) else ""))
+    write_json(
+        out / "metrics.json", {key: value for e in found for key, value in e.metrics().items()}
+    )
+    print(
+        f"written: {out}/metrics.json, table.csv, table.md"
+        + (", convergence.png" if known.get("figures", True) else "")
+    )
 
 
 def report(e) -> str:

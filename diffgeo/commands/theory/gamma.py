@@ -1,21 +1,26 @@
-"""`diffgeo theory gamma [laws=A,B] [steps=5,10,20,50,100] [seed=0] [out=outputs/theory/gamma]`: the best gamma of gradient estimation.
+"""`diffgeo theory gamma [laws=A,B] [steps=5,10,20,50,100] [seed=0] [out=outputs/theory/gamma]`: the
+best gamma of gradient estimation.
 
-On N log-linear steps of size h from sigma = 40 to .01, against the exact flow. Theory (diffgeo.theory.gamma): the best is
+On N log-linear steps of size h from sigma = 40 to .01, against the exact flow. Theory
+(diffgeo.theory.gamma): the best is
 
     gamma* = 3/2 + (a - 1/2) h + O(h^2),
 
-not AB2's 1 + e^(-h)/2 (a = 0), since at equal powers of h it also cancels what AB2 itself leaves; a = 5/8 on every Gaussian, by quadrature
-along the flow elsewhere. What an exact step of history changes (column `history`) is what the plain first step costs: nothing, while the
-data are small against sigma_0. The second table moves a circle's radius: its size
-matters when it nears sigma_0, and not before.
+not AB2's 1 + e^(-h)/2 (a = 0), since at equal powers of h it also cancels what AB2 itself leaves; a
+= 5/8 on every Gaussian, by quadrature along the flow elsewhere. What an exact step of history
+changes (column `history`) is what the plain first step costs: nothing, while the data are small
+against sigma_0. The second table moves a circle's radius: its size matters when it nears sigma_0,
+and not before.
 
-Found: gamma* tends to 3/2 from above on all laws but the sphere (a = .49): a = .58 on the circle, .60 on the segment, .85 on the atoms of
-the roll, .89 on the mixture. With 20 steps 3/2 + h/8 errs 3 to 36 times less than AB2 and 7 to 43 times less than 2; on the mixture only
-1.5 and 1.0 times. With 5 gamma* is the law's own: 1.2 on circle and sphere, 1.8 on normal and segment, 2.0 on the atoms of the roll, 2.2 on
-the mixture; the published 2 is near the best on these two alone.
+Found: gamma* tends to 3/2 from above on all laws but the sphere (a = .49): a = .58 on the circle,
+.60 on the segment, .85 on the atoms of the roll, .89 on the mixture. With 20 steps 3/2 + h/8 errs 3
+to 36 times less than AB2 and 7 to 43 times less than 2; on the mixture only 1.5 and 1.0 times. With
+5 gamma* is the law's own: 1.2 on circle and sphere, 1.8 on normal and segment, 2.0 on the atoms of
+the roll, 2.2 on the mixture; the published 2 is near the best on these two alone.
 
 laws: names of conf/data. Writes table.md, table.csv, radii.csv and gamma.png.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -23,16 +28,24 @@ from pathlib import Path
 from diffgeo.commands.theory.winners import counts, law, law_names, options
 
 LAWS = ("normal", "segment", "circle", "sphere", "swissroll_points", "mixture")
-HIGH, LOW, POINTS = 40.0, 0.01, 64
-RADII, RADII_STEPS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0), 100           # of a circle in units of sigma_0
+HIGH = 40.0
+LOW = 0.01
+POINTS = 64
+# of a circle in units of sigma_0
+RADII = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+RADII_STEPS = 100
 
 
 def main(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(__doc__.strip())
         return
-    asked = {"laws": list(LAWS), "steps": [5, 10, 20, 50, 100], "seed": 0, "out": Path("outputs/theory/gamma")} | options(
-        "gamma", arguments, {"laws": law_names, "steps": counts, "seed": int, "out": Path})
+    asked = {
+        "laws": list(LAWS),
+        "steps": [5, 10, 20, 50, 100],
+        "seed": 0,
+        "out": Path("outputs/theory/gamma"),
+    } | options("gamma", arguments, {"laws": law_names, "steps": counts, "seed": int, "out": Path})
     import torch
 
     from diffgeo.commands.compare import markdown
@@ -43,18 +56,47 @@ def main(arguments: list[str]) -> None:
     from diffgeo.theory.selection import Truth
 
     torch.set_num_threads(1)
-    found, rows = {}, []
+    found = {}
+    rows = []
     for name in asked["laws"]:
         truth = Truth(law(name), HIGH, LOW, POINTS, seed=asked["seed"])
-        a, found[name] = coefficient(truth), [best_gamma(truth, n) for n in asked["steps"]]
-        rows += [[name, str(g.n), f"{g.best:.4f}", f"{best_gamma(truth, g.n, history=True).best:.4f}", f"{1.5 + (a - 0.5) * g.h:.4f}",
-                  *(f"{e:.2g}" for e in g[3:])] for g in found[name]]
+        a = coefficient(truth)
+        found[name] = [best_gamma(truth, n) for n in asked["steps"]]
+        rows += [
+            [
+                name,
+                str(g.n),
+                f"{g.best:.4f}",
+                f"{best_gamma(truth, g.n, history=True).best:.4f}",
+                f"{1.5 + (a - 0.5) * g.h:.4f}",
+                *(f"{e:.2g}" for e in g[3:]),
+            ]
+            for g in found[name]
+        ]
     circle = radii(asked["seed"])
-    header = ["law", "N", "best gamma", "history", "3/2 + (a - 1/2) h", "error", "AB2", "3/2", "3/2 + h/8", "2"]
+    header = [
+        "law",
+        "N",
+        "best gamma",
+        "history",
+        "3/2 + (a - 1/2) h",
+        "error",
+        "AB2",
+        "3/2",
+        "3/2 + h/8",
+        "2",
+    ]
     near = ["radius / sigma_0", f"a, measured at N = {RADII_STEPS}", "by quadrature", "Gaussian"]
     second = [[f"{row[0]:g}", *(f"{v:.3f}" for v in row[1:])] for row in circle]
-    text = "\n".join([f"errors in deviations of the law at sigma = {LOW:g}, {POINTS} points from sigma_0 = {HIGH:g}\n",
-                      markdown(header, rows), "a circle, and the Gaussian of its deviation in closed form\n", markdown(near, second)])
+    text = "\n".join(
+        [
+            f"errors in deviations of the law at sigma = {LOW:g}, {POINTS} points from sigma_0 = "
+            f"{HIGH:g}\n",
+            markdown(header, rows),
+            "a circle, and the Gaussian of its deviation in closed form\n",
+            markdown(near, second),
+        ]
+    )
     write_text(asked["out"] / "table.md", text)
     write_csv(asked["out"] / "table.csv", header, rows)
     write_csv(asked["out"] / "radii.csv", near, second)
@@ -64,7 +106,8 @@ def main(arguments: list[str]) -> None:
 
 
 def radii(seed: int) -> list[tuple[float, float, float, float]]:
-    """radius/sigma_0, and a: measured, by quadrature, and of the Gaussian with the circle's deviation."""
+    """radius/sigma_0, and a: measured, by quadrature, and of the Gaussian with the circle's
+    deviation."""
     from diffgeo.data import Circle
     from diffgeo.theory.gamma import best_gamma, coefficient, gaussian_coefficient
     from diffgeo.theory.selection import Truth
@@ -73,5 +116,12 @@ def radii(seed: int) -> list[tuple[float, float, float, float]]:
     for ratio in RADII:
         truth = Truth(Circle(ratio * HIGH), HIGH, LOW, POINTS, seed=seed)
         g = best_gamma(truth, RADII_STEPS)
-        rows.append((ratio, 0.5 + (g.best - 1.5) / g.h, coefficient(truth), gaussian_coefficient((ratio * HIGH) ** 2 / 2, HIGH, LOW)))
+        rows.append(
+            (
+                ratio,
+                0.5 + (g.best - 1.5) / g.h,
+                coefficient(truth),
+                gaussian_coefficient((ratio * HIGH) ** 2 / 2, HIGH, LOW),
+            )
+        )
     return rows

@@ -1,12 +1,16 @@
-"""`diffgeo theory gits`: levels planned for a model: those that lose least to Euler's rule, chosen among a teacher's.
+"""`diffgeo theory gits`: levels planned for a model: those that lose least to Euler's rule, chosen
+among a teacher's.
 
     diffgeo theory gits data=mixture most=10                         the exact denoiser; a teacher of 61 steps
     diffgeo theory gits run=FOLDER sampler@teacher=heun              a trained network
 
-writes gits.json, the levels and their cost for 1 .. most steps, which every sampler takes as its schedule:
+writes gits.json, the levels and their cost for 1 .. most steps, which every sampler takes as its
+schedule:
 
-    diffgeo sample model=exact data=mixture sampler=euler sampler.schedule=gits sampler.schedule.file=FOLDER/gits.json sampler.steps=10
+    diffgeo sample model=exact data=mixture sampler=euler sampler.schedule=gits
+    sampler.schedule.file=FOLDER/gits.json sampler.steps=10
 """
+
 from __future__ import annotations
 
 import time
@@ -31,19 +35,46 @@ def main(cfg) -> None:
 
 
 def theory_gits(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
-    """Plan the levels of 1 .. cfg.most steps of cfg's model into `folder`. Raises UsageError on more steps than the teacher has."""
+    """Plan the levels of 1 .. cfg.most steps of cfg's model into `folder`. Raises UsageError on
+    more steps than the teacher has."""
     take_model(cfg, overrides)
     experiment = assemble(cfg, loaded)
     sampler, _, grid = method(cfg.teacher)
     teacher = replace(experiment.simulation, sampler=sampler, sigmas=grid)
     started = time.process_time()
-    plans = fit(teacher, experiment.numbers, plain("most", cfg.most, int), plain("coeff", cfg.coeff), cfg.norm,
-                OmegaConf.to_yaml(cfg.data).strip())
+    plans = fit(
+        teacher,
+        experiment.numbers,
+        plain("most", cfg.most, int),
+        plain("coeff", cfg.coeff),
+        cfg.norm,
+        OmegaConf.to_yaml(cfg.data).strip(),
+    )
     if begin(folder, cfg, overrides):
         return
     write_json(folder / "gits.json", plans)
-    provenance(folder, cfg, "theory gits", experiment.device, planning_cpu_s=time.process_time() - started, nfe=plans["nfe"])
-    write_json(folder / "metrics.json", {f"gits/cost@{steps}": cost for steps, cost in plans["cost"].items()})
-    print(markdown(["steps", "cost", "levels"], [[steps, f"{plans['cost'][steps]:.4g}", " ".join(f"{level:.4g}" for level in levels)]
-                                                 for steps, levels in plans["levels"].items()]))
-    print(f"written: {folder}/gits.json; sample with sampler.schedule=gits sampler.schedule.file={folder}/gits.json")
+    provenance(
+        folder,
+        cfg,
+        "theory gits",
+        experiment.device,
+        planning_cpu_s=time.process_time() - started,
+        nfe=plans["nfe"],
+    )
+    write_json(
+        folder / "metrics.json",
+        {f"gits/cost@{steps}": cost for steps, cost in plans["cost"].items()},
+    )
+    print(
+        markdown(
+            ["steps", "cost", "levels"],
+            [
+                [steps, f"{plans['cost'][steps]:.4g}", " ".join(f"{level:.4g}" for level in levels)]
+                for steps, levels in plans["levels"].items()
+            ],
+        )
+    )
+    print(
+        f"written: {folder}/gits.json; sample with sampler.schedule=gits "
+        f"sampler.schedule.file={folder}/gits.json"
+    )

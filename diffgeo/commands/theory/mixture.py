@@ -1,17 +1,22 @@
-"""`diffgeo theory mixture {pair|step|softmax} [quick|full] [seed=0] [out=FOLDER]`: can descent on the DDPM objective learn a mixture?
+"""`diffgeo theory mixture {pair|step|softmax} [quick|full] [seed=0] [out=FOLDER]`: can descent on
+the DDPM objective learn a mixture?
 
-The softmax network is the score of sum_j w_j N(mu_j, I); its parameters are learnt from n samples by gradient descent and by EM.
+The softmax network is the score of sum_j w_j N(mu_j, I); its parameters are learnt from n samples
+by gradient descent and by EM.
 
     pair      +-mu in R^16, |mu| = 1.5, from a random start: |mu_hat - mu| against n; expected slope -1/2 for both
     step      the gradient at noise t, divided by 2 sigma_t^2 a^2, against the EM step on n = 400 000 samples, from a random start of
-              length |mu|: cosine and ratio of lengths, and by quadrature what they are at n = infinity
+              length |mu|: cosine and ratio of lengths, and by quadrature what they are at n =
+              infinity
     softmax   four components at R e_j in R^8, weights .1 to .4, from means moved by .6 N(0, I): mean |mu_hat - mu| and the L2 error of
-              the score at t = 0, against R (n = 20 000) and n (R = 4); Adam's rate is .02, and .1 at R = 1; `deck_score` is the
-              network without norms and weights
+              the score at t = 0, against R (n = 20 000) and n (R = 4); Adam's rate is .02, and .1
+              at R = 1; `deck_score` is the network without norms and weights
 
-Each number is a mean over seeds, +- its standard error. Writes metrics.json (pair/gd/n=1000, pair/slope_gd, ...), table.csv and NAME.png to
-out=, outputs/theory/mixture/NAME-BUDGET unless it is given; returns at once when they are there.
+Each number is a mean over seeds, +- its standard error. Writes metrics.json (pair/gd/n=1000,
+pair/slope_gd, ...), table.csv and NAME.png to out=, outputs/theory/mixture/NAME-BUDGET unless it is
+given; returns at once when they are there.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +31,12 @@ if TYPE_CHECKING:
 
 NAMES = ("pair", "step", "softmax")
 BUDGETS = ("quick", "full")
-EXPECTED = -0.5                             # slope of every error against n
+EXPECTED = -0.5  # slope of every error against n
 
 
 class Sweep(NamedTuple):
-    """`measure(value, seed=)` -> {quantity: number} over values of `label`, for each budget (values, seeds)."""
+    """`measure(value, seed=)` -> {quantity: number} over values of `label`, for each budget
+    (values, seeds)."""
 
     label: str
     measure: Callable[..., dict[str, float]]
@@ -42,13 +48,28 @@ def sweeps(name: str) -> tuple[Sweep, ...]:
     from diffgeo.theory import mixtures
 
     def by_radius(radius: float, seed: int) -> dict[str, float]:
-        return mixtures.softmax(radius=radius, seed=seed, deck=True, lr=0.1 if radius < 2 else 0.02)     # flat between near means
+        # flat between near means
+        return mixtures.softmax(radius=radius, seed=seed, deck=True, lr=0.1 if radius < 2 else 0.02)
 
     return {
-        "pair": (Sweep("n", mixtures.pair, ((250, 1000, 4000, 16_000), 3), ((250, 1000, 4000, 16_000, 64_000), 8)),),
+        "pair": (
+            Sweep(
+                "n",
+                mixtures.pair,
+                ((250, 1000, 4000, 16_000), 3),
+                ((250, 1000, 4000, 16_000, 64_000), 8),
+            ),
+        ),
         "step": (Sweep("t", mixtures.step, ((0.02, 0.1, 0.5), 4), ((0.02, 0.1, 0.5), 16)),),
-        "softmax": (Sweep("R", by_radius, ((6, 4, 2, 1), 1), ((6, 4, 2, 1), 4)),
-                    Sweep("n", mixtures.softmax, ((500, 2000, 8000, 32_000), 1), ((500, 1000, 2000, 4000, 8000, 16_000, 32_000), 4))),
+        "softmax": (
+            Sweep("R", by_radius, ((6, 4, 2, 1), 1), ((6, 4, 2, 1), 4)),
+            Sweep(
+                "n",
+                mixtures.softmax,
+                ((500, 2000, 8000, 32_000), 1),
+                ((500, 1000, 2000, 4000, 8000, 16_000, 32_000), 4),
+            ),
+        ),
     }[name]
 
 
@@ -74,17 +95,29 @@ def shown(mean: float, error: float) -> str:
 
 def metrics_of(name: str, found: Sequence[Found]) -> dict[str, float]:
     """{NAME/quantity/label=value: mean} and {NAME/slope_quantity: slope}."""
-    metrics = {f"{name}/{key}/{f.label}={value:g}": mean
-               for f in found for key, curve in f.curves.items() for value, (mean, _) in zip(f.values, curve, strict=True)}
-    return metrics | {f"{name}/slope_{key}": slope for f in found for key, slope in f.slopes().items()}
+    metrics = {
+        f"{name}/{key}/{f.label}={value:g}": mean
+        for f in found
+        for key, curve in f.curves.items()
+        for value, (mean, _) in zip(f.values, curve, strict=True)
+    }
+    return metrics | {
+        f"{name}/slope_{key}": slope for f in found for key, slope in f.slopes().items()
+    }
 
 
 def tables(found: Found) -> str:
     from diffgeo.commands.compare import markdown
 
-    rows = [[f"{value:g}", *(shown(*curve[i]) for curve in found.curves.values())] for i, value in enumerate(found.values)]
+    rows = [
+        [f"{value:g}", *(shown(*curve[i]) for curve in found.curves.values())]
+        for i, value in enumerate(found.values)
+    ]
     if slopes := found.slopes():
-        rows += [["slope", *(f"{slope:.3f}" for slope in slopes.values())], ["expected", *(f"{EXPECTED:.3f}" for _ in slopes)]]
+        rows += [
+            ["slope", *(f"{slope:.3f}" for slope in slopes.values())],
+            ["expected", *(f"{EXPECTED:.3f}" for _ in slopes)],
+        ]
     return markdown([found.label, *found.curves], rows)
 
 
@@ -92,11 +125,17 @@ def main(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(__doc__.strip())
         return
-    words, rest = [a for a in arguments if "=" not in a], [a for a in arguments if "=" in a]
+    words = [a for a in arguments if "=" not in a]
+    rest = [a for a in arguments if "=" in a]
     name, budget = (*words, "quick")[:2] if words else (None, None)
     if name not in NAMES or budget not in BUDGETS or len(words) > 2:
-        raise UsageError(f"{' '.join(['theory mixture', *words])}: write theory mixture, one of {', '.join(NAMES)}, and quick or full")
-    asked = {"seed": 0, "out": Path(f"outputs/theory/mixture/{name}-{budget}")} | options("mixture", rest, {"seed": int, "out": Path})
+        raise UsageError(
+            f"{' '.join(['theory mixture', *words])}: write theory mixture, one of "
+            f"{', '.join(NAMES)}, and quick or full"
+        )
+    asked = {"seed": 0, "out": Path(f"outputs/theory/mixture/{name}-{budget}")} | options(
+        "mixture", rest, {"seed": int, "out": Path}
+    )
     if (asked["out"] / "metrics.json").exists():
         print(f"{asked['out']} is finished; its metrics are in {asked['out'] / 'metrics.json'}")
         return
@@ -109,9 +148,16 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     found = [run(sweep, budget, asked["seed"]) for sweep in sweeps(name)]
     print("\n".join(map(tables, found)))
-    write_csv(asked["out"] / "table.csv", ["quantity", "at", "value", "mean", "standard_error"],
-              [[key, f.label, f"{value:g}", repr(mean), repr(error)]
-               for f in found for key, curve in f.curves.items() for value, (mean, error) in zip(f.values, curve, strict=True)])
+    write_csv(
+        asked["out"] / "table.csv",
+        ["quantity", "at", "value", "mean", "standard_error"],
+        [
+            [key, f.label, f"{value:g}", repr(mean), repr(error)]
+            for f in found
+            for key, curve in f.curves.items()
+            for value, (mean, error) in zip(f.values, curve, strict=True)
+        ],
+    )
     draw(asked["out"] / f"{name}.png", found)
     write_json(asked["out"] / "metrics.json", metrics_of(name, found))
     print(f"written: {asked['out']}/metrics.json, table.csv, {name}.png")
@@ -119,10 +165,14 @@ def main(arguments: list[str]) -> None:
 
 # reproduce: what a cell with a number for every setting shows
 
+
 def beside(out: Path, every: Mapping, cells: Sequence[str]) -> str:
     """Every published number of the cells beside its own, as a table for the report."""
     from diffgeo.commands.compare import markdown
 
-    rows = [[key, f"{value:.4g}", f"{cell.metrics()[key]:.4g}" if key in cell.metrics() else "-"]
-            for cell in map(every.__getitem__, cells) for key, value in cell.published.items()]
+    rows = [
+        [key, f"{value:.4g}", f"{cell.metrics()[key]:.4g}" if key in cell.metrics() else "-"]
+        for cell in map(every.__getitem__, cells)
+        for key, value in cell.published.items()
+    ]
     return markdown(["quantity", "published", "measured"], rows)

@@ -1,24 +1,32 @@
-"""`diffgeo theory winners [laws=A,B] [budgets=5,8,10,20] [seed=0] [out=outputs/theory/winners]`: which sampler, on which schedule?
+"""`diffgeo theory winners [laws=A,B] [budgets=5,8,10,20] [seed=0] [out=outputs/theory/winners]`:
+which sampler, on which schedule?
 
-Every deterministic sampler of conf/sampler with every schedule, on exact denoisers, at each budget of network evaluations. The error is the
-root mean square distance of the sample from where the exact flow takes the same noise, in units of the law's deviation (flow/rms of
-`diffgeo sample`); all schedules run from sigma = 80 to .002. A sample that lands on another atom or arm counts in full, though it is good.
+Every deterministic sampler of conf/sampler with every schedule, on exact denoisers, at each budget
+of network evaluations. The error is the root mean square distance of the sample from where the
+exact flow takes the same noise, in units of the law's deviation (flow/rms of `diffgeo sample`); all
+schedules run from sigma = 80 to .002. A sample that lands on another atom or arm counts in full,
+though it is good.
 
     winner        the pair of least error, with the steps that its budget affords; `median`: of a point's error; `of 4`: on how many
                   quarters of the points it wins too
     runner-up     the best of another family (a module of diffgeo.sampler), and how many times the winner's error it makes
     overall       the pairs with the least geometric mean over the laws of error over best error, and beside them what is usual;
-                  errors below .001 count as .001: such a law is solved, and nothing on it is to be ranked
+                  errors below .001 count as .001: such a law is solved, and nothing on it is to be
+                  ranked
 
-Found with the five laws and seeds 0 and 1: at 5 evaluations gradient estimation (segment, mixture) and iPNDM (both rolls) win, at 8 and 10
-these or DEIS, at 20 DEIS, iPNDM, or on the rolls 2M; mostly on `time_uniform`, never on `karras`, and never a single-step method. DEIS on
-`flow` is the safe choice, 1.2 to 2.3 times the best over all laws; Heun on the EDM grid is 8 to 22 times. Both seeds name the same pair in
-8 of 16 cases: always on the segment and at 5 evaluations. On the atoms of the roll, from 8 on, 93 to 98 % of the squared error is that of
-the few points that land on another arm: who wins is chance there. On the sphere only the radius can go wrong, and the last D sets it
-right: half the pairs solve it at 5 evaluations, but not gradient estimation and iPNDM, which overshoot.
+Found with the five laws and seeds 0 and 1: at 5 evaluations gradient estimation (segment, mixture)
+and iPNDM (both rolls) win, at 8 and 10 these or DEIS, at 20 DEIS, iPNDM, or on the rolls 2M; mostly
+on `time_uniform`, never on `karras`, and never a single-step method. DEIS on `flow` is the safe
+choice, 1.2 to 2.3 times the best over all laws; Heun on the EDM grid is 8 to 22 times. Both seeds
+name the same pair in 8 of 16 cases: always on the segment and at 5 evaluations. On the atoms of the
+roll, from 8 on, 93 to 98 % of the squared error is that of the few points that land on another arm:
+who wins is chance there. On the sphere only the radius can go wrong, and the last D sets it
+right: half the pairs solve it at 5 evaluations, but not gradient estimation and iPNDM, which
+    overshoot.
 
 laws: names of conf/data. Writes table.md, table.csv (every pair) and winners.png.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,19 +39,28 @@ from diffgeo.core import Sampler
 from diffgeo.errors import UsageError
 
 LAWS = ("swissroll_points", "segment", "swissroll", "sphere", "mixture")
-ABOUT = {"swissroll_points": "dim 0, 100 atoms", "segment": "dim 1, flat", "swissroll": "dim 1, curved", "sphere": "dim 2, curved",
-         "mixture": "dim 2, three modes"}
+ABOUT = {
+    "swissroll_points": "dim 0, 100 atoms",
+    "segment": "dim 1, flat",
+    "swissroll": "dim 1, curved",
+    "sphere": "dim 2, curved",
+    "mixture": "dim 2, three modes",
+}
 USUAL = ("heun", "karras"), ("dpmpp_2m", "karras"), ("ddim", "karras")
 POINTS = 128
 
 
 def options(command: str, arguments: Sequence[str], known: Mapping[str, Callable]) -> dict:
-    """key=value words, each read by its reader. Raises UsageError on an unknown key or a value that does not read."""
+    """key=value words, each read by its reader. Raises UsageError on an unknown key or a value that
+    does not read."""
     found = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if key not in known or not equals:
-            raise UsageError(f"theory {command} has no option {key}; write {', '.join(f'{name}=...' for name in known)}")
+            raise UsageError(
+                f"theory {command} has no option {key}; write "
+                f"{', '.join(f'{name}=...' for name in known)}"
+            )
         if not value:
             raise UsageError(f"{key}= is empty: write a value, or leave it out")
         try:
@@ -51,7 +68,9 @@ def options(command: str, arguments: Sequence[str], known: Mapping[str, Callable
         except ValueError as error:
             if isinstance(error, UsageError):
                 raise
-            raise UsageError(f"{argument}: write a whole number, or several with commas between") from error
+            raise UsageError(
+                f"{argument}: write a whole number, or several with commas between"
+            ) from error
     return found
 
 
@@ -67,7 +86,9 @@ def law_names(text: str) -> list[str]:
     there = sorted(p.stem for p in (conf_dir() / "data").glob("*.yaml"))
     asked = text.split(",")
     if unknown := set(asked) - set(there):
-        raise UsageError(f"there is no law {', '.join(sorted(unknown))}; write laws= some of {', '.join(there)}")
+        raise UsageError(
+            f"there is no law {', '.join(sorted(unknown))}; write laws= some of {', '.join(there)}"
+        )
     return asked
 
 
@@ -82,7 +103,8 @@ def law(name: str):
 
 @lru_cache
 def samplers() -> dict[str, Sampler]:
-    """The candidates of conf/sampler. What a config sets does not depend on its steps, but where a stochastic one kicks."""
+    """The candidates of conf/sampler. What a config sets does not depend on its steps, but where a
+    stochastic one kicks."""
     from diffgeo.theory.selection import candidates
 
     return candidates({name: sampler(name, 10) for name in names()})
@@ -96,8 +118,14 @@ def main(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(__doc__.strip())
         return
-    asked = {"laws": list(LAWS), "budgets": [5, 8, 10, 20], "seed": 0, "out": Path("outputs/theory/winners")} | options(
-        "winners", arguments, {"laws": law_names, "budgets": counts, "seed": int, "out": Path})
+    asked = {
+        "laws": list(LAWS),
+        "budgets": [5, 8, 10, 20],
+        "seed": 0,
+        "out": Path("outputs/theory/winners"),
+    } | options(
+        "winners", arguments, {"laws": law_names, "budgets": counts, "seed": int, "out": Path}
+    )
     import torch
 
     from diffgeo.commands.compare import markdown
@@ -107,20 +135,59 @@ def main(arguments: list[str]) -> None:
     from diffgeo.theory.selection import GROUPS, Truth, ranking
 
     torch.set_num_threads(1)
-    found, doubts = {}, {}
+    found = {}
+    doubts = {}
     for name in asked["laws"]:
         truth = Truth(law(name), points=POINTS, count=100, seed=asked["seed"])
-        found[name], doubts[name] = ranking(truth, samplers(), asked["budgets"]), truth.doubt
+        found[name] = ranking(truth, samplers(), asked["budgets"])
+        doubts[name] = truth.doubt
     text = "\n".join(
-        [f"error in deviations of the law, {POINTS} points, {len(samplers())} samplers: {', '.join(samplers())}\n",
-         markdown(["law", "evaluations", "winner", "schedule", "steps", "error", "median", f"of {GROUPS}", "runner-up", "times"],
-                  rows(found)),
-         markdown(["evaluations", "overall", "schedule", "times the best"], overall(found, asked["budgets"])),
-         "error of the exact flow itself: " + ", ".join(f"{name} {doubt:.0e}" for name, doubt in doubts.items()) + "\n"])
+        [
+            f"error in deviations of the law, {POINTS} points, {len(samplers())} samplers: "
+            f"{', '.join(samplers())}\n",
+            markdown(
+                [
+                    "law",
+                    "evaluations",
+                    "winner",
+                    "schedule",
+                    "steps",
+                    "error",
+                    "median",
+                    f"of {GROUPS}",
+                    "runner-up",
+                    "times",
+                ],
+                rows(found),
+            ),
+            markdown(
+                ["evaluations", "overall", "schedule", "times the best"],
+                overall(found, asked["budgets"]),
+            ),
+            "error of the exact flow itself: "
+            + ", ".join(f"{name} {doubt:.0e}" for name, doubt in doubts.items())
+            + "\n",
+        ]
+    )
     write_text(asked["out"] / "table.md", text)
-    write_csv(asked["out"] / "table.csv", ["law", "evaluations", "sampler", "schedule", "steps", "error", "median"],
-              [[name, str(budget), e.sampler, e.schedule, str(e.steps), f"{e.error:.6g}", f"{e.median:.6g}"]
-               for name, by_budget in found.items() for budget, entries in by_budget.items() for e in entries])
+    write_csv(
+        asked["out"] / "table.csv",
+        ["law", "evaluations", "sampler", "schedule", "steps", "error", "median"],
+        [
+            [
+                name,
+                str(budget),
+                e.sampler,
+                e.schedule,
+                str(e.steps),
+                f"{e.error:.6g}",
+                f"{e.median:.6g}",
+            ]
+            for name, by_budget in found.items()
+            for budget, entries in by_budget.items()
+            for e in entries
+        ],
+    )
     draw(asked["out"] / "winners.png", found, {name: ABOUT.get(name, "") for name in found})
     print(text)
     print(f"written: {asked['out']}/table.md, table.csv, winners.png")
@@ -136,11 +203,36 @@ def rows(found: Mapping) -> list[list[str]]:
             best = entries[0]
             if best.error < SOLVED:
                 solved = sum(e.error < SOLVED for e in entries)
-                table.append([name, str(budget), f"{solved} of {len(entries)} pairs", "", "", f"< {SOLVED:g}", "", "", "", ""])
+                table.append(
+                    [
+                        name,
+                        str(budget),
+                        f"{solved} of {len(entries)} pairs",
+                        "",
+                        "",
+                        f"< {SOLVED:g}",
+                        "",
+                        "",
+                        "",
+                        "",
+                    ]
+                )
                 continue
-            row = [name, str(budget), best.sampler, best.schedule, str(best.steps), f"{best.error:.2g}", f"{best.median:.2g}"]
+            row = [
+                name,
+                str(budget),
+                best.sampler,
+                best.schedule,
+                str(best.steps),
+                f"{best.error:.2g}",
+                f"{best.median:.2g}",
+            ]
             second = next((e for e in entries if family(e.sampler) != family(best.sampler)), None)
-            other = [f"{second.sampler}, {second.schedule}", f"{second.error / best.error:.2f}"] if second else ["", ""]
+            other = (
+                [f"{second.sampler}, {second.schedule}", f"{second.error / best.error:.2f}"]
+                if second
+                else ["", ""]
+            )
             table.append([*row, str(wins(entries)), *other])
     return table
 
@@ -152,6 +244,9 @@ def overall(found: Mapping, budgets: Sequence[int], shown: int = 3) -> list[list
     table = []
     for budget in budgets:
         pairs = regrets([by_budget[budget] for by_budget in found.values()])
-        table += [[str(budget), name, schedule, f"{times:.2f}"] for k, (times, name, schedule) in enumerate(pairs)
-                  if k < shown or (name, schedule) in USUAL]
+        table += [
+            [str(budget), name, schedule, f"{times:.2f}"]
+            for k, (times, name, schedule) in enumerate(pairs)
+            if k < shown or (name, schedule) in USUAL
+        ]
     return table

@@ -1,13 +1,16 @@
-"""Convergence theory of diffusion samplers (Lee's lectures; Chen, Chewi, Lee, Li, Lu, Salim 2023), measured where the answer is exact.
+"""Convergence theory of diffusion samplers (Lee's lectures; Chen, Chewi, Lee, Li, Lu, Salim 2023),
+measured where the answer is exact.
 
     dx_t = -x_t dt + sqrt(2) dW,     score s_t L-Lipschitz, known to eps in L2,     N steps h from T to delta, started from N(0, I)
 
     KL(paths)  <=  KL(p_T | N(0, I))  +  T eps^2  +  T^2 L^2 d/N            initialization + score + discretization   (Girsanov)
 
-is the certificate of the reverse diffusion; `girsanov.py` has it in closed form. On Gaussians every law is exact through theory.linear,
-on mixtures of the line through `kernel.py`, and TV in any dimension by `theory.variation`; only DPUM on the mixture is sampled. A module
-holds a family of experiments, functions of `full` that return records; EXPERIMENTS names them.
+is the certificate of the reverse diffusion; `girsanov.py` has it in closed form. On Gaussians every
+law is exact through theory.linear, on mixtures of the line through `kernel.py`, and TV in any
+dimension by `theory.variation`; only DPUM on the mixture is sampled. A module holds a family of
+experiments, functions of `full` that return records; EXPERIMENTS names them.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -16,9 +19,19 @@ from diffgeo.theory.convergence import dpum, langevin, mixture, perturbation, re
 from diffgeo.theory.convergence.experiment import Experiment, Series, slope
 
 EXPERIMENTS: dict[str, Callable[[bool], list[Experiment]]] = {
-    "initialization": reverse.initialization, "ddpm": reverse.ddpm, "score": reverse.score, "early_stopping": stopping.early_stopping,
-    "perturbation": perturbation.perturbation, "regularization": langevin.regularization, "ulmc": langevin.ulmc, "dpum": dpum.dpum,
-    "steps": dpum.needed, "mixture": mixture.mixture, "calls": mixture.calls, "langevin": langevin.langevin}
+    "initialization": reverse.initialization,
+    "ddpm": reverse.ddpm,
+    "score": reverse.score,
+    "early_stopping": stopping.early_stopping,
+    "perturbation": perturbation.perturbation,
+    "regularization": langevin.regularization,
+    "ulmc": langevin.ulmc,
+    "dpum": dpum.dpum,
+    "steps": dpum.needed,
+    "mixture": mixture.mixture,
+    "calls": mixture.calls,
+    "langevin": langevin.langevin,
+}
 ABOUT = {
     "initialization": "KL(p_T | N(0, I)) against T",
     "ddpm": "the reverse diffusion (EI-DDPM): certificate and error of the output against N, d and L",
@@ -31,6 +44,7 @@ ABOUT = {
     "steps": "calls of the score until sqrt(KL/2) = .1 against d: certificate, reverse diffusion, DPUM",
     "mixture": "three modes on the line by their transition kernels: five samplers' laws, certificate, independent copies",
     "calls": "DPUM and the reverse diffusion at equal calls on the three modes",
-    "langevin": "Langevin alone against the reverse process on separated modes"}
+    "langevin": "Langevin alone against the reverse process on separated modes",
+}
 
 __all__ = ["ABOUT", "EXPERIMENTS", "Experiment", "Series", "slope"]

@@ -1,9 +1,12 @@
-"""What every experiment shares: the setting, the grids, and the record that a family of experiments returns.
+"""What every experiment shares: the setting, the grids, and the record that a family of experiments
+returns.
 
-The setting is the theory's: dx_t = -x_t dt + sqrt 2 dW, that is VP with g^2 = 2, from p_0 at t = 0 to T = 6; eigenvalues 1/4, 1/2, 2, 4 in
-equal shares of d, so the scores of all p_t are L = 4-Lipschitz. A rate is the least-squares slope of ln(error) against ln(x), or against x
-where the law is exponential.
+The setting is the theory's: dx_t = -x_t dt + sqrt 2 dW, that is VP with g^2 = 2, from p_0 at t = 0
+to T = 6; eigenvalues 1/4, 1/2, 2, 4 in equal shares of d, so the scores of all p_t are L =
+4-Lipschitz. A rate is the least-squares slope of ln(error) against ln(x), or against x where the
+law is exponential.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -20,12 +23,15 @@ from diffgeo.theory import gaussian
 from diffgeo.theory.distances import Law
 from diffgeo.theory.gaussian import Spectrum
 
-TILED, SMOOTHNESS, HORIZON = (0.25, 0.5, 2.0, 4.0), 4.0, 6.0
+TILED = (0.25, 0.5, 2.0, 4.0)
+SMOOTHNESS = 4.0
+HORIZON = 6.0
 
 
 @dataclass(frozen=True)
 class Series:
-    """One quantity against x: its values, the exponent that the theory states (None where it states none), and the one measured.
+    """One quantity against x: its values, the exponent that the theory states (None where it states
+    none), and the one measured.
 
     bound: the stated rate is the theorem's upper bound, which the law at hand does not attain.
     noise: what sampling alone makes of a distance 0; 0 where the values are exact.
@@ -42,34 +48,56 @@ class Series:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One panel: quantities against one variable, and what the reader must know not to read too much into them."""
+    """One panel: quantities against one variable, and what the reader must know not to read too
+    much into them."""
 
-    name: str                       # FAMILY/VARIABLE: the prefix of its keys in metrics.json
+    name: str  # FAMILY/VARIABLE: the prefix of its keys in metrics.json
     title: str
     axis: str
     x: tuple[float, ...]
     series: tuple[Series, ...]
     note: str = ""
-    exponential: bool = False       # rates are per unit of x, not powers of x
+    exponential: bool = False  # rates are per unit of x, not powers of x
 
     def metrics(self) -> dict[str, float]:
         """{NAME/KEY@X: value, NAME/KEY_slope: measured, NAME/KEY_expected: expected}."""
-        out = {f"{self.name}/{s.key}@{x:g}": v for s in self.series for x, v in zip(self.x, s.values, strict=True)}
-        out |= {f"{self.name}/{s.key}_slope": s.measured for s in self.series if s.measured is not None}
-        return out | {f"{self.name}/{s.key}_expected": s.expected for s in self.series if s.expected is not None}
+        out = {
+            f"{self.name}/{s.key}@{x:g}": v
+            for s in self.series
+            for x, v in zip(self.x, s.values, strict=True)
+        }
+        out |= {
+            f"{self.name}/{s.key}_slope": s.measured for s in self.series if s.measured is not None
+        }
+        return out | {
+            f"{self.name}/{s.key}_expected": s.expected
+            for s in self.series
+            if s.expected is not None
+        }
 
 
 def slope(x: Sequence[float], y: Sequence[float], exponential: bool = False) -> float:
     """The least-squares slope of ln y against ln x (against x where exponential)."""
     a = torch.as_tensor(x, dtype=torch.float64)
-    a, b = a if exponential else a.log(), torch.as_tensor(y, dtype=torch.float64).log()
+    a = a if exponential else a.log()
+    b = torch.as_tensor(y, dtype=torch.float64).log()
     a = a - a.mean()
     return float((a * b).sum() / a.square().sum())
 
 
-def series(key: str, title: str, x: Sequence[float], y: Sequence[float], expected: float | None = None, exponential: bool = False,
-           last: int = 0, fitted: bool = True, **more) -> Series:
-    """A Series with its slope measured over all x or over the `last` ones; without one where not fitted."""
+def series(
+    key: str,
+    title: str,
+    x: Sequence[float],
+    y: Sequence[float],
+    expected: float | None = None,
+    exponential: bool = False,
+    last: int = 0,
+    fitted: bool = True,
+    **more,
+) -> Series:
+    """A Series with its slope measured over all x or over the `last` ones; without one where not
+    fitted."""
     measured = slope(x[-last:], y[-last:], exponential) if fitted else None
     return Series(key, title, tuple(map(float, y)), expected, measured, **more)
 
@@ -97,13 +125,15 @@ def uniform(steps: int, stop: float = 0.0, horizon: float = HORIZON) -> Tensor:
 
 
 def decaying(steps: int, stop: float, horizon: float = HORIZON) -> Tensor:
-    """Times [steps+1] with steps h_k <= kappa min(1, t_k): uniform from the horizon to 1, geometric from 1 to `stop` (ExponentialDecay).
+    """Times [steps+1] with steps h_k <= kappa min(1, t_k): uniform from the horizon to 1, geometric
+    from 1 to `stop` (ExponentialDecay).
 
     Raises UsageError on stop <= 0, which no geometric grid reaches.
     """
     path = chart(horizon, stop, ExponentialDecay())
     times = path.level(path.spacing.fractions(path, steps + 1))
-    times[0], times[-1] = horizon, stop
+    times[0] = horizon
+    times[-1] = stop
     return times
 
 
@@ -121,5 +151,7 @@ def final(run: Iterator[Step]) -> Tensor:
 def end(spectrum: Spectrum, sampler: Sampler, times: Tensor) -> Law:
     """The law, in the chart, at the last time of a run from N(0, I) down `times`."""
     path = chart(float(times[0]))
-    (law,) = gaussian.discrete(spectrum, path, {"": sampler}, path.sigma(times), starts=("N_0",)).values()
+    (law,) = gaussian.discrete(
+        spectrum, path, {"": sampler}, path.sigma(times), starts=("N_0",)
+    ).values()
     return law

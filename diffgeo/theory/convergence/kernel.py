@@ -1,13 +1,17 @@
-"""The law that a sampler makes of a one-dimensional mixture, exactly: its transition kernel on a grid of states.
+"""The law that a sampler makes of a one-dimensional mixture, exactly: its transition kernel on a
+grid of states.
 
-A step of a stochastic one-step sampler takes x to N(mean(x), std^2): `mean` is the step itself without noise, `std` the noise it says it
-adds. With the density q on n equidistant nodes of spacing dx,
+A step of a stochastic one-step sampler takes x to N(mean(x), std^2): `mean` is the step itself
+without noise, `std` the noise it says it adds. With the density q on n equidistant nodes of spacing
+dx,
 
     q'(y_i) = dx sum_j N(y_i; mean(y_j), std^2) q(y_j),
 
-which converges faster than any power of dx once the spacing is below the kernel's width. A flow takes x to y(x) and q(y(x)) = p(x)/y'(x),
-the derivative taken through the run itself. Entropy, Fisher information and distances are sums over the nodes. States are the chart's.
+which converges faster than any power of dx once the spacing is below the kernel's width. A flow
+takes x to y(x) and q(y(x)) = p(x)/y'(x), the derivative taken through the run itself. Entropy,
+Fisher information and distances are sums over the nodes. States are the chart's.
 """
+
 from __future__ import annotations
 
 import math
@@ -42,10 +46,14 @@ class Modes:
     variance: float = 1.0
 
     def components(self, x: Tensor, t: float) -> tuple[Tensor, Tensor, float]:
-        """Densities of the components at x, weighted [n,k], their means [k] and variance, at time t."""
+        """Densities of the components at x, weighted [n,k], their means [k] and variance, at time
+        t."""
         a = math.exp(-t)
-        means, variance = a * torch.tensor(self.means, dtype=torch.float64), a * a * self.variance - math.expm1(-2 * t)
-        density = torch.exp(-((x[:, None] - means) ** 2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)
+        means = a * torch.tensor(self.means, dtype=torch.float64)
+        variance = a * a * self.variance - math.expm1(-2 * t)
+        density = torch.exp(-((x[:, None] - means) ** 2) / (2 * variance)) / math.sqrt(
+            2 * math.pi * variance
+        )
         return density * torch.tensor(self.weights, dtype=torch.float64), means, variance
 
     def density(self, x: Tensor, t: float = 0.0) -> Tensor:
@@ -57,15 +65,21 @@ class Modes:
 
     def cdf(self, x: Tensor, t: float = 0.0) -> Tensor:
         _, means, variance = self.components(x[:1], t)
-        return torch.special.ndtr((x[:, None] - means) / math.sqrt(variance)) @ torch.tensor(self.weights, dtype=torch.float64)
+        return torch.special.ndtr((x[:, None] - means) / math.sqrt(variance)) @ torch.tensor(
+            self.weights, dtype=torch.float64
+        )
 
     def denoiser(self) -> Denoiser:
         """The package's exact denoiser of this law."""
-        return Mixture([[m] for m in self.means], [[[self.variance]] for _ in self.means], list(self.weights)).denoiser()
+        return Mixture(
+            [[m] for m in self.means], [[[self.variance]] for _ in self.means], list(self.weights)
+        ).denoiser()
 
     def fisher(self, t: float, nodes: Tensor) -> float:
         """J = E (d ln p_t/dx)^2, on equidistant nodes."""
-        return float((self.density(nodes, t) * self.score(nodes, t) ** 2).sum() * (nodes[1] - nodes[0]))
+        return float(
+            (self.density(nodes, t) * self.score(nodes, t) ** 2).sum() * (nodes[1] - nodes[0])
+        )
 
     def entropy(self, t: float, nodes: Tensor) -> float:
         p = self.density(nodes, t)
@@ -80,7 +94,9 @@ def line(half: float, nodes: int) -> Tensor:
 def matrix(mean: Tensor, std: float, nodes: Tensor) -> Tensor:
     """K [n,n] of x -> N(mean(x), std^2) on equidistant nodes: q' = K q."""
     z = (nodes[:, None] - mean) / std
-    return torch.exp(-z.square_().div_(2)).mul_(float(nodes[1] - nodes[0]) / (std * math.sqrt(2 * math.pi)))
+    return torch.exp(-z.square_().div_(2)).mul_(
+        float(nodes[1] - nodes[0]) / (std * math.sqrt(2 * math.pi))
+    )
 
 
 def silence(x: Tensor):
@@ -89,11 +105,15 @@ def silence(x: Tensor):
 
 
 def propagate(law: Modes, sampler: Sampler, times: Tensor, nodes: Tensor) -> Grid:
-    """The density at the last time of a run of a stochastic one-step `sampler` from N(0, 1) down `times`, on equidistant nodes."""
-    path, denoise = chart(float(times[0])), law.denoiser()
+    """The density at the last time of a run of a stochastic one-step `sampler` from N(0, 1) down
+    `times`, on equidistant nodes."""
+    path = chart(float(times[0]))
+    denoise = law.denoiser()
     sigmas = path.sigma(times)
-    q = torch.exp(-nodes**2 / 2) / math.sqrt(2 * math.pi)
-    for (sigma, down), (scale, shrunk) in zip(pairwise(sigmas.tolist()), pairwise(path.scale(sigmas).tolist()), strict=True):
+    q = torch.exp(-(nodes**2) / 2) / math.sqrt(2 * math.pi)
+    for (sigma, down), (scale, shrunk) in zip(
+        pairwise(sigmas.tolist()), pairwise(path.scale(sigmas).tolist()), strict=True
+    ):
         x = (nodes / scale)[:, None]
         mean = sampler.step(denoise, x, sigma, down, [], silence(x)).x[:, 0] * shrunk
         q = matrix(mean, sampler.added_noise(sigma, down) * shrunk, nodes) @ q
@@ -101,13 +121,17 @@ def propagate(law: Modes, sampler: Sampler, times: Tensor, nodes: Tensor) -> Gri
 
 
 def transport(law: Modes, sampler: Sampler, times: Tensor, nodes: Tensor) -> Grid:
-    """The density at the last time of a run of a deterministic `sampler` from N(0, 1): on the states to which it takes the nodes."""
+    """The density at the last time of a run of a deterministic `sampler` from N(0, 1): on the
+    states to which it takes the nodes."""
     path = chart(float(times[0]))
-    sigmas, start = path.sigma(times), nodes.clone().requires_grad_()
+    sigmas = path.sigma(times)
+    start = nodes.clone().requires_grad_()
     x = (start / path.scale(sigmas[0]))[:, None]
-    end = final(steps(sampler, law.denoiser(), x, sigmas, silence(x)))[:, 0] * path.scale(sigmas[-1])
+    end = final(steps(sampler, law.denoiser(), x, sigmas, silence(x)))[:, 0] * path.scale(
+        sigmas[-1]
+    )
     (slope,) = torch.autograd.grad(end.sum(), start)
-    p = torch.exp(-nodes**2 / 2) / math.sqrt(2 * math.pi)
+    p = torch.exp(-(nodes**2) / 2) / math.sqrt(2 * math.pi)
     return Grid(end.detach(), slope * (nodes[1] - nodes[0]), p / slope)
 
 

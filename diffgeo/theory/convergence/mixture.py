@@ -1,10 +1,14 @@
-"""Three modes on the line (means -4, 0, 5, weights .3, .5, .2, variance 1): each sampler's law exactly, by its transition kernel.
+"""Three modes on the line (means -4, 0, 5, weights .3, .5, .2, variance 1): each sampler's law
+exactly, by its transition kernel.
 
-The rates are those of the Gaussian: TV ~ 1/N and KL ~ 1/N^2 for the reverse diffusion and TV ~ 1/N for the flow; the certificate ~ 1/N. In
-d independent copies TV ~ sqrt(d)/N, again, for the reverse diffusion itself.
+The rates are those of the Gaussian: TV ~ 1/N and KL ~ 1/N^2 for the reverse diffusion and TV ~ 1/N
+for the flow; the certificate ~ 1/N. In d independent copies TV ~ sqrt(d)/N, again, for the reverse
+diffusion itself.
 
-DPUM's corrector carries a velocity, so its law is sampled: total variation over bins, whose noise floor stands beside it.
+DPUM's corrector carries a velocity, so its law is sampled: total variation over bins, whose noise
+floor stands beside it.
 """
+
 from __future__ import annotations
 
 from functools import partial
@@ -16,18 +20,31 @@ from diffgeo.denoiser import Counted
 from diffgeo.sampler import DPUM, steps
 from diffgeo.sampler.dpum import ExponentialFlow
 from diffgeo.schedule.stages import Stages
-from diffgeo.theory.convergence.experiment import HORIZON, SMOOTHNESS, Experiment, chart, final, powers, sampler, series, uniform
+from diffgeo.theory.convergence.experiment import (
+    HORIZON,
+    SMOOTHNESS,
+    Experiment,
+    chart,
+    final,
+    powers,
+    sampler,
+    series,
+    uniform,
+)
 from diffgeo.theory.convergence.girsanov import path_kl_of
 from diffgeo.theory.convergence.kernel import Modes, kl, line, propagate, transport, tv
 from diffgeo.theory.variation import product_tv
 
 LAW = Modes((-4.0, 0.0, 5.0), (0.3, 0.5, 0.2))
-HALF, NODES = 11.0, 441
+HALF = 11.0
+NODES = 441
 
 
 def path(n: int, law: Modes = LAW) -> float:
-    """The certificate's discretization term, exact: entropies and Fisher informations by quadrature."""
-    times, nodes = uniform(n), line(14.0, 1401)
+    """The certificate's discretization term, exact: entropies and Fisher informations by
+    quadrature."""
+    times = uniform(n)
+    nodes = line(14.0, 1401)
     fisher = torch.tensor([law.fisher(float(t), nodes) for t in times[:-1]], dtype=torch.float64)
     return path_kl_of((law.entropy(HORIZON, nodes), law.entropy(0.0, nodes)), fisher, times)
 
@@ -41,8 +58,10 @@ def binned(samples: torch.Tensor, law: Modes = LAW, bins: int = 60) -> float:
 
 
 def sampled(h: float, draws: int, seed: int = 0, law: Modes = LAW) -> tuple[int, float, int, float]:
-    """(calls, TV) of DPUM and of its predictor alone, with steps h, from `draws` samples; L = 4 as in the Gaussian experiments."""
-    stages, out = Stages(L=SMOOTHNESS, h_pred=h, t_min=1e-4), []
+    """(calls, TV) of DPUM and of its predictor alone, with steps h, from `draws` samples; L = 4 as
+    in the Gaussian experiments."""
+    stages = Stages(L=SMOOTHNESS, h_pred=h, t_min=1e-4)
+    out = []
     levels = stages.grid()
     for k, method in enumerate((DPUM(stages=stages), ExponentialFlow(stages))):
         denoise = Counted(law.denoiser())
@@ -56,37 +75,95 @@ def floor(draws: int, seed: int = 0, law: Modes = LAW) -> float:
     """The TV of so many draws of the law itself."""
     random = generator(seed, 9)
     modes = torch.multinomial(torch.tensor(law.weights), draws, replacement=True, generator=random)
-    return binned(torch.tensor(law.means, dtype=torch.float64)[modes] + torch.randn(draws, generator=random, dtype=torch.float64))
+    return binned(
+        torch.tensor(law.means, dtype=torch.float64)[modes]
+        + torch.randn(draws, generator=random, dtype=torch.float64)
+    )
 
 
 def mixture(full: bool = False) -> list[Experiment]:
     grids = [int(n) for n in powers(25, 2, 5)]
-    nodes, fine = line(HALF, NODES), line(9.0, 2001)
-    ei, em = ([propagate(LAW, sampler(name), uniform(n), nodes) for n in grids] for name in ("EI", "EM"))
+    nodes = line(HALF, NODES)
+    fine = line(9.0, 2001)
+    ei, em = (
+        [propagate(LAW, sampler(name), uniform(n), nodes) for n in grids] for name in ("EI", "EM")
+    )
     flow = [transport(LAW, ExponentialFlow(chart()), uniform(n), fine) for n in grids]
-    long, copies = [int(n) for n in powers(25, 2, 8 if full else 6)], (1.0, 4.0, 16.0, 64.0, 256.0)
+    long = [int(n) for n in powers(25, 2, 8 if full else 6)]
+    copies = (1.0, 4.0, 16.0, 64.0, 256.0)
     return [
-        Experiment("mixture/N", "three modes on the line, exact laws", "N", tuple(grids), (
-            series("tv", "TV, EI-DDPM", grids, [tv(LAW, g) for g in ei], -1.0),
-            series("kl", "KL, EI-DDPM", grids, [kl(LAW, g) for g in ei], -2.0, last=2),
-            series("tv_em", "TV, Euler-Maruyama", grids, [tv(LAW, g) for g in em], -1.0),
-            series("tv_flow", "TV, probability flow (EI)", grids, [tv(LAW, g) for g in flow], -1.0)),
-            "25 steps are not yet in the range of KL's rate (its slope is of the last two)"),
-        Experiment("mixture/path", "its certificate", "N", tuple(long), (
-            series("path_kl", "path KL (certificate)", long, [path(n) for n in long], -1.0),)),
-        Experiment("mixture/d", "independent copies, EI-DDPM of 100 steps", "d", copies, (
-            series("tv", "TV", copies, [product_tv(LAW.density(nodes), ei[2].q, ei[2].weights, int(d)) for d in copies], 0.5),))]
+        Experiment(
+            "mixture/N",
+            "three modes on the line, exact laws",
+            "N",
+            tuple(grids),
+            (
+                series("tv", "TV, EI-DDPM", grids, [tv(LAW, g) for g in ei], -1.0),
+                series("kl", "KL, EI-DDPM", grids, [kl(LAW, g) for g in ei], -2.0, last=2),
+                series("tv_em", "TV, Euler-Maruyama", grids, [tv(LAW, g) for g in em], -1.0),
+                series(
+                    "tv_flow", "TV, probability flow (EI)", grids, [tv(LAW, g) for g in flow], -1.0
+                ),
+            ),
+            "25 steps are not yet in the range of KL's rate (its slope is of the last two)",
+        ),
+        Experiment(
+            "mixture/path",
+            "its certificate",
+            "N",
+            tuple(long),
+            (series("path_kl", "path KL (certificate)", long, [path(n) for n in long], -1.0),),
+        ),
+        Experiment(
+            "mixture/d",
+            "independent copies, EI-DDPM of 100 steps",
+            "d",
+            copies,
+            (
+                series(
+                    "tv",
+                    "TV",
+                    copies,
+                    [
+                        product_tv(LAW.density(nodes), ei[2].q, ei[2].weights, int(d))
+                        for d in copies
+                    ],
+                    0.5,
+                ),
+            ),
+        ),
+    ]
 
 
 def calls(full: bool = False) -> list[Experiment]:
     """DPUM and the reverse diffusion at the same number of calls, on the mixture."""
-    draws, steps_ = 400_000 if full else 100_000, (0.25, 0.125, 0.0625)
+    draws = 400_000 if full else 100_000
+    steps_ = (0.25, 0.125, 0.0625)
     found = [sampled(h, draws) for h in steps_]
     spent, dpum, _, flow = zip(*found, strict=True)
-    ddpm, none = [tv(LAW, propagate(LAW, sampler("EI"), uniform(n), line(HALF, NODES))) for n in spent], floor(draws)
+    ddpm = [tv(LAW, propagate(LAW, sampler("EI"), uniform(n), line(HALF, NODES))) for n in spent]
+    none = floor(draws)
     title = f"three modes on the line against calls of the score; DPUM from {draws} draws"
-    return [Experiment("calls/N", title, "calls", tuple(map(float, spent)), (
-        series("dpum", "TV, DPUM (L = 4)", spent, dpum, fitted=False, noise=none),
-        series("ddpm", "TV, EI-DDPM with as many calls (exact)", spent, ddpm, fitted=False),
-        series("flow", "TV, DPUM's predictor alone (fewer calls)", spent, flow, fitted=False, noise=none)),
-        "on the line the reverse diffusion is slightly better than DPUM at equal calls; what DPUM has over it is the better certificate")]
+    return [
+        Experiment(
+            "calls/N",
+            title,
+            "calls",
+            tuple(map(float, spent)),
+            (
+                series("dpum", "TV, DPUM (L = 4)", spent, dpum, fitted=False, noise=none),
+                series("ddpm", "TV, EI-DDPM with as many calls (exact)", spent, ddpm, fitted=False),
+                series(
+                    "flow",
+                    "TV, DPUM's predictor alone (fewer calls)",
+                    spent,
+                    flow,
+                    fitted=False,
+                    noise=none,
+                ),
+            ),
+            "on the line the reverse diffusion is slightly better than DPUM at equal calls; what "
+            "DPUM "
+            "has over it is the better certificate",
+        )
+    ]

@@ -1,11 +1,14 @@
-"""How far the score moves in a step h: along the flow of the law by O(h), along its diffusion by O(sqrt h).
+"""How far the score moves in a step h: along the flow of the law by O(h), along its diffusion by
+O(sqrt h).
 
     E|s_t(x_t) - s_{t-h}(x_{t-h})|^2  ~  h^2 d     x the probability flow            ~  h d     x the diffusion
 
-This is what freezing the score costs a path. Along the diffusion it is J_{t-h} - (2 e^-h - 1) J_t for every law, J the Fisher information
-(see girsanov.py). Along the flow a Gaussian coordinate is x_{t-h} = x_t sqrt(lambda^{t-h}/lambda^t), and on the line the flow is the map
-between equal quantiles. Both are exact; directions add, hence d.
+This is what freezing the score costs a path. Along the diffusion it is J_{t-h} - (2 e^-h - 1) J_t
+for every law, J the Fisher information (see girsanov.py). Along the flow a Gaussian coordinate is
+x_{t-h} = x_t sqrt(lambda^{t-h}/lambda^t), and on the line the flow is the map between equal
+quantiles. Both are exact; directions add, hence d.
 """
+
 from __future__ import annotations
 
 import math
@@ -24,25 +27,34 @@ def gaussian(h: float, d: float) -> tuple[float, float]:
     """(along the flow, along the diffusion), from t = TIME, for the tiled Gaussian."""
     s = tiled(d)
     now, then = (1 / (1 + (s.values - 1) * math.exp(-2 * t)) for t in (TIME, TIME - h))
-    return float(s.counts @ (now.sqrt() - then.sqrt()) ** 2), float(s.counts @ (then - (2 * math.exp(-h) - 1) * now))
+    return float(s.counts @ (now.sqrt() - then.sqrt()) ** 2), float(
+        s.counts @ (then - (2 * math.exp(-h) - 1) * now)
+    )
 
 
 def quantiles(law: Modes, t: float, x: Tensor, start: float, bound: float = 12.0) -> Tensor:
-    """Where the flow takes the states x from time `start` to time t: equal distribution functions, by bisection."""
-    level, low, high = law.cdf(x, start), torch.full_like(x, -bound), torch.full_like(x, bound)
+    """Where the flow takes the states x from time `start` to time t: equal distribution functions,
+    by bisection."""
+    level = law.cdf(x, start)
+    low = torch.full_like(x, -bound)
+    high = torch.full_like(x, bound)
     for _ in range(60):
         middle = (low + high) / 2
         below = law.cdf(middle, t) < level
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        low = torch.where(below, middle, low)
+        high = torch.where(below, high, middle)
     return (low + high) / 2
 
 
 def mixture(h: float, law: Modes = LAW) -> tuple[float, float]:
     """The same for the mixture on the line."""
     nodes = line(9.0, 1801)
-    p, dx = law.density(nodes, TIME), float(nodes[1] - nodes[0])
+    p = law.density(nodes, TIME)
+    dx = float(nodes[1] - nodes[0])
     moved = law.score(nodes, TIME) - law.score(quantiles(law, TIME - h, nodes, TIME), TIME - h)
-    return float((p * moved**2).sum() * dx), law.fisher(TIME - h, nodes) - (2 * math.exp(-h) - 1) * law.fisher(TIME, nodes)
+    return float((p * moved**2).sum() * dx), law.fisher(TIME - h, nodes) - (
+        2 * math.exp(-h) - 1
+    ) * law.fisher(TIME, nodes)
 
 
 def perturbation(full: bool = False) -> list[Experiment]:
@@ -52,11 +64,26 @@ def perturbation(full: bool = False) -> list[Experiment]:
     ode1, sde1 = zip(*(mixture(step) for step in h), strict=True)
     by_d = [gaussian(0.025, d) for d in dims]
     return [
-        Experiment("perturbation/h", f"E|change of the score|^2 in a step h from t = {TIME}", "h", tuple(h), (
-            series("ode_gaussian", "along the flow, Gaussian d = 64", h, ode, 2.0),
-            series("sde_gaussian", "along the diffusion, Gaussian d = 64", h, sde, 1.0),
-            series("ode_mixture", "along the flow, three modes", h, ode1, 2.0),
-            series("sde_mixture", "along the diffusion, three modes", h, sde1, 1.0))),
-        Experiment("perturbation/d", "the same in one step h = .025, Gaussian", "d", tuple(dims), (
-            series("ode", "along the flow", dims, [a for a, _ in by_d], 1.0),
-            series("sde", "along the diffusion", dims, [b for _, b in by_d], 1.0)))]
+        Experiment(
+            "perturbation/h",
+            f"E|change of the score|^2 in a step h from t = {TIME}",
+            "h",
+            tuple(h),
+            (
+                series("ode_gaussian", "along the flow, Gaussian d = 64", h, ode, 2.0),
+                series("sde_gaussian", "along the diffusion, Gaussian d = 64", h, sde, 1.0),
+                series("ode_mixture", "along the flow, three modes", h, ode1, 2.0),
+                series("sde_mixture", "along the diffusion, three modes", h, sde1, 1.0),
+            ),
+        ),
+        Experiment(
+            "perturbation/d",
+            "the same in one step h = .025, Gaussian",
+            "d",
+            tuple(dims),
+            (
+                series("ode", "along the flow", dims, [a for a, _ in by_d], 1.0),
+                series("sde", "along the diffusion", dims, [b for _, b in by_d], 1.0),
+            ),
+        ),
+    ]
