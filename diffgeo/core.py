@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,19 +148,40 @@ class Trajectory(NamedTuple):
 
 
 class Data(Protocol):
-    shape: tuple[int, ...]
+    """A law that can be drawn from. What a law lacks is None: only a curve has a coordinate, only a
+    finite law has atoms."""
 
-    # [n,*D], on the generator's device
-    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...
+    shape: tuple[int, ...]  # *D of one sample
+    mean: Tensor  # [*D]
+    std: float  # the root mean variance of a coordinate
+    key: str  # identifies the law and its parameters, stable across processes
+    coordinate: Callable[[Tensor], Tensor] | None  # of a curve: the arc length at proj(x), [n]
+    quantile: Callable[[Tensor], Tensor] | None  # of the law in that coordinate
+    period: float | None  # of a closed curve
+    atoms: Tensor | None  # [k,*D]
+    weights: Tensor | None  # of the atoms, [k]
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...  # [n,*D], on its device
+    def store(self, x: Tensor) -> np.ndarray: ...  # samples as samples.npy holds them
+    def restore(self, array: np.ndarray) -> Tensor: ...  # the inverse
 
 
-class Manifold(Data, Protocol):
+@runtime_checkable
+class Known(Data, Protocol):
+    """A law whose exact denoiser is known."""
+
+    def denoiser(self) -> Denoiser: ...
+
+
+@runtime_checkable
+class Manifold(Known, Protocol):
     """A law on a support of intrinsic dimension `dim`, whose exact denoiser is known."""
 
     dim: int
 
-    def project(self, x: Tensor) -> Tensor: ...  # nearest point of the support, [n,*D]
-    def denoiser(self) -> Denoiser: ...
+    def project(self, x: Tensor) -> Tensor: ...  # the nearest point of the support, [n,*D]
+    def tangent(self, p: Tensor) -> Tensor: ...  # an orthonormal basis there, [n,d,dim]
+    def distance(self, x: Tensor) -> Tensor: ...  # to the support, [n]
 
 
 class Run(NamedTuple):
