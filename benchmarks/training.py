@@ -107,7 +107,7 @@ def unet():
         adam = torch.optim.Adam(model.parameters(), lr=2e-4)
         average = [p.detach().clone() for p in model.parameters()]
         for _ in range(IMAGE_STEPS):
-            x0 = data.float(data.images[torch.randint(len(data.images), (IMAGE_BATCH,))])
+            x0 = data.dequantize(data.images[torch.randint(len(data.images), (IMAGE_BATCH,))])
             sigma = torch.exp(1.2 * torch.randn(IMAGE_BATCH) - 1.2)
             eps = torch.randn_like(x0)
             x = x0 + sigma[:, None, None, None] * eps

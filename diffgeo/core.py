@@ -1,11 +1,15 @@
 """The nouns of diffgeo, in one noise coordinate.
 
-Every Gaussian path x_t = alpha_t x0 + sigma_t eps becomes, with x = x_t/alpha_t and sigma =
-sigma_t/alpha_t,
+Every Gaussian path x_t = alpha_t x0 + sigma_t eps becomes, with x = x_t/alpha_t and
+sigma = sigma_t/alpha_t,
 
-    x = x0 + sigma eps,      D(x; sigma) = E[x0 | x],      dx/dsigma = (x - D)/sigma      (probability flow).
+    x = x0 + sigma eps,      D(x; sigma) = E[x0 | x],
+    dx/dsigma = (x - D)/sigma                           (the probability flow).
 
-Everything else is a view of D:  eps = (x - D)/sigma,  score = (D - x)/sigma^2,  Cov[x0 | x] = sigma^2 dD/dx.
+Everything else is a view of D:
+
+    eps = (x - D)/sigma,     score = (D - x)/sigma^2,   Cov[x0 | x] = sigma^2 dD/dx.
+
 A schedule is left with three jobs: draw sigma in training, grid sigma in sampling, and name a chart
 x_t = scale(sigma) x.
 
@@ -16,16 +20,23 @@ imports nothing of the package.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+# As typing has them from Python 3.12 on: isinstance looks whether a member is there and does not
+# compute it, which for the `key` of a set of images is to read gigabytes.
+from typing_extensions import Protocol, runtime_checkable
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from diffgeo.analytic.images import ImageDenoiser
     from diffgeo.simulation import Simulation
 
 Sigma = float | Tensor  # one noise level for the whole batch, or one for each row [B]
@@ -36,6 +47,13 @@ class Denoiser(Protocol):
     """E[x0 | x], exact or learned; the two are interchangeable everywhere."""
 
     def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor: ...  # x [B,*D] -> [B,*D]
+
+
+@runtime_checkable
+class Classes(Protocol):
+    """A network F(x, noise, label) of so many classes."""
+
+    classes: int  # 0: it takes no label
 
 
 class Coefficients(NamedTuple):
@@ -148,18 +166,30 @@ class Trajectory(NamedTuple):
 
 
 class Data(Protocol):
-    """A law that can be drawn from. What a law lacks is None: only a curve has a coordinate, only a
-    finite law has atoms."""
+    """A law that can be drawn from. What a law lacks is None or 0: only a curve has a coordinate,
+    only a finite law has atoms, only a labelled one has classes. `data.law.Law` says so for all
+    that derive from it."""
 
     shape: tuple[int, ...]  # *D of one sample
-    mean: Tensor  # [*D]
-    std: float  # the root mean variance of a coordinate
-    key: str  # identifies the law and its parameters, stable across processes
-    coordinate: Callable[[Tensor], Tensor] | None  # of a curve: the arc length at proj(x), [n]
-    quantile: Callable[[Tensor], Tensor] | None  # of the law in that coordinate
-    period: float | None  # of a closed curve
-    atoms: Tensor | None  # [k,*D]
-    weights: Tensor | None  # of the atoms, [k]
+
+    # of a curve: the arc length at the projection of x, [n,*D] -> [n]; the u-quantile of the law in
+    # that coordinate, [n] -> [n]; the length of a closed one
+    coordinate: Callable[[Tensor], Tensor] | None
+    quantile: Callable[[Tensor], Tensor] | None
+    period: float | None
+
+    # of a finite law: [k,*D], and [k]
+    atoms: Tensor | None
+    weights: Tensor | None
+
+    @property
+    def classes(self) -> int: ...  # that its samples are labelled with; 0: none
+    @property
+    def mean(self) -> Tensor: ...  # [*D], float64
+    @property
+    def std(self) -> float: ...  # the root mean variance of a coordinate
+    @property
+    def key(self) -> str: ...  # identifies the law and its parameters, stable across processes
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor: ...  # [n,*D], on its device
     def store(self, x: Tensor) -> np.ndarray: ...  # samples as samples.npy holds them
@@ -184,6 +214,54 @@ class Manifold(Known, Protocol):
     def distance(self, x: Tensor) -> Tensor: ...  # to the support, [n]
 
 
+@runtime_checkable
+class Streamed(Data, Protocol):
+    """A finite set that is drawn by row number, so that its rows may be read ahead of their use."""
+
+    @property
+    def labels(self) -> Tensor | None: ...  # int64 [N] in 0..classes-1
+    @property
+    def streams(self) -> bool: ...  # whether `stream` is the way to read it here
+    # what `sample` draws from the generator: rows [n], and which of them are mirrored (None: none)
+    def pick(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]: ...
+    # (x0 [n,*D], labels [n]), the same x0 as `sample`
+    def sample_labelled(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]: ...
+    # the same for each generator in turn, with None for labels where the set has none
+    def stream(
+        self, n: int, generators: Iterable[torch.Generator]
+    ) -> Iterator[tuple[Tensor, Tensor | None]]: ...
+
+
+@runtime_checkable
+class ImageSet(Manifold, Streamed, Protocol):
+    """A set of pictures held as bytes, each as likely as the others (and its mirror image, under
+    `flip`). A sample is low + (high - low) byte/255."""
+
+    @property
+    def images(self) -> Tensor: ...  # uint8 [N,C,H,W]
+    @property
+    def low(self) -> float: ...  # the value of black
+    @property
+    def high(self) -> float: ...  # the value of white
+    @property
+    def flip(self) -> bool: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def split(self) -> str: ...  # train or test
+    @property
+    def root(self) -> Path | None: ...  # the folder of prepared sets that it was read from
+    def __len__(self) -> int: ...
+    def quantize(self, x: Tensor) -> Tensor: ...  # numbers -> the nearest bytes
+    def dequantize(self, pixels: Tensor) -> Tensor: ...  # bytes -> numbers, float32
+    def rows(self, index: Tensor) -> Tensor: ...  # the bytes of some images, [n] -> [n,C,H,W]
+    # bytes, and which are mirrored [n] -> x0
+    def finish(self, pixels: Tensor, mirrored: Tensor | None) -> Tensor: ...
+    def label(self, index: Tensor) -> Tensor: ...  # of some images, [n] -> [n]
+    def other(self) -> ImageSet | None: ...  # the law of the other split, where there is one
+    def denoiser(self) -> ImageDenoiser: ...
+
+
 class Run(NamedTuple):
     """What a metric may look at: a cloud, and when there was one, the simulation that made it."""
 
@@ -201,7 +279,26 @@ class Run(NamedTuple):
 
 
 class Metric(Protocol):
+    """Numbers of a run, by name. `metrics.Measure` has all of this but the call, so that a metric
+    which derives from it says only what it does otherwise."""
+
+    # {} where the law or the run lacks what the metric needs
     def __call__(self, run: Run, data: Data) -> dict[str, float]: ...
+
+    @property
+    def floors(self) -> bool: ...  # whether it has a value of fresh true samples: a noise floor
+    @property
+    def needs_run(self) -> bool: ...  # whether a cloud without its simulation has no value
+    @property
+    def prefix(self) -> str | None: ...  # of the keys that `text` shows; None: the table shows them
+    @property
+    def identity(self) -> str | None: ...  # a digest of the files that its values depend on
+    # load what n samples will need, so that what is missing is said before a run
+    def prepare(self, data: Data, n: int) -> None: ...
+    # what makes the numbers comparable, JSON-able; {} for nothing
+    def describe(self, run: Run, data: Data) -> dict: ...
+    # `values` as a reader sees those that begin with `prefix`
+    def text(self, values: Mapping[str, float]) -> str: ...
 
 
 def expand(v: Sigma, x: Tensor) -> Sigma:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from diffgeo.core import Data, Denoiser, Parameterization, Sigma, column, expand
+from diffgeo.core import Classes, Data, Denoiser, Known, Parameterization, Sigma, column, expand
 from diffgeo.errors import UsageError
 from diffgeo.parameterization import Scaled
 
@@ -29,15 +29,21 @@ class Network(nn.Module):
     result is like x: a float64 sampler keeps its state exact, wherever the weights are. A `label`
     goes on to a net that takes one (its forward names it, and its `classes`, where it has that
     attribute, are not 0); to any other net, labelled data is data.
+
+    classes: how many the network is told; 0 for none, and where it does not say.
+    conditional: whether it takes a label. pretrained: whether it came with its weights.
     """
+
+    pretrained = False
 
     def __init__(self, net: nn.Module, parameterization: Parameterization):
         super().__init__()
         self.net = net
         self.parameterization = parameterization
-        self.conditional = (
-            "label" in inspect.signature(net.forward).parameters and getattr(net, "classes", 1) > 0
-        )
+        says = isinstance(net, Classes)
+        self.classes = net.classes if says else 0
+        takes_label = "label" in inspect.signature(net.forward).parameters
+        self.conditional = takes_label and (self.classes > 0 or not says)
 
     def forward(self, x: Tensor, sigma: Sigma, *, label: Tensor | None = None, **cond) -> Tensor:
         skip, out, inp, noise = self.parameterization(column(sigma, x))
@@ -208,7 +214,7 @@ def learned(
 def exact(data: Data, **unused) -> Denoiser:
     """The law's own exact denoiser; nothing to train, so what a network would need is not looked
     at."""
-    if not hasattr(data, "denoiser"):
+    if not isinstance(data, Known):
         raise UsageError(
             f"model=exact: {type(data).__name__} has no exact denoiser; train a network instead, "
             "e.g. model=cem"

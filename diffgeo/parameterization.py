@@ -19,12 +19,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from diffgeo.core import Coefficients, Parameterization, Schedule
 from diffgeo.errors import UsageError
+
+
+@runtime_checkable
+class Conditioned(Protocol):
+    """A parameterization that says how it tells the network the noise level."""
+
+    @property
+    def noise(self) -> Callable[[Tensor], Tensor]: ...  # sigma [B] -> the conditioning scalar [B]
+    def __call__(self, sigma: Tensor) -> Coefficients: ...
 
 
 def quarter_log(sigma: Tensor) -> Tensor:

@@ -40,16 +40,16 @@ def test_every_byte_survives_the_round_trip(low, high):
     images = law(low=low, high=high)
     every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     for dtype in (torch.float32, f64):
-        assert torch.equal(images.quantize(images.float(every).to(dtype)), every)
+        assert torch.equal(images.quantize(images.dequantize(every).to(dtype)), every)
     exact = low + (high - low) * torch.arange(256, dtype=f64) / 255
     torch.testing.assert_close(
-        images.float(every).double().flatten(),
+        images.dequantize(every).double().flatten(),
         exact,
         rtol=0,
         atol=2e-7 * max(abs(low), abs(high), 1),
     )
     assert (
-        float(images.float(every).flatten()[0]) == pytest.approx(low, abs=1e-7)
+        float(images.dequantize(every).flatten()[0]) == pytest.approx(low, abs=1e-7)
         and images.quantize(every) is every
     )
 
@@ -77,7 +77,7 @@ def test_draws_are_images_of_the_set_each_as_likely():
         and x.dtype == torch.float32
         and x.is_contiguous()
     )
-    table = images.float(images.images).flatten(1)
+    table = images.dequantize(images.images).flatten(1)
     which = (x.flatten(1)[:, None] == table).all(2)
     assert bool((which.sum(1) == 1).all()) and torch.equal(
         labels, images.labels[which.int().argmax(1)]
@@ -90,7 +90,7 @@ def test_draws_are_images_of_the_set_each_as_likely():
 def test_mirror_images_are_half_of_the_draws():
     images = law(10, flip=True)
     x, labels = images.sample_labelled(4000, generator(2))
-    table = images.float(images.images).flatten(1)
+    table = images.dequantize(images.images).flatten(1)
     straight = (x.flatten(1)[:, None] == table).all(2)
     turned = (x.flip(3).flatten(1)[:, None] == table).all(2)
     assert bool(((straight | turned).sum(1) == 1).all()) and torch.equal(
@@ -156,7 +156,7 @@ def test_moments_are_exact(flip):
 def test_projection_is_the_nearest_image_or_mirror_image():
     images = law(30, flip=True)
     x = torch.randn(12, 3, 6, 6, generator=generator(4), dtype=f64)
-    every = images.float(torch.cat([images.images, images.images.flip(3)])).double()
+    every = images.dequantize(torch.cat([images.images, images.images.flip(3)])).double()
     square = (x[:, None] - every).square().flatten(2).sum(2)
     torch.testing.assert_close(images.project(x), every[square.argmin(1)], rtol=0, atol=1e-6)
     torch.testing.assert_close(images.distance(x), square.amin(1).sqrt(), rtol=1e-6, atol=0)

@@ -80,7 +80,7 @@ def test_against_the_whole_table_of_distances():
     assert values["memorization/ratio_test"] == table(other.images)[0] == 0
     assert values["memorization/nearest_test"] == pytest.approx(table(other.images)[1], rel=1e-9)
     assert Memorization(n=20)(Run(samples), data)["memorization/ratio"] == 1
-    floats = data.float(samples)  # as floor draws give them
+    floats = data.dequantize(samples)  # as floor draws give them
     assert Memorization()(Run(floats), data) == values
     # of the training images
     assert (
@@ -164,7 +164,7 @@ def test_leave_one_out_and_neighbours_by_hand():
     distance times its own weight."""
     images = torch.tensor([100, 140], dtype=torch.uint8).view(2, 1, 1, 1)
     data = Images(images)
-    a = data.float(images).double().flatten()
+    a = data.dequantize(images).double().flatten()
     sigma = 0.2
     values = ImageDenoiserError(n=4000, sigmas=(sigma,))(
         made_by(Shifted(data.denoiser()), images, seed=5), data

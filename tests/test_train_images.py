@@ -127,7 +127,7 @@ def test_a_conditional_network_learns_the_class_means_and_the_null_class_the_mea
         )
     )
     learned = t.weights()["net.table.weight"][:, 0]
-    truth = torch.stack([data.float(data.images[data.labels == k]).mean() for k in range(4)])
+    truth = torch.stack([data.dequantize(data.images[data.labels == k]).mean() for k in range(4)])
     torch.testing.assert_close(learned, torch.cat([truth, truth.mean()[None]]), atol=0.03, rtol=0)
 
 

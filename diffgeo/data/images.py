@@ -116,7 +116,7 @@ class Images(Law):
 
     # bytes and numbers
 
-    def float(self, pixels: Tensor) -> Tensor:
+    def dequantize(self, pixels: Tensor) -> Tensor:
         """uint8 [...] -> float32: low + (high - low) p/255; 0 and 255 become low and high exactly."""
         return pixels.div(255 / (self.high - self.low)).add_(self.low)
 
@@ -177,7 +177,7 @@ class Images(Law):
         """Bytes [n,C,H,W] on the device -> x0 [n,C,H,W], float32."""
         if mirrored is not None:  # modulo 256, a fourth of the time of torch.where
             pixels = pixels + (pixels.flip(-1) - pixels) * mirrored.byte()[:, None, None, None]
-        return self.float(pixels)
+        return self.dequantize(pixels)
 
     def rows(self, index: Tensor) -> Tensor:
         """The bytes of some images, [n] -> [n,C,H,W], on the index's device."""
@@ -293,7 +293,7 @@ class Images(Law):
     def project(self, x):
         """The nearest image (or mirror image), [n,C,H,W] -> [n,C,H,W]."""
         index = self.denoiser().nearest(x)[1][:, 0]
-        image = self.float(gather(self.images, index.cpu()).to(x.device)).to(x)
+        image = self.dequantize(gather(self.images, index.cpu()).to(x.device)).to(x)
         if not self.flip:
             return image
         closer = ((x - image.flip(-1)).square() - (x - image).square()).flatten(1).sum(1) < 0

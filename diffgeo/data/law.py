@@ -42,6 +42,7 @@ class Law(ABC):
     period: float | None = None
     atoms: Tensor | None = None
     weights: Tensor | None = None
+    classes: int = 0
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Tensor:

@@ -344,5 +344,5 @@ def rerun(made: Tensor, samples: Tensor, data: Data) -> float:
     made = made[:same]
     samples = samples[:same]
     if hasattr(data, "quantize"):  # samples of images are bytes
-        made, samples = (data.float(data.quantize(images)) for images in (made, samples))
+        made, samples = (data.dequantize(data.quantize(images)) for images in (made, samples))
     return float((points(samples) - points(made)).flatten(1).square().sum(1).mean().sqrt())

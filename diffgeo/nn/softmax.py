@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from diffgeo.core import Parameterization
 from diffgeo.errors import UsageError
-from diffgeo.parameterization import flow_time, ou_time, quarter_log
+from diffgeo.parameterization import Conditioned, flow_time, ou_time, quarter_log
 
 # the noise level that a conditioning scalar stands for
 LEVEL: dict[Callable, Callable[[Tensor], Tensor]] = {
@@ -72,7 +72,7 @@ class Softmax(nn.Module):
                 f"net.pace={pace:g}: write 1 component or "
                 "more, and numbers above 0"
             )
-        if getattr(parameterization, "noise", None) not in LEVEL:
+        if not isinstance(parameterization, Conditioned) or parameterization.noise not in LEVEL:
             raise UsageError(
                 "net=softmax must know what its model predicts and how it tells the noise level: "
                 "write model=cem, epsilon, "

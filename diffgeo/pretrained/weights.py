@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from diffgeo.core import Data, Parameterization
+from diffgeo.core import Data, ImageSet, Parameterization
 from diffgeo.denoiser import Network
 from diffgeo.errors import UsageError
 from diffgeo.store.checkpoint import mismatches
@@ -90,10 +90,8 @@ def check_images(data: Data, channels: int, size: tuple[int, int] | None, source
             f"{source} is for images of shape {named}, and data= has shape {shape}: write the "
             "data= that it was trained on"
         )
-    low = getattr(data, "low", -1)
-    high = getattr(data, "high", 1)
-    if (low, high) != (-1, 1):
+    if isinstance(data, ImageSet) and (data.low, data.high) != (-1, 1):
         raise UsageError(
-            f"{source} is for images in [-1, 1], and data= has them in [{low:g}, {high:g}]: write "
-            "data.low=-1 data.high=1"
+            f"{source} is for images in [-1, 1], and data= has them in "
+            f"[{data.low:g}, {data.high:g}]: write data.low=-1 data.high=1"
         )

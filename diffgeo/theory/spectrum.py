@@ -154,7 +154,7 @@ def texture(data, image: int = 0) -> tuple[Spectrum, str]:
     directions, and that of constants, have no variance. The mean is left out."""
     if not 0 <= image < len(data.images):
         raise UsageError(f"image={image}: {data.name} has images 0 to {len(data.images) - 1}")
-    u = data.float(data.images[image]).double()
+    u = data.dequantize(data.images[image]).double()
     spots = (u - u.mean((1, 2), keepdim=True)) / math.sqrt(u[0].numel())
     power = torch.fft.fft2(spots).abs().square().sum(0).flatten()
     power[0] = 0.0  # of the constants: the mean is gone
