@@ -73,7 +73,11 @@ class Schedule(Protocol):
     """One monotone map sigma(t) in the schedule's own units (0 data, t_max noise), and the chart
     x_t = scale(sigma) x."""
 
-    t_max: float
+    @property
+    def t_min(self) -> float: ...  # the time of the lowest level it lays
+
+    @property
+    def t_max(self) -> float: ...
 
     def sigma(self, t: Tensor) -> Tensor: ...
     def t(self, sigma: Tensor) -> Tensor: ...
@@ -81,6 +85,17 @@ class Schedule(Protocol):
     # training noise levels sigma [n]
     def draw(self, n: int, generator: torch.Generator) -> Tensor: ...
     def grid(self, steps: int) -> Tensor: ...  # sampling levels [steps+1], decreasing, float64
+
+
+class Chart(Schedule, Protocol):
+    """A schedule that also knows the diffusion of its chart, dx_t = -beta x_t dt + g dW: what a
+    scheme asks that a paper states in x_t = scale x."""
+
+    def beta(self, t: Tensor) -> Tensor: ...  # -d log(scale)/dt
+    def g2(self, t: Tensor) -> Tensor: ...  # scale^2 d(sigma^2)/dt
+    # int_0^sigma scale(s) d(s^2)
+    def scale_integral(self, sigma: Tensor) -> Tensor: ...
+    def __hash__(self) -> int: ...  # charts are values: what was computed of one is remembered
 
 
 class Step(NamedTuple):
@@ -113,11 +128,24 @@ class Past:
 
 
 class Sampler(Protocol):
+    """One step of a method, and what has to be known of it. `sampler.base.Method` has what most
+    methods share."""
+
     # in the step size, of the error of the flow (or in law, for stochastic methods); a test
     # measures it
-    order: int
-    memory: int  # how many `Past` entries `step` looks at (0 for one-step methods)
-    adaptive: bool  # whether it chooses its steps by the state, between the levels of the grid
+    @property
+    def order(self) -> int: ...
+
+    @property
+    def memory(self) -> int: ...  # how many `Past` entries `step` looks at (0: a one-step method)
+
+    # whether it chooses its steps by the state, between the levels of the grid
+    @property
+    def adaptive(self) -> bool: ...
+
+    # whether it takes the slope at the end of a step too, which at sigma = 0 only a closed form has
+    @property
+    def at_end(self) -> bool: ...
 
     # this method on a grid [K+1], for those that must know theirs; else itself
     def on(self, sigmas: Tensor) -> Sampler: ...

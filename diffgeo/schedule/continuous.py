@@ -4,13 +4,16 @@ sampling, and a chart x_t = scale x.
 A Gaussian path x_t = alpha(t) x0 + sigma_t eps is, with sigma = sigma_t/alpha and scale = alpha,
 the forward diffusion
 
-    dx_t = -beta(t) x_t dt + g(t) dW,      beta = -d log(scale)/dt,      g^2 = scale^2 d(sigma^2)/dt.
+    dx_t = -beta(t) x_t dt + g(t) dW,     beta = -d log(scale)/dt,     g^2 = scale^2 d(sigma^2)/dt.
 
-    OU       dx_t = -x_t/2 dt + dW         sigma^2 = e^t - 1                      scale = e^(-t/2)          (Lu, Wang, Bal, eq. 14)
-    VP       beta_min .. beta_max          sigma^2 = exp(int_0^t beta) - 1        scale = (1+sigma^2)^-1/2  (Song et al. 2021)
-    Cosine   angle a = pi/2 (t+s)/(1+s)    sigma^2 = cos^2 a_0 / cos^2 a - 1      scale = cos a / cos a_0   (Nichol, Dhariwal 2021)
-    Flow     x_t = (1-t) x0 + t eps        sigma = t/(1-t)                        scale = 1 - t             (Lipman et al. 2023)
-    VE       x_t = x0 + t eps              sigma = t                              scale = 1                 (Karras et al. 2022)
+    OU       dx_t = -x_t/2 dt + dW         sigma^2 = e^t - 1                    scale = e^(-t/2)
+    VP       beta_min .. beta_max          sigma^2 = exp(int_0^t beta) - 1      (1+sigma^2)^(-1/2)
+    Cosine   angle a = pi/2 (t+s)/(1+s)    sigma^2 = cos^2 a_0 / cos^2 a - 1    cos a / cos a_0
+    Flow     x_t = (1-t) x0 + t eps        sigma = t/(1-t)                      1 - t
+    VE       x_t = x0 + t eps              sigma = t                            1
+
+(OU: Lu, Wang, Bal, eq. 14; VP: Song et al. 2021; Cosine: Nichol, Dhariwal 2021; Flow: Lipman et al.
+2023; VE: Karras et al. 2022.)
 
 Where the levels lie in [t_min, t_max] is said by a spacing (for grid) and a training rule (for
 draw): see spacing.py.
@@ -22,6 +25,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from diffgeo.errors import UsageError
 from diffgeo.schedule.path import Path, VarianceExploding, VariancePreserving
@@ -36,13 +40,13 @@ class OU(VariancePreserving, Path):
     t_min: float = 1e-4
     t_max: float = 10.0
 
-    def sigma(self, t):
+    def sigma(self, t: Tensor) -> Tensor:
         return torch.sqrt(torch.expm1(t))
 
-    def t(self, sigma):
+    def t(self, sigma: Tensor) -> Tensor:
         return torch.log1p(sigma**2)
 
-    def g2(self, t):
+    def g2(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
 
 
@@ -61,10 +65,11 @@ class VP(VariancePreserving, Path):
     spacing: Spacing = Power()
 
     def __post_init__(self):
-        if not (self.beta_min <= self.beta_max and self.g2(self.t_min) > 0):
+        lowest_rate = self.beta_min + (self.beta_max - self.beta_min) * self.t_min
+        if not (self.beta_min <= self.beta_max and lowest_rate > 0):
             raise UsageError(
-                f"beta_min={self.beta_min}, beta_max={self.beta_max}: write 0 < beta_min <= "
-                "beta_max"
+                f"beta_min={self.beta_min}, beta_max={self.beta_max}: "
+                "write 0 < beta_min <= beta_max"
             )
         super().__post_init__()
 
@@ -82,30 +87,27 @@ class VP(VariancePreserving, Path):
             )
         if not 0 < t_min < 1:
             raise UsageError(f"t_min={t_min}: write 0 < t_min < 1")
-        # of g^2, over [0, t_min] and over [0, 1]
-        mean_rate = math.log1p(sigma_min**2) / t_min
+        # the mean of g^2 over [0, t_min] and over [0, 1]
+        first = math.log1p(sigma_min**2) / t_min
         whole = math.log1p(sigma_max**2)
-        growth = 2 * (whole - mean_rate) / (1 - t_min)
+        growth = 2 * (whole - first) / (1 - t_min)
         beta_min = whole - growth / 2
         return cls(t_min=t_min, beta_min=beta_min, beta_max=beta_min + growth, **options)
 
-    def sigma(self, t):
-        return torch.sqrt(
-            torch.expm1(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2)
-        )
+    def sigma(self, t: Tensor) -> Tensor:
+        integral = self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
+        return torch.sqrt(torch.expm1(integral))
 
-    def t(self, sigma):
+    def t(self, sigma: Tensor) -> Tensor:
         integral = torch.log1p(sigma**2)
         growth = self.beta_max - self.beta_min
         root = torch.sqrt(self.beta_min**2 + 2 * growth * integral)
-        # no cancellation
-        return (
-            2 * integral / (self.beta_min + root)
-            if self.beta_min > 0
-            else (root - self.beta_min) / growth
-        )
+        # either way without cancellation
+        if self.beta_min > 0:
+            return 2 * integral / (self.beta_min + root)
+        return (root - self.beta_min) / growth
 
-    def g2(self, t):
+    def g2(self, t: Tensor) -> Tensor:
         return self.beta_min + (self.beta_max - self.beta_min) * t
 
 
@@ -130,21 +132,21 @@ class Cosine(VariancePreserving, Path):
     def _speed(self) -> float:
         return math.pi / 2 / (1 + self.offset)
 
-    # cos^2 a_0 - cos^2 a = sin(a - a_0) sin(a + a_0), and cos a = sin(pi/2 - a)
-    def sigma(self, t):
+    def sigma(self, t: Tensor) -> Tensor:
+        # cos^2 a_0 - cos^2 a = sin(a - a_0) sin(a + a_0), and cos a = sin(pi/2 - a)
         w = self._speed
-        return torch.sqrt(torch.sin(w * t) * torch.sin(w * (t + 2 * self.offset))) / torch.sin(
-            w * (1 - t)
-        )
+        difference = torch.sin(w * t) * torch.sin(w * (t + 2 * self.offset))
+        return torch.sqrt(difference) / torch.sin(w * (1 - t))
 
-    # tan(a - a_0) from tan a and tan a_0, their difference taken without cancellation
-    def t(self, sigma):
+    def t(self, sigma: Tensor) -> Tensor:
+        # tan(a - a_0) from tan a and tan a_0, their difference taken without cancellation
         s0 = math.sin(self._speed * self.offset)
         c0 = math.cos(self._speed * self.offset)
         root = torch.sqrt(s0**2 + sigma**2)
-        return torch.atan(sigma**2 / (root + s0) * c0 / (c0**2 + root * s0)) / self._speed
+        tangent = sigma**2 / (root + s0) * c0 / (c0**2 + root * s0)
+        return torch.atan(tangent) / self._speed
 
-    def g2(self, t):
+    def g2(self, t: Tensor) -> Tensor:
         return 2 * self._speed / torch.tan(self._speed * (1 - t))
 
 
@@ -162,22 +164,22 @@ class Flow(Path):
             raise UsageError(f"t_max={self.t_max}: sigma is infinite at t = 1; write t_max below 1")
         super().__post_init__()
 
-    def sigma(self, t):
+    def sigma(self, t: Tensor) -> Tensor:
         return t / (1 - t)
 
-    def t(self, sigma):
+    def t(self, sigma: Tensor) -> Tensor:
         return sigma / (1 + sigma)
 
-    def scale(self, sigma):
+    def scale(self, sigma: Tensor) -> Tensor:
         return 1 / (1 + sigma)
 
-    def beta(self, t):
+    def beta(self, t: Tensor) -> Tensor:
         return 1 / (1 - t)
 
-    def g2(self, t):
+    def g2(self, t: Tensor) -> Tensor:
         return 2 * t / (1 - t)
 
-    def scale_integral(self, sigma):
+    def scale_integral(self, sigma: Tensor) -> Tensor:
         return 2 * (sigma - torch.log1p(sigma))
 
 
@@ -190,5 +192,10 @@ class VE(VarianceExploding, Path):
     spacing: Spacing = Rho()
     training: Training = Continuous(Exponential())
 
-    t_min = property(lambda self: self.sigma_min)
-    t_max = property(lambda self: self.sigma_max)
+    @property
+    def t_min(self) -> float:
+        return self.sigma_min
+
+    @property
+    def t_max(self) -> float:
+        return self.sigma_max

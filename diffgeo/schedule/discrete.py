@@ -3,7 +3,9 @@ choose sampling steps among them.
 
 A network trained on betas beta_0 .. beta_(T-1) knows the levels
 
-    abar_t = prod_(s<=t) (1 - beta_s),      sigma(t) = sqrt((1 - abar_t)/abar_t),      scale = sqrt(abar_t)     (variance preserving).
+    abar_t = prod_(s<=t) (1 - beta_s),     sigma(t) = sqrt((1 - abar_t)/abar_t),
+
+in the variance-preserving chart, scale = sqrt(abar_t).
 
 The time is the index t in [0, T-1]. Between two trained levels log sigma is interpolated linearly
 (k-diffusion, diffusers); below the first, sigma itself, so that sigma = 0 lies at t = -1, the index
@@ -21,6 +23,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +32,15 @@ from diffgeo.core import Denoiser, Sigma
 from diffgeo.errors import UsageError
 from diffgeo.schedule.path import Path, VariancePreserving, check_steps
 
-# Betas: each is called for beta [T], float64.
+
+class Betas(Protocol):
+    """The variances beta [T], float64, of T trained levels. A value: its levels are remembered."""
+
+    @property
+    def T(self) -> int: ...
+
+    def __call__(self) -> Tensor: ...
+    def __hash__(self) -> int: ...
 
 
 def _check_count(T: int) -> None:
@@ -63,11 +74,10 @@ class ScaledLinearBetas(LinearBetas):
     first: float = 0.00085
     last: float = 0.012
 
-    def __call__(self):
-        return (
-            torch.linspace(math.sqrt(self.first), math.sqrt(self.last), self.T, dtype=torch.float64)
-            ** 2
-        )
+    def __call__(self) -> Tensor:
+        first = math.sqrt(self.first)
+        last = math.sqrt(self.last)
+        return torch.linspace(first, last, self.T, dtype=torch.float64) ** 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +85,9 @@ class SigmoidBetas(LinearBetas):
     """first + (last - first) sigmoid(y), y in equal steps from -6 to 6: GeoDiff (Xu et al. 2022),
     smalldiffusion."""
 
-    def __call__(self):
-        return self.first + (self.last - self.first) * torch.sigmoid(
-            torch.linspace(-6, 6, self.T, dtype=torch.float64)
-        )
+    def __call__(self) -> Tensor:
+        y = torch.linspace(-6, 6, self.T, dtype=torch.float64)
+        return self.first + (self.last - self.first) * torch.sigmoid(y)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,23 +103,23 @@ class CosineBetas:
         _check_count(self.T)
         if not (0 < self.max_beta < 1 and self.offset >= 0):
             raise UsageError(
-                f"betas.max_beta={self.max_beta}, betas.offset={self.offset}: write 0 < max_beta < "
-                "1 and offset >= 0"
+                f"betas.max_beta={self.max_beta}, betas.offset={self.offset}: "
+                "write 0 < max_beta < 1 and offset >= 0"
             )
 
-    def __call__(self):
+    def __call__(self) -> Tensor:
         t = torch.arange(self.T + 1, dtype=torch.float64) / self.T
         f = torch.cos(math.pi / 2 * (t + self.offset) / (1 + self.offset)) ** 2
         return (1 - f[1:] / f[:-1]).clamp(max=self.max_beta)
 
 
-Betas = Callable[[], Tensor]
-
-
 @lru_cache(maxsize=64)
 def _log_levels(betas: Betas, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """log sigma of the trained levels [T], increasing; sigma^2 = 1/abar - 1, without cancellation."""
-    return (torch.expm1(-torch.cumsum(torch.log1p(-betas()), 0)).log() / 2).to(device, dtype)
+    """log sigma of the trained levels [T], increasing; sigma^2 = 1/abar - 1, without
+    cancellation."""
+    log_abar = torch.cumsum(torch.log1p(-betas()), 0)
+    variance = torch.expm1(-log_abar)
+    return (variance.log() / 2).to(device, dtype)
 
 
 # Timesteps: each maps (schedule, steps) to steps + 1 times, decreasing.
@@ -126,14 +135,13 @@ class EvenTimesteps:
 
     start: float | None = None
 
-    def __call__(self, schedule, steps):
-        first = (
-            schedule.t_max
-            if self.start is None
-            else schedule.timestep(torch.tensor(self.start, dtype=torch.float64))
-        )
-        # of an exact product, so exact itself
-        return torch.floor(first * torch.arange(steps, -1, -1, dtype=torch.float64) / steps)
+    def __call__(self, schedule: Discrete, steps: int) -> Tensor:
+        first: float | Tensor = schedule.t_max
+        if self.start is not None:
+            first = schedule.timestep(torch.tensor(self.start, dtype=torch.float64))
+        left = torch.arange(steps, -1, -1, dtype=torch.float64)
+        # the product is exact, so its floor is too
+        return torch.floor(first * left / steps)
 
 
 @dataclass(frozen=True)
@@ -141,8 +149,9 @@ class Trailing:
     """t_k = round(T (1 - k/N)) - 1 for k < N, then 0 (Lin et al. 2024, Table 2; smalldiffusion).
     Halves are rounded to even."""
 
-    def __call__(self, schedule, steps):
-        t = torch.round(schedule.T * (1 - torch.arange(steps, dtype=torch.float64) / steps)) - 1
+    def __call__(self, schedule: Discrete, steps: int) -> Tensor:
+        k = torch.arange(steps, dtype=torch.float64)
+        t = torch.round(schedule.T * (1 - k / steps)) - 1
         return torch.cat([t, t.new_zeros(1)])
 
 
@@ -153,7 +162,7 @@ class Laid:
 
     path: Path
 
-    def __call__(self, schedule, steps):
+    def __call__(self, schedule: Discrete, steps: int) -> Tensor:
         return schedule.timestep(self.path.grid(steps))
 
 
@@ -162,20 +171,21 @@ class LogLinear:
     """Permenter and Yuan's schedule: N levels equally spaced in log sigma from `start` to an end
     that depends on N, then t = 0.
 
-        sigma_end = sigma(0)^factor sigma(T//N)^(1-factor)       factor 1/2: their CIFAR-10 and CelebA runs; 0, start 8.35: Stable Diffusion
+        sigma_end = sigma(0)^factor sigma(T//N)^(1-factor)
+
+    factor 1/2 is their CIFAR-10 and CelebA runs; 0, with start 8.35, Stable Diffusion.
     """
 
     start: float = 40.0
     factor: float = 0.5
 
-    def __call__(self, schedule, steps):
-        low, last = schedule.sigma(
-            torch.tensor([0.0, min(schedule.T // steps, schedule.t_max)], dtype=torch.float64)
-        ).tolist()
-        ends = torch.tensor(
-            [self.start, low**self.factor * last ** (1 - self.factor)], dtype=torch.float64
-        )
-        sigma = torch.exp(torch.linspace(*torch.log(ends).tolist(), steps, dtype=torch.float64))
+    def __call__(self, schedule: Discrete, steps: int) -> Tensor:
+        times = [0.0, min(schedule.T // steps, schedule.t_max)]
+        low, last = schedule.sigma(torch.tensor(times, dtype=torch.float64)).tolist()
+        end = low**self.factor * last ** (1 - self.factor)
+        ends = torch.tensor([self.start, end], dtype=torch.float64)
+        log_first, log_end = torch.log(ends).tolist()
+        sigma = torch.exp(torch.linspace(log_first, log_end, steps, dtype=torch.float64))
         return torch.cat([schedule.timestep(sigma), sigma.new_zeros(1)])
 
 
@@ -184,7 +194,22 @@ Timesteps = Callable[["Discrete", int], Tensor]
 
 # a time this near to a whole one is a trained level's, off by rounding errors, float32's too
 TIE = 2e-5
-ROUNDINGS = {"up": lambda t: torch.floor(t + TIE) + 1, "nearest": torch.round, "none": lambda t: t}
+
+
+def _up(t: Tensor) -> Tensor:
+    """The time of the next trained level above."""
+    return torch.floor(t + TIE) + 1
+
+
+def _as_it_is(t: Tensor) -> Tensor:
+    return t
+
+
+ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "up": _up,
+    "nearest": torch.round,
+    "none": _as_it_is,
+}
 
 
 def check_rounding(rounding: str) -> None:
@@ -212,41 +237,47 @@ class Discrete(VariancePreserving):
     def __post_init__(self):
         check_rounding(self.rounding)
 
-    T = property(lambda self: self.betas.T)
-    t_max = property(lambda self: self.betas.T - 1.0)
+    @property
+    def T(self) -> int:
+        """The number of trained levels."""
+        return self.betas.T
+
+    @property
+    def t_min(self) -> float:
+        return 0.0
+
+    @property
+    def t_max(self) -> float:
+        return self.T - 1.0
 
     @property
     def levels(self) -> Tensor:
         """The trained levels sigma(0) .. sigma(T-1), [T] float64."""
         return torch.exp(_log_levels(self.betas, torch.device("cpu"), torch.float64))
 
-    def sigma(self, t):
+    def sigma(self, t: Tensor) -> Tensor:
         logs = _log_levels(self.betas, t.device, t.dtype)
         i = t.floor().clamp(0, self.T - 2).long()
-        return torch.where(
-            t < 0, (t + 1) * torch.exp(logs[0]), torch.exp(torch.lerp(logs[i], logs[i + 1], t - i))
-        )
+        below = (t + 1) * torch.exp(logs[0])
+        between = torch.exp(torch.lerp(logs[i], logs[i + 1], t - i))
+        return torch.where(t < 0, below, between)
 
-    def t(self, sigma):
+    def t(self, sigma: Tensor) -> Tensor:
         logs = _log_levels(self.betas, sigma.device, sigma.dtype)
         y = torch.log(sigma)
         i = (torch.searchsorted(logs, y) - 1).clamp(0, self.T - 2)
-        return torch.where(
-            y < logs[0], sigma / torch.exp(logs[0]) - 1, i + (y - logs[i]) / (logs[i + 1] - logs[i])
-        )
+        below = sigma / torch.exp(logs[0]) - 1
+        between = i + (y - logs[i]) / (logs[i + 1] - logs[i])
+        return torch.where(y < logs[0], below, between)
 
-    def g2(self, t):
+    def g2(self, t: Tensor) -> Tensor:
         """2 sigma (dsigma/dt)/(1 + sigma^2), constant slopes of log sigma between the levels; at a
         level the one above it."""
         logs = _log_levels(self.betas, t.device, t.dtype)
         i = t.floor().clamp(0, self.T - 2).long()
         sigma = self.sigma(t)
-        return (
-            2
-            * sigma
-            * torch.where(t < 0, torch.exp(logs[0]), sigma * (logs[i + 1] - logs[i]))
-            / (1 + sigma**2)
-        )
+        slope = torch.where(t < 0, torch.exp(logs[0]), sigma * (logs[i + 1] - logs[i]))
+        return 2 * sigma * slope / (1 + sigma**2)
 
     def timestep(self, sigma: Tensor) -> Tensor:
         """The time in [0, T-1] that stands for the level sigma in a sampling grid."""
@@ -256,9 +287,8 @@ class Discrete(VariancePreserving):
         """Training noise levels sigma [n]: a uniform choice among the T, float64, on the
         generator's device."""
         logs = _log_levels(self.betas, generator.device, torch.float64)
-        return torch.exp(
-            logs[torch.randint(self.T, (n,), generator=generator, device=generator.device)]
-        )
+        k = torch.randint(self.T, (n,), generator=generator, device=generator.device)
+        return torch.exp(logs[k])
 
     def times(self, steps: int) -> Tensor:
         """The published list: steps + 1 times, repeats and all."""
@@ -269,23 +299,24 @@ class Discrete(VariancePreserving):
         """Sampling noise levels sigma, float64, decreasing; the last is sigma(0), or 0 with
         to_zero."""
         check_steps(steps)
-        t = self.times(max(steps - self.to_zero, 1))[: steps + 1 - self.to_zero]
-        t = torch.unique_consecutive(t)
-        # not a number is not below, either
-        if not bool((t.diff() < 0).all()) or len(t) + self.to_zero < 2:
+        down = steps - 1 if self.to_zero else steps  # steps between trained levels
+        t = torch.unique_consecutive(self.times(max(down, 1))[: down + 1])
+        decreasing = bool((t.diff() < 0).all())  # what is not a number is not below, either
+        if not decreasing or len(t) + self.to_zero < 2:
             raise UsageError(
                 f"steps={steps}: the levels do not decrease to the lowest trained one, "
-                f"{float(self.levels[0]):.4g}; "
-                "write a higher start, or other steps"
+                f"{float(self.levels[0]):.4g}; write a higher start, or other steps"
             )
-        return torch.cat([self.sigma(t), t.new_zeros(int(self.to_zero))])
+        sigma = self.sigma(t)
+        return torch.cat([sigma, sigma.new_zeros(1)]) if self.to_zero else sigma
 
 
 def trained(schedule: Discrete, rounding: str, sigma: Tensor) -> Tensor:
     """The level a network is asked at for sigma: itself if it was trained, else its rounding,
     inside [sigma(0), sigma(T-1)]."""
     t = schedule.t(sigma.double())
-    t = torch.where((t - t.round()).abs() < TIE, t.round(), ROUNDINGS[rounding](t))
+    on_a_level = (t - t.round()).abs() < TIE
+    t = torch.where(on_a_level, t.round(), ROUNDINGS[rounding](t))
     return schedule.sigma(t.clamp(0, schedule.t_max)).to(sigma)
 
 
@@ -312,5 +343,9 @@ class OnTrainedLevels:
         check_rounding(self.rounding)
 
     def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
-        at = trained if isinstance(sigma, Tensor) else _trained
-        return self.denoise(x, at(self.schedule, self.rounding, sigma), **cond)
+        at: Sigma
+        if isinstance(sigma, Tensor):
+            at = trained(self.schedule, self.rounding, sigma)
+        else:
+            at = _trained(self.schedule, self.rounding, sigma)
+        return self.denoise(x, at, **cond)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -21,20 +23,15 @@ from diffgeo.errors import UsageError
 from diffgeo.schedule.path import VarianceExploding
 
 
-def checked(sigmas: Sequence[float], source: str) -> tuple[float, ...]:
+def checked(sigmas: Sequence[float] | Sequence[str], source: str) -> tuple[float, ...]:
     """`sigmas` as floats, if they are two or more finite levels that decrease, of which only the
     last may be 0. Raises UsageError."""
     try:
         levels = tuple(float(sigma) for sigma in sigmas)
     except (TypeError, ValueError):
         raise UsageError(f"{source} is not one list of numbers: write [80, 10, 1, 0]") from None
-    good = (
-        len(levels) > 1
-        and levels[-1] >= 0
-        and math.isfinite(levels[0])
-        and all(a > b for a, b in zip(levels, levels[1:], strict=False))
-    )
-    if not good:
+    decreasing = all(a > b for a, b in pairwise(levels))
+    if len(levels) < 2 or not decreasing or levels[-1] < 0 or not math.isfinite(levels[0]):
         raise UsageError(
             f"{source} is {list(levels)}: write two or more levels that decrease, of which only "
             "the last may be 0"
@@ -48,21 +45,35 @@ def existing(file: str, option: str) -> Path:
     return Path(file)
 
 
-def read_levels(file: str) -> Sequence[float]:
-    """The list in a .json, .npy or .txt file (numbers apart by spaces, commas or lines). Raises
-    UsageError."""
+def _read_json(path: Path) -> Sequence[float]:
+    return json.loads(path.read_text())
+
+
+def _read_npy(path: Path) -> Sequence[float]:
     import numpy as np
 
-    readers = {
-        ".json": lambda path: json.loads(path.read_text()),
-        ".npy": lambda path: np.load(path, allow_pickle=False).tolist(),
-        ".txt": lambda path: path.read_text().replace(",", " ").split(),
-    }
+    return np.load(path, allow_pickle=False).tolist()
+
+
+def _read_txt(path: Path) -> Sequence[str]:
+    return path.read_text().replace(",", " ").split()
+
+
+READERS: dict[str, Callable[[Path], Sequence[float] | Sequence[str]]] = {
+    ".json": _read_json,
+    ".npy": _read_npy,
+    ".txt": _read_txt,
+}
+
+
+def read_levels(file: str) -> Sequence[float] | Sequence[str]:
+    """The list in a .json, .npy or .txt file (numbers apart by spaces, commas or lines). Raises
+    UsageError."""
     path = existing(file, "schedule.file")
-    if path.suffix not in readers:
-        raise UsageError(f"schedule.file={file}: write a {', '.join(readers)} file")
+    if path.suffix not in READERS:
+        raise UsageError(f"schedule.file={file}: write a {', '.join(READERS)} file")
     try:
-        return readers[path.suffix](path)
+        return READERS[path.suffix](path)
     except ValueError as error:  # JSON's and numpy's complaints about a damaged file
         raise UsageError(
             f"schedule.file={file} cannot be read: {str(error).splitlines()[0]}; write a file with "
@@ -70,23 +81,36 @@ def read_levels(file: str) -> Sequence[float]:
         ) from error
 
 
-class Listed(VarianceExploding):
-    """A schedule whose grid is looked up. A subclass gives `lists` and `source`, what they came
-    from."""
+Lists = dict[int, tuple[float, ...]]  # number of steps -> its levels
 
-    source: str
-    lists: dict[int, tuple[float, ...]]  # number of steps -> its levels
+
+class Listed(VarianceExploding, ABC):
+    """A schedule whose grid is looked up."""
+
+    @property
+    @abstractmethod
+    def lists(self) -> Lists: ...
+
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """What the lists came from, as a user types it."""
 
     @cached_property
     def positive(self) -> Tensor:
         """Every positive level of every list, increasing."""
-        return torch.tensor(
-            sorted({sigma for levels in self.lists.values() for sigma in levels} - {0.0}),
-            dtype=torch.float64,
-        )
+        found: set[float] = set()
+        for levels in self.lists.values():
+            found.update(levels)
+        return torch.tensor(sorted(found - {0.0}), dtype=torch.float64)
 
-    t_min = property(lambda self: float(self.positive[0]))
-    t_max = property(lambda self: float(self.positive[-1]))
+    @property
+    def t_min(self) -> float:
+        return float(self.positive[0])
+
+    @property
+    def t_max(self) -> float:
+        return float(self.positive[-1])
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """A uniform choice among the positive levels [n], float64, on the generator's device."""
@@ -100,10 +124,12 @@ class Listed(VarianceExploding):
         if steps is None and len(counts) == 1:
             steps = counts[0]
         if steps not in self.lists:
+            asked = "null" if steps is None else steps
+            known = ", ".join(str(count) for count in counts)
+            alone = " or steps=null" if len(counts) == 1 else ""
             raise UsageError(
-                f"steps={'null' if steps is None else steps}: {self.source} has levels for "
-                f"{', '.join(map(str, counts))} "
-                f"steps; write steps={counts[-1]}" + " or steps=null" * (len(counts) == 1)
+                f"steps={asked}: {self.source} has levels for {known} steps; "
+                f"write steps={counts[-1]}{alone}"
             )
         return torch.tensor(self.lists[steps], dtype=torch.float64)
 
@@ -117,58 +143,71 @@ class Levels(Listed):
     file: str | None = None
 
     def __post_init__(self):
-        if (self.sigmas is None) == (self.file is None):
+        given: Sequence[float] | Sequence[str]
+        if self.sigmas is not None and self.file is None:
+            given = self.sigmas
+        elif self.sigmas is None and self.file is not None:
+            given = read_levels(self.file)
+        else:
             raise UsageError(
                 "an explicit schedule needs its levels: write either schedule.sigmas=[80,10,1,0] "
                 "or schedule.file=FILE"
             )
-        sigmas = self.sigmas if self.file is None else read_levels(self.file)
         # a tuple, so that the schedule can be compared and hashed
-        object.__setattr__(self, "sigmas", checked(sigmas, self.source))
+        object.__setattr__(self, "sigmas", checked(given, self.source))
 
-    source = property(
-        lambda self: "schedule.sigmas" if self.file is None else f"schedule.file={self.file}"
-    )
-    lists = property(lambda self: {len(self.sigmas) - 1: self.sigmas})
+    @property
+    def source(self) -> str:
+        return "schedule.sigmas" if self.file is None else f"schedule.file={self.file}"
+
+    @property
+    def lists(self) -> Lists:
+        levels = tuple(self.sigmas or ())
+        return {len(levels) - 1: levels}
+
+
+def read_plan(file: str, source: str) -> Lists:
+    """The lists of a file that `diffgeo theory gits` made. Raises UsageError."""
+    path = existing(file, "schedule.file")
+    try:
+        planned = json.loads(path.read_text())["levels"]
+        lists = {
+            int(steps): checked(sigmas, f"{source}, levels.{steps}")
+            for steps, sigmas in planned.items()
+        }
+    except UsageError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{source} holds no planned levels: write a file that `diffgeo theory gits` made"
+        ) from error
+    if not lists or any(len(sigmas) != steps + 1 for steps, sigmas in lists.items()):
+        raise UsageError(
+            f"{source} is damaged: a list has not as many levels as its steps say; "
+            "write a fresh one"
+        )
+    return lists
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned(Listed):
-    """The levels that theory.gits planned for each number of steps, read back from its JSON `file`."""
+    """The levels that theory.gits planned for each number of steps, read back from its JSON
+    `file`."""
 
     file: str | None = None
 
     def __post_init__(self):
+        _ = self.lists  # read now: a damaged file is an error before anything is run
+
+    @property
+    def source(self) -> str:
+        return f"schedule.file={self.file}"
+
+    @cached_property
+    def lists(self) -> Lists:
         if self.file is None:
             raise UsageError(
                 "planned levels need their file: write schedule.file=FILE.json, as `diffgeo theory "
                 "gits` makes it"
             )
-        assert self.lists  # read now: a damaged file is an error before anything is run
-
-    source = property(lambda self: f"schedule.file={self.file}")
-
-    @cached_property
-    def lists(self) -> dict[int, tuple[float, ...]]:
-        path = existing(self.file, "schedule.file")
-        try:
-            levels = json.loads(path.read_text())["levels"]
-            lists = {
-                int(steps): checked(sigmas, f"{self.source}, levels.{steps}")
-                for steps, sigmas in levels.items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise (
-                error
-                if isinstance(error, UsageError)
-                else UsageError(
-                    f"{self.source} holds no planned levels: write a file that `diffgeo theory "
-                    "gits` made"
-                )
-            ) from error
-        if not lists or any(len(sigmas) != steps + 1 for steps, sigmas in lists.items()):
-            raise UsageError(
-                f"{self.source} is damaged: a list has not as many levels as its steps say; write "
-                "a fresh one"
-            )
-        return lists
+        return read_plan(self.file, self.source)

@@ -8,6 +8,7 @@ spacing.py.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -23,18 +24,36 @@ def check_steps(steps: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Path:
-    """What every schedule has: levels between t_min and t_max, laid by `spacing`, drawn by
-    `training`.
+class Path(ABC):
+    """Levels between t_min and t_max, laid by `spacing`, drawn by `training`.
+
+    A subclass gives the ends t_min and t_max, as fields, and sigma(t), t(sigma), scale(sigma).
 
     to_zero: the grid's last step goes from the lowest positive level t_min to 0 (True), or the grid
-    stops at t_min (False). With t_min = 0 the spacing itself reaches 0. Raises UsageError on an
-    empty or infinite range of levels.
+        stops at t_min (False). With t_min = 0 the spacing itself reaches 0.
+    Raises UsageError on an empty or infinite range of levels.
     """
 
     spacing: Spacing = Exponential()
     training: Training = Continuous()
     to_zero: bool = True
+
+    @property
+    @abstractmethod
+    def t_min(self) -> float: ...
+
+    @property
+    @abstractmethod
+    def t_max(self) -> float: ...
+
+    @abstractmethod
+    def sigma(self, t: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def t(self, sigma: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def scale(self, sigma: Tensor) -> Tensor: ...
 
     def __post_init__(self):
         if not 0 <= self.t_min < self.t_max:
@@ -42,7 +61,8 @@ class Path:
                 f"levels from {self.t_min} to {self.t_max}: write 0 <= minimum < maximum (t_min, "
                 "t_max; sigma_min, sigma_max)"
             )
-        if not math.isfinite(self.sigma(torch.tensor(self.t_max, dtype=torch.float64))):
+        highest = self.sigma(torch.tensor(self.t_max, dtype=torch.float64))
+        if not math.isfinite(highest):
             raise UsageError(
                 f"t_max={self.t_max}: sigma is not finite there; write a smaller t_max"
             )
@@ -51,7 +71,7 @@ class Path:
     def level(self, u: Tensor, spacing: Spacing | None = None) -> Tensor:
         """The time t at the fraction u of the way from t_max (u = 0) to t_min (u = 1) in the
         spacing's coordinate."""
-        spacing = spacing or self.spacing
+        spacing = self.spacing if spacing is None else spacing
         first, last = ends(self, spacing)
         return spacing.time(self, first + (last - first) * u)
 
@@ -63,23 +83,30 @@ class Path:
         """Sampling noise levels sigma [steps+1], float64, decreasing; the last is 0, or
         sigma(t_min) without to_zero."""
         check_steps(steps)
-        jump = self.to_zero and self.t_min > 0
-        t = self.level(self.spacing.fractions(self, steps + (not jump)))
-        # exact, not rounded through the coordinate
+        jump = self.to_zero and self.t_min > 0  # a last step to 0, which no spacing lays
+        positive = steps if jump else steps + 1
+        t = self.level(self.spacing.fractions(self, positive))
+        # the ends exactly, not rounded through the coordinate
         t[0] = self.t_max
-        t[1:][-1:] = self.t_min
-        return torch.cat([self.sigma(t), t.new_zeros(int(jump))])
+        if positive > 1:
+            t[-1] = self.t_min
+        sigma = self.sigma(t)
+        return torch.cat([sigma, sigma.new_zeros(1)]) if jump else sigma
 
 
-class VariancePreserving:
+class VariancePreserving(ABC):
     """The chart scale^2 (1 + sigma^2) = 1, hence beta = g^2/2."""
 
-    def scale(self, sigma: Tensor) -> Tensor:
-        return torch.rsqrt(1 + sigma**2)
+    @abstractmethod
+    def g2(self, t: Tensor) -> Tensor:
+        """scale^2 d(sigma^2)/dt."""
 
     def beta(self, t: Tensor) -> Tensor:
         """-d log(scale)/dt."""
         return self.g2(t) / 2
+
+    def scale(self, sigma: Tensor) -> Tensor:
+        return torch.rsqrt(1 + sigma**2)
 
     def scale_integral(self, sigma: Tensor) -> Tensor:
         """int_0^sigma scale(s) d(s^2) = 2 (sqrt(1+sigma^2) - 1), without cancellation."""
@@ -89,20 +116,20 @@ class VariancePreserving:
 class VarianceExploding:
     """The chart scale = 1 in the time t = sigma."""
 
-    def sigma(self, t):
+    def sigma(self, t: Tensor) -> Tensor:
         return t
 
-    def t(self, sigma):
+    def t(self, sigma: Tensor) -> Tensor:
         return sigma
 
-    def scale(self, sigma):
-        return torch.ones_like(sigma)
-
-    def beta(self, t):
-        return torch.zeros_like(t)
-
-    def g2(self, t):
+    def g2(self, t: Tensor) -> Tensor:
         return 2 * t
 
-    def scale_integral(self, sigma):
+    def beta(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
+
+    def scale(self, sigma: Tensor) -> Tensor:
+        return torch.ones_like(sigma)
+
+    def scale_integral(self, sigma: Tensor) -> Tensor:
         return sigma**2

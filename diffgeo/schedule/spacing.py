@@ -5,9 +5,10 @@ A spacing is the coordinate y(t) in which the levels of a grid are equally space
 
     Power(p)       y = t^(1/p)          Exponential    y = log t            in the path's own time
     Rho(rho)       y = sigma^(1/rho)    Geometric      y = log sigma        in sigma
-    Polyexponential(rho)                y = u^(1/rho),   u the fraction of the way up in log sigma
-    Beta(a, b)                          y = I_u(a, b),   u the fraction of the way up in t
-    ExponentialDecay                    y = t above 1, 1 + log t below
+
+    Polyexponential(rho)    y = u^(1/rho),   u the fraction of the way up in log sigma
+    Beta(a, b)              y = I_u(a, b),   u the fraction of the way up in t
+    ExponentialDecay        y = t above 1,   1 + log t below
 
 (Equal steps in the logit of t are, on straight paths with sigma = t/(1-t), equal steps in log
 sigma: Geometric.)
@@ -18,6 +19,7 @@ A training rule maps (path, n, generator) to sigma [n], float64, on the generato
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,15 +35,24 @@ from diffgeo.errors import UsageError
 class Timed(Protocol):
     """What a spacing asks of a path: its time, and where that begins and ends."""
 
-    t_min: float
-    t_max: float
+    @property
+    def t_min(self) -> float: ...
+
+    @property
+    def t_max(self) -> float: ...
 
     def sigma(self, t: Tensor) -> Tensor: ...
     def t(self, sigma: Tensor) -> Tensor: ...
+    def __hash__(self) -> int: ...  # a path is a value: its ends are remembered
 
 
-class Spacing(Protocol):
+class Spacing(ABC):
+    """A coordinate y(t), increasing in t, and its inverse t(y)."""
+
+    @abstractmethod
     def coordinate(self, path: Timed, t: Tensor) -> Tensor: ...
+
+    @abstractmethod
     def time(self, path: Timed, y: Tensor) -> Tensor: ...
 
     def fractions(self, path: Timed, points: int) -> Tensor:
@@ -121,7 +132,8 @@ class Polyexponential(Spacing):
 
     def coordinate(self, path, t):
         high, low = ends(path, Geometric())
-        return ((torch.log(path.sigma(t)) - low) / (high - low)) ** (1 / self.rho)
+        u = (torch.log(path.sigma(t)) - low) / (high - low)
+        return u ** (1 / self.rho)
 
     def time(self, path, y):
         high, low = ends(path, Geometric())
@@ -165,7 +177,10 @@ class ExponentialDecay(Spacing):
     Chen, Lee, Lu 2023), in the path's own time.
 
     A grid of N steps from T = t_max to delta = t_min has a level at t = 1 where it reaches over it:
-    N1 uniform steps, N1 = round(N (T-1)/(T-1 + log 1/delta)), and N - N1 of ratio delta^(1/(N-N1));
+
+        N1 uniform steps,           N1 = round(N (T-1)/(T-1 + log 1/delta))
+        N - N1 geometric ones       of ratio delta^(1/(N-N1))
+
     unless one of the two numbers is 0.
     """
 
@@ -180,11 +195,12 @@ class ExponentialDecay(Spacing):
         # the fraction of the way that lies above t = 1
         above = (first - 1) / (first - last)
         steps = points - 1
-        n = round(steps * above)
-        if not 0 < n < steps:
+        uniform = round(steps * above)
+        if not 0 < uniform < steps:
             return super().fractions(path, points)
-        u = torch.linspace(0, above, n + 1, dtype=torch.float64)
-        return torch.cat([u[:-1], torch.linspace(above, 1, steps - n + 1, dtype=torch.float64)])
+        high = torch.linspace(0, above, uniform + 1, dtype=torch.float64)
+        low = torch.linspace(above, 1, steps - uniform + 1, dtype=torch.float64)
+        return torch.cat([high[:-1], low])
 
 
 Training = Callable[[Schedule, int, torch.Generator], Tensor]
@@ -208,9 +224,8 @@ class Continuous:
 @lru_cache(maxsize=256)
 def ends(path: Timed, spacing: Spacing) -> tuple[float, float]:
     """The coordinates of t_max and of t_min. Raises UsageError when one of them is infinite."""
-    first, last = spacing.coordinate(
-        path, torch.tensor([path.t_max, path.t_min], dtype=torch.float64)
-    ).tolist()
+    times = torch.tensor([path.t_max, path.t_min], dtype=torch.float64)
+    first, last = spacing.coordinate(path, times).tolist()
     if not math.isfinite(last):
         raise UsageError(
             f"t_min={path.t_min}: a {type(spacing).__name__} spacing never reaches 0; write a "
@@ -236,9 +251,8 @@ class OnGrid:
 
     def __call__(self, path, n, generator):
         levels = _positive_levels(path, self.steps, generator.device)
-        return levels[
-            torch.randint(len(levels), (n,), generator=generator, device=generator.device)
-        ]
+        k = torch.randint(len(levels), (n,), generator=generator, device=generator.device)
+        return levels[k]
 
 
 @dataclass(frozen=True)
@@ -273,8 +287,6 @@ class LogNormal:
             raise UsageError(f"training.std={self.std}: write a positive standard deviation")
 
     def __call__(self, path, n, generator):
-        return torch.exp(
-            self.mean
-            + self.std
-            * torch.randn(n, generator=generator, device=generator.device, dtype=torch.float64)
-        )
+        device = generator.device
+        z = torch.randn(n, generator=generator, device=device, dtype=torch.float64)
+        return torch.exp(self.mean + self.std * z)

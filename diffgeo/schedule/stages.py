@@ -1,6 +1,8 @@
 """The levels of DPUM: the Ornstein-Uhlenbeck process in stages of length 1/L.
 
-    dx_t = -x_t dt + sqrt(2) dW,        sigma^2 = e^(2t) - 1,        scale = e^(-t),        t from T down to delta.
+    dx_t = -x_t dt + sqrt(2) dW,      sigma^2 = e^(2t) - 1,      scale = e^(-t),
+
+with t from T down to delta.
 
 Where the slope of the score is at most L, two states of the flow part by a constant factor in a
 time 1/L: so long may a predictor run before a corrector has to forget its errors. A stage lies
@@ -54,9 +56,9 @@ class Stages(VP):
     h_pred: float = 0.05
 
     def __post_init__(self):
-        for name in ("L", "h_pred"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"schedule.{name}={getattr(self, name)}: write a positive number")
+        for name, value in (("L", self.L), ("h_pred", self.h_pred)):
+            if not 0 < value < math.inf:
+                raise UsageError(f"schedule.{name}={value}: write a positive number")
         super().__post_init__()
         if self.t_max * max(self.L, 1 / self.h_pred) > MOST:
             raise UsageError(
@@ -67,48 +69,53 @@ class Stages(VP):
     @property
     def ends(self) -> list[float]:
         """The time at which each stage ends, decreasing; the last is delta."""
-        count = math.ceil(self.t_max * self.L - SLACK)
-        return [k / self.L for k in range(count - 1, 0, -1) if k > self.t_min * self.L + SLACK] + [
-            self.t_min
-        ]
+        # in units of 1/L, so that the multiples of 1/L are whole numbers
+        last = self.t_min * self.L + SLACK
+        stages = math.ceil(self.t_max * self.L - SLACK)
+        between = [k / self.L for k in range(stages - 1, 0, -1) if k > last]
+        return [*between, self.t_min]
 
     def times(self, h: float) -> list[float]:
         """t_max .. t_min in steps min(h, t/2), every stage's end among them."""
-        times = [self.t_max]
+        t = self.t_max
+        times = [t]
         for end in self.ends:
-            while (t := times[-1]) > end:
-                after = t - min(h, t / 2)
-                times.append(after if after > end + SLACK * h else end)
+            while t > end:
+                t = t - min(h, t / 2)
+                if t <= end + SLACK * h:
+                    t = end
+                times.append(t)
         return times
 
     def h(self, steps: int | None = None) -> float:
         """The step of time: at most h_pred, or that of about so many steps from t_max to 0."""
-        if steps is not None:
-            check_steps(steps)
-            if steps > MOST:
-                raise UsageError(f"steps={steps}: write at most {MOST}")
-        a_stage = (
-            math.ceil(1 / (self.L * self.h_pred) - SLACK)
-            if steps is None
-            else round(steps / (self.L * self.t_max))
-        )
-        return 1 / (self.L * max(a_stage, 1))
+        if steps is None:
+            return self.equal(math.ceil(1 / (self.L * self.h_pred) - SLACK))
+        check_steps(steps)
+        if steps > MOST:
+            raise UsageError(f"steps={steps}: write at most {MOST}")
+        return self.equal(round(steps / (self.L * self.t_max)))
+
+    def equal(self, steps: int) -> float:
+        """The step of time of a stage in so many equal steps, one at least."""
+        return 1 / (self.L * max(steps, 1))
 
     def step_of(self, sigmas: Tensor) -> float:
-        """The step of time of a grid: of these stages its longest, of another one that of as many
-        steps."""
+        """The step of time of a grid: of a grid of these stages its longest step, of another one
+        the step that a grid of these stages with as many steps would have."""
         t = self.t(sigmas[sigmas > 0])
         ends = torch.tensor(self.ends, dtype=t.dtype)
-        if bool(((t[:, None] - ends).abs().amin(0) <= 1e-6 / self.L).all()):
-            longest = float((t[:-1] - t[1:]).max())
-            return 1 / (self.L * max(round(1 / (self.L * longest)), 1))
-        return self.h(len(sigmas) - 1)
+        nearest = (t[:, None] - ends).abs().amin(0)  # of its times, to every end of a stage
+        if len(t) < 2 or bool((nearest > 1e-6 / self.L).any()):
+            return self.h(len(sigmas) - 1)
+        longest = float((t[:-1] - t[1:]).max())
+        return self.equal(round(1 / (self.L * longest)))
 
     def grid(self, steps: int | None = None) -> Tensor:
         """Sampling noise levels sigma, float64, decreasing; the last is sigma(delta), or 0 with
         to_zero."""
-        t = torch.tensor(self.times(self.h(steps)), dtype=torch.float64)
-        return torch.cat([self.sigma(t), t.new_zeros(int(self.to_zero))])
+        sigma = self.sigma(torch.tensor(self.times(self.h(steps)), dtype=torch.float64))
+        return torch.cat([sigma, sigma.new_zeros(1)]) if self.to_zero else sigma
 
 
 def gaussian_smoothness(eigenvalues: Sequence[float] | Tensor, t: float = 0.0) -> float:
@@ -117,11 +124,8 @@ def gaussian_smoothness(eigenvalues: Sequence[float] | Tensor, t: float = 0.0) -
 
     Raises UsageError where it is infinite, lambda = 0 at t = 0.
     """
-    least = min(
-        1.0,
-        math.exp(-2 * t) * float(torch.as_tensor(eigenvalues, dtype=torch.float64).min())
-        - math.expm1(-2 * t),
-    )
+    smallest = float(torch.as_tensor(eigenvalues, dtype=torch.float64).min())
+    least = min(1.0, math.exp(-2 * t) * smallest - math.expm1(-2 * t))
     if not least > 0:
         raise UsageError(
             "a singular law has no smooth score at t = 0: write a positive early stopping time, "
