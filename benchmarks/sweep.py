@@ -21,6 +21,7 @@ from diffgeo.nn import MLPTanh
 from diffgeo.parameterization import Epsilon
 from diffgeo.schedule import VE
 from diffgeo.training import Trainer, Training
+from diffgeo.training.batches import Batch
 from diffgeo.training.weighting import Power
 
 REPLICAS = 8
@@ -64,17 +65,18 @@ def forward(parameters: list[Tensor], x: Tensor, noise: Tensor) -> Tensor:
     return torch.baddbmm(b_out[:, None], h, w_out.mT)
 
 
-def stacked(batch: int) -> Tensor:
+def stacked(rows: int) -> Tensor:
     """The same 8 averages from one batched training."""
-    every = trainings(batch)
+    every = trainings(rows)
     trainer = every[0].trainer
     shapes = [p.shape for p in every[0].flat.parameters]
     values = torch.stack([t.flat.values for t in every])
     grad, exp_avg, exp_avg_sq, average = (torch.zeros_like(values) for _ in range(4))
     average.copy_(values)
     updates = torch.zeros(())
-    chunk = -1
-    prepared = []
+    size = every[0].batches.chunk
+    chunk = None
+    prepared: list[Batch] = []
 
     def split(buffer: Tensor) -> list[Tensor]:
         return [
@@ -84,21 +86,14 @@ def stacked(batch: int) -> Tensor:
 
     parameters = [v.requires_grad_() for v in split(values.detach())]
     for k in range(STEPS):
-        if k // every[0].chunk != chunk:
-            chunk = k // every[0].chunk
-            prepared = list(
-                zip(
-                    *(
-                        torch.stack(v, 1)
-                        for v in zip(*(t.batches(chunk) for t in every), strict=True)
-                    ),
-                    strict=True,
-                )
-            )
-        x, noise, target, slope = prepared[k % every[0].chunk]
-        error = forward(parameters, x, noise) - target
+        if k // size != chunk:
+            chunk = k // size
+            columns = zip(*(t.batches(chunk).columns() for t in every), strict=True)
+            prepared = Batch(*(torch.stack(column, 1) for column in columns)).each()
+        batch = prepared[k % size]
+        error = forward(parameters, batch.x, batch.noise) - batch.target
         gradients = torch.autograd.grad(
-            torch.dot(error.flatten(), (slope * error.detach()).flatten()), parameters
+            torch.dot(error.flatten(), (batch.slope * error.detach()).flatten()), parameters
         )
         torch.cat([g.flatten(1) for g in gradients], 1, out=grad)
         with torch.no_grad():

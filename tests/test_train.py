@@ -81,7 +81,7 @@ def test_a_step_is_adam_on_the_plain_loss():
     net = MLPTanh((2,), width=16, depth=2)
     adam = torch.optim.Adam(net.parameters(), lr=1e-2, betas=(0.9, 0.99))
     g = generator(0, DATA, 0)
-    n = t.chunk * 64
+    n = t.batches.chunk * 64
     x0 = Normal().sample(n, g)
     sigma = VE(sigma_min=0.1, sigma_max=10.0).draw(n, g)
     eps = torch.randn(x0.shape, generator=g, dtype=torch.float64)

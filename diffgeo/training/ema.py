@@ -1,10 +1,12 @@
 """Moving averages of the weights:  average <- beta average + (1 - beta) weights  after every step.
 
-    Constant   beta = min(decay, (1 + k)/(10 + k)),  k the steps before: a short memory early on, so that the start is forgotten
-    Power      beta_t = (1 - 1/t)^(gamma + 1),  t = k + 1: the weights of step s count for s^gamma in the average (Karras et al. 2024)
+    Constant   beta = min(decay, (1 + k)/(10 + k)),   k the steps before
+    Power      beta = (1 - 1/t)^(gamma + 1),          t = k + 1
 
-Power's memory is a fixed share of the training, whatever its length. gamma follows from that share,
-the standard deviation of the profile s^gamma on [0, t] relative to t (their section 3.1):
+Constant has a short memory early on, so that the start is forgotten. With Power the weights of step
+s count for s^gamma in the average (Karras et al. 2024): its memory is a fixed share of the
+training, whatever its length. gamma follows from that share, the standard deviation of the profile
+s^gamma on [0, t] relative to t (their section 3.1):
 
     std^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3))
 """
@@ -30,8 +32,10 @@ class Constant:
 
 @dataclass(frozen=True)
 class Power:
-    """The power profile whose width is `std` of the training so far. Raises UsageError unless 0 <
-    std <= 0.28 (a plain mean is .289)."""
+    """The power profile whose width is `std` of the training so far.
+
+    Raises UsageError unless 0 < std <= 0.28 (a plain mean is .289).
+    """
 
     std: float = 0.05
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from diffgeo.errors import UsageError
 
-OPERATORS = {
+CONSTANTS = {"pi": math.pi, "e": math.e}
+OPERATORS: dict[type[ast.AST], Callable[..., Tensor]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -26,13 +27,21 @@ OPERATORS = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
-FUNCTIONS = {
-    name: getattr(torch, name)
-    for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "sin", "cos", "abs", "sigmoid")
+FUNCTIONS_OF_ONE = {
+    "exp": torch.exp,
+    "expm1": torch.expm1,
+    "log": torch.log,
+    "log1p": torch.log1p,
+    "sqrt": torch.sqrt,
+    "tanh": torch.tanh,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "abs": torch.abs,
+    "sigmoid": torch.sigmoid,
 }
-FUNCTIONS |= {"min": torch.minimum, "max": torch.maximum}
-ARGUMENTS = {"min": 2, "max": 2}  # every other function takes one
-CONSTANTS = {"pi": math.pi, "e": math.e}
+FUNCTIONS_OF_TWO = {"min": torch.minimum, "max": torch.maximum}
+FUNCTIONS = FUNCTIONS_OF_ONE | FUNCTIONS_OF_TWO
+LARGEST = 1e300  # a number that may be typed
 
 
 def compile_expression(text: str, variables: Sequence[str]) -> Callable[..., Tensor]:
@@ -46,49 +55,64 @@ def compile_expression(text: str, variables: Sequence[str]) -> Callable[..., Ten
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UsageError(f"the expression '{text}' does not parse: {allowed}") from error
 
-    def check(node: ast.AST) -> None:
-        match node:
-            case ast.Constant(value=int() | float()) if not isinstance(node.value, bool):
-                if abs(node.value) > 1e300:
-                    raise UsageError(
-                        f"the expression '{text}' holds a number beyond floating point: {allowed}"
-                    )
-            case ast.Name(id=name) if name in variables or name in CONSTANTS:
-                pass
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
-                check(left), check(right)
-            case ast.UnaryOp(op=op, operand=operand) if type(op) in OPERATORS:
-                check(operand)
-            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if (
-                name in FUNCTIONS and len(args) == ARGUMENTS.get(name, 1)
-            ):
-                for arg in args:
-                    check(arg)
-            case _:
-                raise UsageError(
-                    f"the expression '{text}' may not hold '{ast.unparse(node)}': {allowed}"
-                )
-
-    def value(node: ast.AST, scope: dict[str, Tensor]) -> Tensor:
-        match node:
-            case ast.Constant(value=number):
-                # a tensor, so that 1/0 is inf and checked, not an exception
-                return torch.tensor(float(number), dtype=torch.float64)
-            case ast.Name(id=name):
-                return (
-                    scope[name]
-                    if name in scope
-                    else torch.tensor(CONSTANTS[name], dtype=torch.float64)
-                )
-            case ast.BinOp(left=left, op=op, right=right):
-                return OPERATORS[type(op)](value(left, scope), value(right, scope))
-            case ast.UnaryOp(op=op, operand=operand):
-                return OPERATORS[type(op)](value(operand, scope))
-            case ast.Call(func=ast.Name(id=name), args=args):
-                return FUNCTIONS[name](*(value(arg, scope) for arg in args))
-
     try:
-        check(tree)
+        check(tree, text, variables, allowed)
     except RecursionError as error:
         raise UsageError(f"the expression is nested too deeply: {allowed}") from error
-    return lambda **scope: value(tree, scope)
+
+    def function(**scope: Tensor) -> Tensor:
+        return value(tree, scope)
+
+    return function
+
+
+def check(node: ast.AST, text: str, variables: Sequence[str], allowed: str) -> None:
+    """Raise UsageError where a node of `text`, or one below it, is more than arithmetic in
+    `variables`; `allowed` says what may be written."""
+    below: list[ast.expr] = []
+    match node:
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+            if abs(number) > LARGEST:
+                raise UsageError(
+                    f"the expression '{text}' holds a number beyond floating point: {allowed}"
+                )
+        case ast.Name(id=name) if name in variables or name in CONSTANTS:
+            pass
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
+            below = [left, right]
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in OPERATORS:
+            below = [operand]
+        case ast.Call(func=ast.Name(id=name), args=[_] as below, keywords=[]) if (
+            name in FUNCTIONS_OF_ONE
+        ):
+            pass
+        case ast.Call(func=ast.Name(id=name), args=[_, _] as below, keywords=[]) if (
+            name in FUNCTIONS_OF_TWO
+        ):
+            pass
+        case _:
+            raise UsageError(
+                f"the expression '{text}' may not hold '{ast.unparse(node)}': {allowed}"
+            )
+    for part in below:
+        check(part, text, variables, allowed)
+
+
+def value(node: ast.AST, scope: dict[str, Tensor]) -> Tensor:
+    """What a checked node is worth, given the variables. Numbers are tensors, so that 1/0 is inf
+    and can be looked at, not an exception."""
+    match node:
+        case ast.Constant(value=int() | float() as number):
+            return torch.tensor(float(number), dtype=torch.float64)
+        case ast.Name(id=name) if name in scope:
+            return scope[name]
+        case ast.Name(id=name):
+            return torch.tensor(CONSTANTS[name], dtype=torch.float64)
+        case ast.BinOp(left=left, op=op, right=right):
+            return OPERATORS[type(op)](value(left, scope), value(right, scope))
+        case ast.UnaryOp(op=op, operand=operand):
+            return OPERATORS[type(op)](value(operand, scope))
+        case ast.Call(func=ast.Name(id=name), args=arguments):
+            values = [value(argument, scope) for argument in arguments]
+            return FUNCTIONS[name](*values)
+    raise TypeError(f"{ast.dump(node)} was not checked")

@@ -1,7 +1,8 @@
 """Learning rates, and Muon: steepest descent in the spectral norm for weight matrices (Jordan et
 al. 2024; Bernstein and Newhouse 2024).
 
-    M <- mu M + (1-mu) G,      W <- W - lr polar(mu M + (1-mu) G),      polar(U S V^T) = U V^T
+    M <- mu M + (1-mu) G
+    W <- W - lr polar(mu M + (1-mu) G),      polar(U S V^T) = U V^T
 
 Adam scales single entries; Muon makes every singular direction of a step equally long. The fine
 structure of a projection lives in small singular directions, which Adam leaves for last: on the
@@ -13,6 +14,7 @@ in bfloat16, which a CPU emulates.)
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,8 +61,8 @@ class Geometric:
 
 
 # Minimax quintics x -> a x + b x^3 + c x^5, applied in turn (Amsel et al. 2025, "The Polar
-# Express"): singular values from
-# .01 of the largest on come within 13 % of 1, and only the direction of a step matters.
+# Express"): singular values from .01 of the largest on come within 13 % of 1, and only the
+# direction of a step matters.
 QUINTICS = (
     (8.28721201814563, -23.595886519098837, 17.300387312530933),
     (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
@@ -71,15 +73,16 @@ QUINTICS = (
 
 
 def polar(g: Tensor) -> Tensor:
-    """The orthogonal factor U V^T of g = U S V^T, to 13 %; g [...,m,n], all matrices of a stack in
-    one pass."""
+    """The orthogonal factor U V^T of g = U S V^T, to 13 %; g [...,m,n], all matrices of a stack at
+    once."""
     if g.shape[-2] > g.shape[-1]:
         return polar(g.mT).mT
     x = g / (1.01 * torch.linalg.matrix_norm(g, keepdim=True) + 1e-20)
     x = x.reshape(-1, *g.shape[-2:])
     for a, b, c in QUINTICS:
         s = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)
+        even = torch.baddbmm(s, s, s, beta=b, alpha=c)  # b s + c s^2
+        x = torch.baddbmm(x, even, x, beta=a)  # a x + (b s + c s^2) x
     return x.view(g.shape)
 
 
@@ -91,19 +94,23 @@ def takes(w: Tensor) -> bool:
 
 class Muon:
     """Muon for `matrices` (parameters [...,m,n] whose .grad is set), which take no other step.
-    `momenta` is its whole state, one buffer."""
 
-    def __init__(self, matrices: list[Tensor], momentum: float = 0.95):
+    momenta: its whole state, one buffer.
+    """
+
+    def __init__(self, matrices: Sequence[Tensor], momentum: float = 0.95):
         self.matrices = matrices
         self.momentum = momentum
         self.momenta = torch.cat([torch.zeros_like(w).flatten() for w in matrices])
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
-        for w, m in zip(
-            self.matrices, self.momenta.split([w.numel() for w in self.matrices]), strict=True
-        ):
-            m = m.view_as(w)
+        """One step of every matrix along its gradient, which is zero afterwards: Adam, on the whole
+        flat buffer, is to see none here."""
+        pieces = self.momenta.split([w.numel() for w in self.matrices])
+        for w, piece in zip(self.matrices, pieces, strict=True):
+            m = piece.view_as(w)
             m.lerp_(w.grad, 1 - self.momentum)
-            w.sub_(polar(w.grad.lerp(m, self.momentum)), alpha=lr)
-            w.grad.zero_()  # Adam, on the whole flat buffer, sees no gradient here
+            ahead = w.grad.lerp(m, self.momentum)
+            w.sub_(polar(ahead), alpha=lr)
+            w.grad.zero_()

@@ -1,12 +1,19 @@
-"""The loss weight w(sigma), always stated on |D - x0|^2, so that weightings compare:  loss = E w(sigma) |D(x; sigma) - x0|^2.
+"""The loss weight w(sigma), always stated on |D - x0|^2, so that weightings compare:
 
-    native 1/out^2      uniform 1      snr 1/sigma^2      snr2 1/sigma^4      min_snr min(1/sigma^2, gamma)
-    edm (sigma^2+s^2)/(sigma s)^2      expression: a lambda(t) of the user's
+    loss = E w(sigma) |D(x; sigma) - x0|^2
+
+    native      1/out^2
+    uniform     1
+    snr         1/sigma^2
+    snr2        1/sigma^4
+    min_snr     min(1/sigma^2, gamma)
+    edm         (sigma^2 + s^2)/(sigma s)^2
+    expression  a lambda(t) of the user's
 
 snr is at once DDPM's L_simple, Song's lambda = sigma_t^2 on the score, and all three defaults of
 the CEM paper, because |eps - eps_theta|^2 = |D - x0|^2/sigma^2. A lambda(t) that multiplies the
-error of x0, of epsilon or of the score of x_t becomes lambda, lambda/sigma^2, lambda/(alpha^2
-sigma^4). Only the product p(sigma) w(sigma) matters to the objective.
+error of x0, of epsilon or of the score of x_t becomes lambda, lambda/sigma^2 or
+lambda/(alpha^2 sigma^4). Only the product p(sigma) w(sigma) matters to the objective.
 """
 
 from __future__ import annotations
@@ -101,23 +108,22 @@ class Expression:
         self.function = compile_expression(self.text, ("t", "sigma", "alpha"))
 
     def __call__(self, sigma: Tensor) -> Tensor:
-        value = self.function(
-            t=self.schedule.t(sigma), sigma=sigma, alpha=self.schedule.scale(sigma)
-        )
-        return torch.as_tensor(value, dtype=sigma.dtype, device=sigma.device).expand_as(
-            sigma
-        ) * self.target(self.schedule, sigma)
+        t = self.schedule.t(sigma)
+        alpha = self.schedule.scale(sigma)
+        value = self.function(t=t, sigma=sigma, alpha=alpha).to(sigma)
+        return value.expand_as(sigma) * self.target(self.schedule, sigma)
 
 
 def check_positive(weighting: Callable[[Tensor], Tensor], sigma: Tensor, t: Tensor) -> None:
-    """Raise UsageError unless the weight is finite and positive at every training level `sigma` [n]
-    (times `t` [n])."""
+    """Raise UsageError unless the weight is finite and positive at every training level `sigma`
+    [n], whose times are `t` [n]."""
     w = weighting(sigma)
-    bad = ~(torch.isfinite(w) & (w > 0))
-    if bad.any():
-        i = int(bad.nonzero()[0])
-        raise UsageError(
-            f"the weighting is {float(w[i]):g} at the training time t={float(t[i]):.4g} "
-            f"(sigma={float(sigma[i]):.4g}): "
-            "write a lambda that is finite and positive on every training time, e.g. weighting=snr"
-        )
+    good = torch.isfinite(w) & (w > 0)
+    if good.all():
+        return
+    i = int((~good).nonzero()[0])
+    raise UsageError(
+        f"the weighting is {float(w[i]):g} at the training time t={float(t[i]):.4g} "
+        f"(sigma={float(sigma[i]):.4g}): write a lambda that is finite and positive on every "
+        "training time, e.g. weighting=snr"
+    )
