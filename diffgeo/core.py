@@ -198,17 +198,23 @@ class Data(Protocol):
     only a finite law has atoms, only a labelled one has classes. `data.law.Law` says so for all
     that derive from it."""
 
-    shape: tuple[int, ...]  # *D of one sample
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # *D of one sample
 
     # of a curve: the arc length at the projection of x, [n,*D] -> [n]; the u-quantile of the law in
     # that coordinate, [n] -> [n]; the length of a closed one
-    coordinate: Callable[[Tensor], Tensor] | None
-    quantile: Callable[[Tensor], Tensor] | None
-    period: float | None
+    @property
+    def coordinate(self) -> Callable[[Tensor], Tensor] | None: ...
+    @property
+    def quantile(self) -> Callable[[Tensor], Tensor] | None: ...
+    @property
+    def period(self) -> float | None: ...
 
     # of a finite law: [k,*D], and [k]
-    atoms: Tensor | None
-    weights: Tensor | None
+    @property
+    def atoms(self) -> Tensor | None: ...
+    @property
+    def weights(self) -> Tensor | None: ...
 
     @property
     def classes(self) -> int: ...  # that its samples are labelled with; 0: none
@@ -235,8 +241,8 @@ class Known(Data, Protocol):
 class Manifold(Known, Protocol):
     """A law on a support of intrinsic dimension `dim`, whose exact denoiser is known."""
 
-    dim: int
-
+    @property
+    def dim(self) -> int: ...
     def project(self, x: Tensor) -> Tensor: ...  # the nearest point of the support, [n,*D]
     def tangent(self, p: Tensor) -> Tensor: ...  # an orthonormal basis there, [n,d,dim]
     def distance(self, x: Tensor) -> Tensor: ...  # to the support, [n]

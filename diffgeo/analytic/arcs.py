@@ -27,10 +27,12 @@ Pair = tuple[Tensor, Tensor]  # the two coordinates of points or vectors of the 
 class Arc(Protocol):
     """A plane curve; u is any tensor [P] of parameters, K the number of basis functions."""
 
-    unit: float  # panels have half-width unit 2^(-level/4)
-    grids: tuple[Grid, ...]  # covers of the whole curve, a coarse one, then finer ones
-    stiffness: float  # V'' (V is a quadratic)
-
+    @property
+    def unit(self) -> float: ...  # panels have half-width unit 2^(-level/4)
+    @property
+    def grids(self) -> tuple[Grid, ...]: ...  # covers of the whole curve, coarse ones first
+    @property
+    def stiffness(self) -> float: ...  # V'' (V is a quadratic)
     def point(self, u: Tensor) -> Pair: ...  # g
     def jet(self, u: Tensor) -> tuple[Pair, Pair, Pair]: ...  # g, g', g''
     # bounds of |g''| and |g'''| on [u - h, u + h]

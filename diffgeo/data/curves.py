@@ -1,4 +1,5 @@
-"""Laws on plane curves. The geometry is in `analytic.arcs`, the exact denoiser in `analytic.curve`."""
+"""Laws on plane curves. The geometry is in `analytic.arcs`, the exact denoiser in
+`analytic.curve`."""
 
 from __future__ import annotations
 
@@ -22,25 +23,10 @@ class Planar(Law):
     dim = 1
     arc: arcs.Arc
 
-    def _wind(self, first: float, last: float, scale: float, arms: int = 1) -> None:
-        """`arms` Archimedean spirals scale a e^(ia)."""
-        if not 0 <= first < last:
-            raise UsageError(
-                f"the angle must grow from 0 or more: 0 <= first < last, not {first}, {last}"
-            )
-        self.__dict__["arc"] = arcs.Archimedes(first, last, arms, scale)
-        self._moments()
-
-    def _moments(self) -> None:
-        """Mean and std of a law that is uniform in the parameter, by Gauss-Legendre quadrature on
-        the root panels."""
-        nodes, weights = (torch.as_tensor(v) for v in np.polynomial.legendre.leggauss(32))
-        middle = torch.tensor(self.arc.grids[0][0], dtype=torch.float64)
-        u = (middle[:, None] + self.arc.unit * nodes).flatten()
-        mass = (weights / 2 / len(middle)).repeat(len(middle))
-        points = torch.stack(self.arc.point(u), 1)
-        mean = mass @ points
-        self.__dict__.update(mean=mean, std=float((mass @ (points - mean) ** 2).mean().sqrt()))
+    def _lay(self, arc: arcs.Arc) -> None:
+        """Take the uniform law in the parameter of `arc`."""
+        mean, std = uniform_moments(arc)
+        self._derive(arc=arc, mean=mean, std=std)
 
     def sample(self, n, generator):
         q = torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
@@ -63,6 +49,29 @@ class Planar(Law):
         return curve.denoise(x, sigma, self.arc)
 
 
+def uniform_moments(arc: arcs.Arc) -> tuple[Tensor, float]:
+    """Mean [2] and std of the law that is uniform in the parameter of `arc`, by Gauss-Legendre
+    quadrature on the root panels."""
+    rule = np.polynomial.legendre.leggauss(32)
+    nodes, weights = (torch.as_tensor(values) for values in rule)
+    middle = torch.tensor(arc.grids[0][0], dtype=torch.float64)
+    u = (middle[:, None] + arc.unit * nodes).flatten()
+    mass = (weights / 2 / len(middle)).repeat(len(middle))
+    points = torch.stack(arc.point(u), 1)
+    mean = mass @ points
+    variance = mass @ (points - mean) ** 2  # of each coordinate
+    return mean, float(variance.mean().sqrt())
+
+
+def winding(first: float, last: float, scale: float, arms: int = 1) -> arcs.Archimedes:
+    """`arms` Archimedean spirals scale a e^(ia), first <= a <= last. Raises UsageError."""
+    if not 0 <= first < last:
+        raise UsageError(
+            f"the angle must grow from 0 or more: 0 <= first < last, not {first}, {last}"
+        )
+    return arcs.Archimedes(first, last, arms, scale)
+
+
 @dataclass(frozen=True)
 class Curve(Planar):
     """(u cos u, u sin u), u ~ U[first, last]: the curve of the CEM paper (type 5), of arc length
@@ -72,7 +81,7 @@ class Curve(Planar):
     last: float = 13.0
 
     def __post_init__(self):
-        self._wind(self.first, self.last, 1.0)
+        self._lay(winding(self.first, self.last, 1.0))
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class Swissroll(Planar):
     last: float = 5 * math.pi
 
     def __post_init__(self):
-        self._wind(self.first, self.last, 1 / self.last)
+        self._lay(winding(self.first, self.last, 1 / self.last))
 
 
 @dataclass(frozen=True)
@@ -102,9 +111,8 @@ class Spiral(Planar):
     def __post_init__(self):
         if self.arms < 1 or not self.turns > 0 or not self.radius > 0:
             raise UsageError("arms must be at least 1, turns and radius positive")
-        self._wind(
-            0.0, 2 * math.pi * self.turns, self.radius / (2 * math.pi * self.turns), self.arms
-        )
+        last = 2 * math.pi * self.turns
+        self._lay(winding(0.0, last, self.radius / last, self.arms))
 
 
 @dataclass(frozen=True)
@@ -113,8 +121,7 @@ class Moons(Planar):
     mass each (scikit-learn's, no noise)."""
 
     def __post_init__(self):
-        self.__dict__["arc"] = arcs.HalfCircles()
-        self._moments()
+        self._lay(arcs.HalfCircles())
 
 
 @dataclass(frozen=True)
@@ -123,8 +130,5 @@ class Parabola(Planar):
     vertex, signed."""
 
     def __post_init__(self):
-        self.__dict__.update(
-            arc=arcs.Parabola(),
-            mean=torch.tensor([0.0, 1.0], dtype=torch.float64),
-            std=math.sqrt(1.5),
-        )
+        mean = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        self._derive(arc=arcs.Parabola(), mean=mean, std=math.sqrt(1.5))

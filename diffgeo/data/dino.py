@@ -59,9 +59,10 @@ def spaced(lines: Sequence[Sequence[tuple[float, float]]], count: int) -> Tensor
     step = torch.cat([c.diff(dim=0) for c in corners])
     length = torch.linalg.vector_norm(step, dim=1)
     end = length.cumsum(0)
-    s = (torch.arange(count, dtype=torch.float64) + 0.5) / count * end[-1]
-    k = torch.searchsorted(end, s, right=True)
-    return start[k] + step[k] * ((s - end[k] + length[k]) / length[k])[:, None]
+    s = (torch.arange(count, dtype=torch.float64) + 0.5) / count * end[-1]  # lengths of the points
+    k = torch.searchsorted(end, s, right=True)  # and the edges that hold them
+    share = (s - end[k] + length[k]) / length[k]
+    return start[k] + step[k] * share[:, None]
 
 
 def dino(count: int = 142) -> Cloud:
@@ -72,8 +73,8 @@ def dino(count: int = 142) -> Cloud:
 
 
 def roll(count: int = 100) -> Cloud:
-    """The Swiss roll (t cos t, t sin t)/(5 pi) at `count` equally spaced t from pi/2 to pi/2 + 5
-    pi."""
+    """The Swiss roll (t cos t, t sin t)/(5 pi) at `count` equally spaced t from pi/2 to
+    pi/2 + 5 pi."""
     if count < 2:
         raise UsageError(f"data.count={count}: write 2 points or more")
     t = math.pi / 2 + 5 * math.pi * torch.linspace(0, 1, count, dtype=torch.float64)

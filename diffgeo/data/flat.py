@@ -19,6 +19,10 @@ class Segments(Law):
     lays them end to end."""
 
     dim = 1
+    start: Tensor  # [k,d]
+    direction: Tensor  # [k,d], of length 1
+    length: Tensor  # [k]
+    offset: Tensor  # [k+1], the coordinates of their ends
 
     def _build(self, ends: Tensor) -> None:
         """ends [k,2,d], float64."""
@@ -31,15 +35,15 @@ class Segments(Law):
         share = length / offset[-1]
         middle = ends.mean(1)
         mean = share @ middle
-        spread = (share[:, None] * ((middle - mean) ** 2 + chord**2 / 12)).sum(0)
-        self.__dict__.update(
+        variance = (share[:, None] * ((middle - mean) ** 2 + chord**2 / 12)).sum(0)
+        self._derive(
             start=start,
             direction=chord / length[:, None],
             length=length,
             offset=offset,
             shape=(ends.shape[2],),
             mean=mean,
-            std=float(spread.mean().sqrt()),
+            std=float(variance.mean().sqrt()),
         )
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -47,32 +51,30 @@ class Segments(Law):
 
     def point(self, s: Tensor) -> Tensor:
         """The point at coordinate s, [n] -> [n,d]."""
-        k = (torch.searchsorted(self.offset.to(s), s.contiguous(), right=True) - 1).clamp(
-            0, len(self.length) - 1
-        )
-        return self.start.to(s)[k] + (s - self.offset.to(s)[k])[:, None] * self.direction.to(s)[k]
+        offset = self.offset.to(s)
+        k = torch.searchsorted(offset, s.contiguous(), right=True) - 1
+        k = k.clamp(0, len(self.length) - 1)
+        return self.start.to(s)[k] + (s - offset[k])[:, None] * self.direction.to(s)[k]
 
     def sample(self, n, generator):
-        return self.point(
-            self.quantile(
-                torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
-            )
-        )
+        u = torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
+        return self.point(self.quantile(u))
 
     def _foot(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Nearest segment and place on it, [n] each; rows in blocks, for k may be large."""
         start = self.start.to(x)
         direction = self.direction.to(x)
         length = self.length.to(x)
-        found = []
+        segments = []
+        places = []
         for part in x.split(max(1, (1 << 20) // len(length))):
-            p = torch.minimum(
-                (part @ direction.mT - (start * direction).sum(1)).clamp(min=0), length
-            )
-            k = (part[:, None] - start - p[..., None] * direction).square().sum(-1).argmin(1)
-            found.append((k, p.gather(1, k[:, None])[:, 0]))
-        k, p = zip(*found, strict=True)
-        return torch.cat(k), torch.cat(p)
+            along = part @ direction.mT - (start * direction).sum(1)
+            place = torch.minimum(along.clamp(min=0), length)
+            off = part[:, None] - start - place[..., None] * direction
+            nearest = off.square().sum(-1).argmin(1)
+            segments.append(nearest)
+            places.append(place.gather(1, nearest[:, None])[:, 0])
+        return torch.cat(segments), torch.cat(places)
 
     def project(self, x):
         k, p = self._foot(x)
@@ -86,13 +88,13 @@ class Segments(Law):
         return self.direction.to(p)[self._foot(p)[0]][..., None]
 
     def posterior(self, x, sigma):
-        parts = zip(x.split(512), sigma.split(512), strict=True)  # cache-sized
-        return torch.cat(
-            [
-                exact.segments(*part, self.start.to(x), self.direction.to(x), self.length.to(x))
-                for part in parts
-            ]
-        )
+        start = self.start.to(x)
+        direction = self.direction.to(x)
+        length = self.length.to(x)
+        means = []
+        for rows, levels in zip(x.split(512), sigma.split(512), strict=True):  # cache-sized
+            means.append(exact.segments(rows, levels, start, direction, length))
+        return torch.cat(means)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +112,8 @@ class Segment(Segments):
             )
         self._build(torch.stack(ends)[None])
 
-    def _identity(self, value):
-        return [float(v) for v in value]
+    def parameters(self):
+        return [("a", [float(v) for v in self.a]), ("b", [float(v) for v in self.b])]
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ class Tree(Segments):
         above = torch.zeros(1, 2, dtype=torch.float64)
         for level in range(1, self.depth + 1):
             count = self.branching**level
-            angle = 2 * math.pi * (torch.arange(count, dtype=torch.float64) + 0.5) / count
+            place = torch.arange(count, dtype=torch.float64)
+            angle = 2 * math.pi * (place + 0.5) / count
             below = torch.stack([angle.cos(), angle.sin()], 1) * (level / self.depth)
             ends.append(torch.stack([above.repeat_interleave(self.branching, 0), below], 1))
             above = below
@@ -150,21 +153,17 @@ class Square(Law):
     def __post_init__(self):
         if not self.half > 0 or self.n < 1:
             raise UsageError("half must be positive and n at least 1")
-        self.__dict__.update(
+        self._derive(
             shape=(self.n,),
             dim=self.n,
-            std=self.half / math.sqrt(3),
             mean=torch.zeros(self.n, dtype=torch.float64),
+            std=self.half / math.sqrt(3),
         )
 
     def sample(self, n, generator):
-        return self.half * (
-            2
-            * torch.rand(
-                n, self.n, generator=generator, dtype=torch.float64, device=generator.device
-            )
-            - 1
-        )
+        size = (n, self.n)
+        u = torch.rand(size, generator=generator, dtype=torch.float64, device=generator.device)
+        return self.half * (2 * u - 1)
 
     def project(self, x):
         return x.clamp(-self.half, self.half)

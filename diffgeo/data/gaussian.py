@@ -8,7 +8,6 @@ so samples are m + U sqrt(v) z.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,7 +20,8 @@ _NULL = 1e-12  # variances below this fraction of the largest one are zero
 
 
 def spectrum(covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """(basis [d,d], variance [d] decreasing) of a covariance; raises UsageError where it is none."""
+    """(basis [d,d], variance [d] decreasing) of a covariance. Raises UsageError where it is
+    none."""
     shape = tuple(covariance.shape)
     if len(shape) != 2 or shape[0] != shape[1]:
         raise UsageError(
@@ -43,6 +43,7 @@ def spectrum(covariance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _table(values: Sequence | Tensor, name: str) -> Tensor:
+    """A list of numbers, or of lists of them, as a float64 tensor."""
     try:
         return torch.as_tensor(values, dtype=torch.float64)
     except (ValueError, TypeError) as error:
@@ -51,37 +52,28 @@ def _table(values: Sequence | Tensor, name: str) -> Tensor:
         ) from error
 
 
-@dataclass(frozen=True, eq=False)
 class Gaussian(Law):
     """N(mean, covariance) in R^d; the covariance may be singular. `mean` [d] and `covariance` [d,d]
     are lists of numbers."""
 
-    mean: Sequence[float]
-    covariance: Sequence[Sequence[float]]
-
-    def __post_init__(self):
-        mean = _table(self.mean, "mean")
-        covariance = _table(self.covariance, "covariance")
-        basis, variance = spectrum(covariance)
-        if mean.shape != variance.shape:
+    def __init__(
+        self, mean: Sequence[float] | Tensor, covariance: Sequence[Sequence[float]] | Tensor
+    ):
+        self.mean = _table(mean, "mean")
+        self.covariance = _table(covariance, "covariance")
+        self.basis, self.variance = spectrum(self.covariance)
+        if self.mean.shape != self.variance.shape:
             raise UsageError(
-                f"mean has shape {list(mean.shape)}, covariance {list(covariance.shape)}: write "
-                f"{len(variance)} means"
+                f"mean has shape {list(self.mean.shape)}, covariance "
+                f"{list(self.covariance.shape)}: write {len(self.variance)} means"
             )
-        self.__dict__.update(
-            mean=mean,
-            covariance=covariance,
-            basis=basis,
-            variance=variance,
-            shape=(len(mean),),
-            dim=int((variance > 0).sum()),
-            std=float(variance.mean().sqrt()),
-        )
+        self.shape = (len(self.mean),)
+        self.dim = int((self.variance > 0).sum())
+        self.std = float(self.variance.mean().sqrt())
 
     def sample(self, n, generator):
-        z = torch.randn(
-            n, self.shape[0], generator=generator, dtype=torch.float64, device=generator.device
-        )
+        size = (n, self.shape[0])
+        z = torch.randn(size, generator=generator, dtype=torch.float64, device=generator.device)
         return self.mean.to(z) + z * self.variance.sqrt().to(z) @ self.basis.to(z).mT
 
     def project(self, x):
@@ -95,8 +87,8 @@ class Gaussian(Law):
     def posterior(self, x, sigma):
         return exact.gaussian(x, sigma, self.mean.to(x), self.basis.to(x), self.variance.to(x))
 
-    def _identity(self, value):
-        return value.tolist()
+    def parameters(self):
+        return [("mean", self.mean.tolist()), ("covariance", self.covariance.tolist())]
 
 
 def normal(n: int = 2) -> Gaussian:
@@ -119,28 +111,50 @@ class Line(Gaussian):
         return torch.special.ndtri(u)
 
 
-@dataclass(frozen=True, eq=False)
 class Mixture(Law):
     """sum_k weights_k N(means_k, covariances_k): means [k,d], covariances [k,d,d] (singular ones
-    allowed), weights [k], equal if None."""
+    allowed), weights [k], equal if None.
 
-    means: Sequence[Sequence[float]]
-    covariances: Sequence[Sequence[Sequence[float]]]
-    weights: Sequence[float] | None = None
+    components: the weights, of sum 1. (`weights` is None, as of every law without atoms.)
+    """
 
-    def __post_init__(self):
-        means = _table(self.means, "means")
-        covariances = _table(self.covariances, "covariances")
-        k = len(means)
-        weights = (
-            torch.full((k,), 1 / k, dtype=torch.float64)
-            if self.weights is None
-            else _table(self.weights, "weights")
-        )
+    def __init__(
+        self,
+        means: Sequence[Sequence[float]] | Tensor,
+        covariances: Sequence[Sequence[Sequence[float]]] | Tensor,
+        weights: Sequence[float] | None = None,
+    ):
+        self.means = _table(means, "means")
+        self.covariances = _table(covariances, "covariances")
+        k = len(self.means)
+        if weights is None:
+            shares = torch.full((k,), 1 / k, dtype=torch.float64)
+        else:
+            shares = _table(weights, "weights")
+        self._check(shares)
+        self.components = shares / shares.sum()
+
+        spectra = [spectrum(covariance) for covariance in self.covariances]
+        self.bases = torch.stack([basis for basis, _ in spectra])
+        self.variances = torch.stack([variance for _, variance in spectra])
+        self.ranks = (self.variances > 0).sum(1)
+
+        self.shape = (self.means.shape[1],)
+        self.dim = int(self.ranks.max())
+        self.mean = self.components @ self.means
+        within = self.covariances.diagonal(dim1=1, dim2=2)
+        between = (self.means - self.mean) ** 2
+        variance = (self.components[:, None] * (within + between)).sum(0)  # of each coordinate
+        self.std = float(variance.mean().sqrt())
+
+    def _check(self, weights: Tensor) -> None:
+        """Raise UsageError unless means, covariances and weights go together."""
+        means = self.means
+        covariances = self.covariances
         if (
             means.ndim != 2
             or covariances.shape != (*means.shape, means.shape[1])
-            or weights.shape != (k,)
+            or weights.shape != (len(means),)
         ):
             shapes = ", ".join(str(list(v.shape)) for v in (means, covariances, weights))
             raise UsageError(
@@ -151,36 +165,13 @@ class Mixture(Law):
             raise UsageError(
                 "the weights of a mixture must be positive: leave out a component of weight 0"
             )
-        weights = weights / weights.sum()
-        bases, variances = (
-            torch.stack(v) for v in zip(*(spectrum(c) for c in covariances), strict=True)
-        )
-        ranks = (variances > 0).sum(1)
-        mean = weights @ means
-        spread = (
-            weights[:, None] * (covariances.diagonal(dim1=1, dim2=2) + (means - mean) ** 2)
-        ).sum(0)
-        self.__dict__.update(
-            means=means,
-            covariances=covariances,
-            bases=bases,
-            variances=variances,
-            ranks=ranks,
-            shape=(means.shape[1],),
-            dim=int(ranks.max()),
-            mean=mean,
-            std=float(spread.mean().sqrt()),
-            components=weights,
-            weights=None,
-        )
 
     def sample(self, n, generator):
         device = generator.device
         k = torch.multinomial(self.components.to(device), n, replacement=True, generator=generator)
         z = torch.randn(n, self.shape[0], generator=generator, dtype=torch.float64, device=device)
-        return self.means.to(z)[k] + torch.einsum(
-            "nde,ne->nd", self.bases.to(z)[k], z * self.variances.sqrt().to(z)[k]
-        )
+        local = z * self.variances.sqrt().to(z)[k]  # in the axes of the component
+        return self.means.to(z)[k] + torch.einsum("nde,ne->nd", self.bases.to(z)[k], local)
 
     def _feet(self, x: Tensor) -> Tensor:
         """The nearest point on each component's affine support, [n,k,d]."""
@@ -208,8 +199,12 @@ class Mixture(Law):
             self.variances.to(x),
         )
 
-    def _identity(self, value):
-        return (self.components if value is None else value).tolist()
+    def parameters(self):
+        return [
+            ("means", self.means.tolist()),
+            ("covariances", self.covariances.tolist()),
+            ("weights", self.components.tolist()),
+        ]
 
 
 def simplex(
@@ -223,8 +218,6 @@ def simplex(
             f"{k} weights for means along the axes of R^{n}: write from 1 to n={n} weights, or a "
             "larger n"
         )
-    return Mixture(
-        radius * torch.eye(k, n, dtype=torch.float64),
-        torch.eye(n, dtype=torch.float64).expand(k, n, n),
-        weights,
-    )
+    means = radius * torch.eye(k, n, dtype=torch.float64)
+    covariances = torch.eye(n, dtype=torch.float64).expand(k, n, n)
+    return Mixture(means, covariances, weights)

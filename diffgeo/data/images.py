@@ -1,6 +1,7 @@
 """The empirical law of a set of images, held as bytes.
 
-    x0 = low + (high - low) p/255,   p uint8 [C,H,W];     quantize(x) = floor(255 (x - low)/(high - low) + 1/2), kept in 0..255
+    x0 = low + (high - low) p/255,   p uint8 [C,H,W]
+    quantize(x) = floor(255 (x - low)/(high - low) + 1/2), kept in 0..255
 
 The pixels lie where there is room (`hold`): on the device that asks, in memory, or on disk, from
 where workers stream them. What is drawn does not depend on it: a draw is one integer i < 2N (i < N
@@ -16,18 +17,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from diffgeo.core import Denoiser
-from diffgeo.data.law import Law
+from diffgeo.analytic.images import ImageDenoiser
+from diffgeo.core import Sigma
 from diffgeo.data.pixels import Rows, gather, layout
 from diffgeo.errors import UsageError
 
@@ -37,23 +39,33 @@ EXACT = 256  # 256 * 255^2 < 2^24: so many squares of bytes are added exactly in
 CACHED = 1 << 18
 
 
-def memory() -> float:
+def memory() -> int:
     """Bytes of memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @dataclass(frozen=True, eq=False)
-class Images(Law):
+class Images:
     """A set of images, each as likely as the others; with `flip` the set and its mirror images,
-    half each.
+    half each. A `core.ImageSet`, and as a set of points a `core.Manifold` of dimension 0.
 
     images: uint8 [N,C,H,W], C 1 or 3, in memory or a view of a memory-map (`file`, which workers
         open for themselves).
-    labels: int64 [N] in 0..classes-1, or None. low, high: what the bytes 0 and 255 stand for. hold:
-    where the pixels live: `device`, `memory`, `stream` (a DataLoader over the memory-map), or
-    `auto`: the device, unless they take more than a quarter of a GPU's memory or half of the
-    machine's; then they are streamed. twin: makes the law of the other split. Raises UsageError.
+    labels: int64 [N] in 0..classes-1, or None.
+    low, high: what the bytes 0 and 255 stand for.
+    hold: where the pixels live: `device`, `memory`, `stream` (a DataLoader over the memory-map), or
+        `auto`: the device, unless they take more than a quarter of a GPU's memory or half of the
+        machine's; then they are streamed.
+    twin: makes the law of the other split.
+    Raises UsageError.
     """
+
+    dim: ClassVar[int] = 0
+    coordinate: ClassVar[None] = None
+    quantile: ClassVar[None] = None
+    period: ClassVar[None] = None
+    atoms: ClassVar[None] = None  # a plot shows them one by one
+    weights: ClassVar[None] = None
 
     images: Tensor
     labels: Tensor | None = None
@@ -72,7 +84,6 @@ class Images(Law):
 
     def __post_init__(self):
         images = self.images
-        labels = self.labels
         if (
             images.dtype != torch.uint8
             or images.ndim != 4
@@ -83,22 +94,8 @@ class Images(Law):
             raise UsageError(
                 f"images are uint8 [N,C,H,W] with C = 1 or 3, not {kind} {list(images.shape)}"
             )
-        if labels is not None and self.classes < 1:
-            raise UsageError(
-                f"{self.name} has labels and classes={self.classes}: give the number of classes, "
-                "or no labels"
-            )
-        if labels is not None and (
-            labels.shape != (len(images),)
-            or int(labels.min()) < 0
-            or int(labels.max()) >= self.classes
-        ):
-            raise UsageError(
-                f"the labels of {self.name} must be {len(images)} numbers in "
-                f"0..{self.classes - 1}, one an image, not "
-                f"{len(labels)}"
-                + (f" in {int(labels.min())}..{int(labels.max())}" if len(labels) else "")
-            )
+        if self.labels is not None:
+            self._check_labels(self.labels)
         if not -1e6 < self.low < self.high < 1e6:
             raise UsageError(
                 f"data.low={self.low} data.high={self.high}: write the values of black and white, "
@@ -106,18 +103,34 @@ class Images(Law):
             )
         if self.hold not in HOLDS:
             raise UsageError(f"data.hold={self.hold} is unknown: write one of {', '.join(HOLDS)}")
-        self.__dict__.update(shape=tuple(images.shape[1:]), dim=0)
-        # once a device, at the first use
-        self.__dict__["on"] = cache(lambda device: self.images.to(device).contiguous())
-        self.__dict__["labels_on"] = cache(lambda device: self.labels.to(device))
+
+    def _check_labels(self, labels: Tensor) -> None:
+        if self.classes < 1:
+            raise UsageError(
+                f"{self.name} has labels and classes={self.classes}: give the number of classes, "
+                "or no labels"
+            )
+        count = len(self.images)
+        if labels.shape != (count,) or int(labels.min()) < 0 or int(labels.max()) >= self.classes:
+            span = f" in {int(labels.min())}..{int(labels.max())}" if len(labels) else ""
+            raise UsageError(
+                f"the labels of {self.name} must be {count} numbers in 0..{self.classes - 1}, one "
+                f"an image, not {len(labels)}{span}"
+            )
 
     def __len__(self) -> int:
         return len(self.images)
 
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W)"""
+        return tuple(self.images.shape[1:])
+
     # bytes and numbers
 
     def dequantize(self, pixels: Tensor) -> Tensor:
-        """uint8 [...] -> float32: low + (high - low) p/255; 0 and 255 become low and high exactly."""
+        """uint8 [...] -> float32: low + (high - low) p/255; 0 and 255 become low and high
+        exactly."""
         return pixels.div(255 / (self.high - self.low)).add_(self.low)
 
     def quantize(self, x: Tensor) -> Tensor:
@@ -129,20 +142,18 @@ class Images(Law):
         # the cast drops the fraction
         return x.mul(scale).add_(0.5 - self.low * scale).clamp_(0, 255).to(torch.uint8)
 
-    def store(self, x):
+    def store(self, x: Tensor) -> np.ndarray:
         """Samples [n,C,H,W] as the prepared layout has them: uint8 numpy [n,H,W], or [n,H,W,C] in
         colour."""
         pixels = self.quantize(x).cpu()
-        return (
-            (pixels[:, 0] if self.shape[0] == 1 else pixels.permute(0, 2, 3, 1))
-            .contiguous()
-            .numpy()
-        )
+        stored = pixels[:, 0] if self.shape[0] == 1 else pixels.permute(0, 2, 3, 1)
+        return stored.contiguous().numpy()
 
-    def restore(self, array) -> Tensor:
+    def restore(self, array: np.ndarray) -> Tensor:
         """The inverse of `store`: uint8 [n,C,H,W]. Raises UsageError on images of another size, or
         grey for colour."""
-        array, (channels, height, width) = np.asarray(array), self.shape
+        array = np.asarray(array)
+        channels, height, width = self.shape
         if array.dtype != np.uint8:
             raise UsageError(
                 f"images are arrays of uint8, not of {array.dtype}: write bytes 0..255, "
@@ -150,15 +161,9 @@ class Images(Law):
             )
         pixels = layout(array)
         if pixels is None or tuple(pixels.shape[1:]) != self.shape or not len(pixels):
-            kind = {1: "grey", 3: "colour"}
-            found = (
-                f"{kind[pixels.shape[1]]} images of {pixels.shape[2]} x {pixels.shape[3]}"
-                if pixels is not None
-                else list(array.shape)
-            )
+            found = str(list(array.shape)) if pixels is None else images_of(pixels.shape[1:])
             raise UsageError(
-                f"the array holds {found}, {self.name} has {kind[channels]} images of {height} x "
-                f"{width}: write another "
+                f"the array holds {found}, {self.name} has {images_of(self.shape)}: write another "
                 "data=, or images of that kind"
             )
         return pixels
@@ -168,10 +173,11 @@ class Images(Law):
     def pick(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """n independent images: their rows [n] and whether each is mirrored [n] (None: never), on
         the generator's device."""
-        draw = torch.randint(
-            len(self) * (1 + self.flip), (n,), generator=generator, device=generator.device
-        )
-        return (draw >> 1, (draw & 1).bool()) if self.flip else (draw, None)
+        count = 2 * len(self) if self.flip else len(self)
+        draw = torch.randint(count, (n,), generator=generator, device=generator.device)
+        if not self.flip:
+            return draw, None
+        return draw >> 1, (draw & 1).bool()
 
     def finish(self, pixels: Tensor, mirrored: Tensor | None) -> Tensor:
         """Bytes [n,C,H,W] on the device -> x0 [n,C,H,W], float32."""
@@ -185,7 +191,8 @@ class Images(Law):
             return self.on(index.device)[index]
         return gather(self.held, index.to(self.held.device)).to(index.device, non_blocking=True)
 
-    def sample(self, n, generator):
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n independent draws x0, float32 [n,C,H,W] on the generator's device."""
         index, mirrored = self.pick(n, generator)
         return self.finish(self.rows(index), mirrored)
 
@@ -196,12 +203,15 @@ class Images(Law):
         return self.finish(self.rows(index), mirrored), self.label(index)
 
     def label(self, index: Tensor) -> Tensor:
+        """The labels of some images, [n] -> [n], on the index's device."""
         if self.labels is None:
             raise UsageError(
                 f"data={self.name} has no class labels: train without classes, or name a set that "
                 "has them, e.g. data=mnist"
             )
-        return self.labels_on(index.device)[index]
+        if index.device not in self._labels_on:
+            self._labels_on[index.device] = self.labels.to(index.device)
+        return self._labels_on[index.device][index]
 
     def stream(
         self, n: int, generators: Iterable[torch.Generator]
@@ -212,12 +222,13 @@ class Images(Law):
         Each generator must be an object of its own: it is drawn from some batches before its turn
         comes.
         """
-        picks: deque[tuple[Tensor, Tensor | None]] = deque()
+        picks: deque[tuple[Tensor, Tensor | None]] = deque()  # of the batches that are on their way
 
-        def batches():
+        def batches() -> Iterator[np.ndarray]:
             for g in generators:
-                picks.append(self.pick(n, g))
-                yield picks[-1][0].cpu().numpy()
+                index, mirrored = self.pick(n, g)
+                picks.append((index, mirrored))
+                yield index.cpu().numpy()
 
         loader = DataLoader(
             Rows(self.images, self.file),
@@ -238,12 +249,25 @@ class Images(Law):
         """Whether the pixels shall lie on this device as a whole."""
         if self.hold != "auto":
             return self.hold == "device"
-        room = (
-            torch.cuda.get_device_properties(device).total_memory / 4
-            if device.type == "cuda"
-            else memory() / 2
-        )
+        if device.type == "cuda":
+            room = torch.cuda.get_device_properties(device).total_memory / 4
+        else:
+            room = memory() / 2
         return self.images.nbytes <= room
+
+    def on(self, device: torch.device) -> Tensor:
+        """All pixels on a device, copied there at the first use."""
+        if device not in self._images_on:
+            self._images_on[device] = self.images.to(device).contiguous()
+        return self._images_on[device]
+
+    @cached_property
+    def _images_on(self) -> dict[torch.device, Tensor]:
+        return {}
+
+    @cached_property
+    def _labels_on(self) -> dict[torch.device, Tensor]:
+        return {}
 
     @property
     def streams(self) -> bool:
@@ -262,6 +286,7 @@ class Images(Law):
 
     @cached_property
     def _moments(self) -> tuple[Tensor, float]:
+        """Mean [C,H,W] and mean variance of a pixel, in bytes."""
         stored = self.images.permute(0, 2, 3, 1)  # in the order of the bytes
         total = torch.zeros(stored[0].numel(), dtype=torch.float64)
         square = 0.0
@@ -272,7 +297,8 @@ class Images(Law):
             total += values.sum(0)
             square += float(values.square_().sum(0).double().sum())
         mean = (total / len(self)).view(stored.shape[1:]).permute(2, 0, 1)
-        mean = (mean + mean.flip(-1)) / 2 if self.flip else mean
+        if self.flip:
+            mean = (mean + mean.flip(-1)) / 2
         return mean, max(0.0, square / self.images.numel() - float(mean.square().mean()))
 
     @property
@@ -281,7 +307,7 @@ class Images(Law):
         return self.low + self._moments[0] * ((self.high - self.low) / 255)
 
     @property
-    def std(self):
+    def std(self) -> float:
         """The root mean variance of a coordinate."""
         return self._moments[1] ** 0.5 * (self.high - self.low) / 255
 
@@ -290,7 +316,7 @@ class Images(Law):
         where the set has no other."""
         return self.twin()
 
-    def project(self, x):
+    def project(self, x: Tensor) -> Tensor:
         """The nearest image (or mirror image), [n,C,H,W] -> [n,C,H,W]."""
         index = self.denoiser().nearest(x)[1][:, 0]
         image = self.dequantize(gather(self.images, index.cpu()).to(x.device)).to(x)
@@ -299,32 +325,41 @@ class Images(Law):
         closer = ((x - image.flip(-1)).square() - (x - image).square()).flatten(1).sum(1) < 0
         return torch.where(closer[:, None, None, None], image.flip(-1), image)
 
-    def distance(self, x):
+    def distance(self, x: Tensor) -> Tensor:
+        """|x - project(x)|, [n,C,H,W] -> [n]."""
         return torch.linalg.vector_norm((x - self.project(x)).flatten(1), dim=1)
 
-    def tangent(self, p):
+    def tangent(self, p: Tensor) -> Tensor:
+        """No direction at all: [n,C,H,W] -> [n,C,H,W,0]."""
         return p.new_zeros(*p.shape, 0)
 
-    def posterior(self, x, sigma):
+    def posterior(self, x: Tensor, sigma: Sigma) -> Tensor:
+        """E[x0 | x], [B,C,H,W] -> [B,C,H,W]."""
         return self.denoiser()(x, sigma)
 
-    def denoiser(self) -> Denoiser:
+    def denoiser(self) -> ImageDenoiser:
         """The exact posterior mean under this law, streaming over the images."""
         return self._denoiser
 
     @cached_property
-    def _denoiser(self) -> Denoiser:
-        from diffgeo.analytic.images import ImageDenoiser
-
+    def _denoiser(self) -> ImageDenoiser:
         return ImageDenoiser(self.images, self.low, self.high, flip=self.flip, labels=self.labels)
 
     @cached_property
     def key(self) -> str:
         """By content: the same pixels and labels in the same order, range and mirroring."""
-        content = hashlib.sha256(
-            repr((float(self.low), float(self.high), bool(self.flip))).encode()
-        )
-        for array in (self.images, self.labels):
-            for block in () if array is None else array.split(4096):
+        options = (float(self.low), float(self.high), bool(self.flip))
+        content = hashlib.sha256(repr(options).encode())
+        arrays = [self.images] if self.labels is None else [self.images, self.labels]
+        for array in arrays:
+            for block in array.split(4096):
                 content.update(block.cpu().contiguous().numpy())
-        return f"{self.name}-{self.split}-{'x'.join(map(str, self.images.shape))}-{content.hexdigest()[:16]}"
+        size = "x".join(map(str, self.images.shape))
+        return f"{self.name}-{self.split}-{size}-{content.hexdigest()[:16]}"
+
+
+def images_of(shape: Sequence[int]) -> str:
+    """A shape (C, H, W) in words."""
+    channels, height, width = shape
+    kind = {1: "grey", 3: "colour"}[channels]
+    return f"{kind} images of {height} x {width}"

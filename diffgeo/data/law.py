@@ -1,11 +1,14 @@
 """Laws whose exact denoiser is known, and two wrappers that every one of them takes.
 
-    Ambient:  y = Q p, Q [n,d] with orthonormal columns.   D(y) = Q D(Q^T y): noise off the d-plane says nothing about p.
-    Blurred:  p + s z, z ~ N(0, I).   With tau^2 = s^2 + sigma^2,   D_s(x; sigma) = (s^2 x + sigma^2 D(x; tau)) / tau^2
-              (given x and p, the posterior mean of p + s z is p + (s/tau)^2 (x - p)).
+    Ambient:   y = Q p, Q [n,d] with orthonormal columns.
+               D(y) = Q D(Q^T y): noise off the d-plane says nothing about p.
+    Blurred:   p + s z, z ~ N(0, I).   With tau^2 = s^2 + sigma^2,
+               D_s(x; sigma) = (s^2 x + sigma^2 D(x; tau)) / tau^2
+               (given x and p, the posterior mean of p + s z is p + (s/tau)^2 (x - p)).
 
-All laws are frozen dataclasses of plain numbers; everything they return is float64 on the device of
-what they are given.
+A law of a few numbers is a frozen dataclass of them, a law of tables of numbers or of another law
+is a class with a constructor; none of them changes. Everything that they return is float64 on the
+device of what they are given.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields, is_dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,13 +28,12 @@ from diffgeo.errors import UsageError
 
 
 class Law(ABC):
-    """A law on R^d. A subclass gives shape, dim, sample, project, tangent, posterior, mean and std.
+    """A law on R^d, a `core.Manifold`. A subclass gives shape, dim, mean, std, sample, project,
+    tangent and posterior; what else a law may have is None here.
 
-    Attributes: `shape` (d,); `dim` of the support; `mean` [d]; `std`, the root mean variance of a
-        coordinate. Where the support is one
-    curve: `coordinate(x)`, the arc length at the projection of x [n]; `quantile(u)`, the u-quantile
-    of the law in that coordinate [n]; `period` of a closed curve. Where it is finite: `atoms` [k,d]
-    and `weights` [k]. What a law lacks is None.
+    shape: (d,). dim: of the support. mean: [d]. std: the root mean variance of a coordinate.
+    coordinate, quantile, period: where the support is one curve, see `core.Data`. atoms [k,d],
+    weights [k]: where it is finite. classes: 0, its samples have no labels.
     """
 
     shape: tuple[int, ...]
@@ -65,20 +68,19 @@ class Law(ABC):
         """|x - project(x)|, [n,d] -> [n]."""
         return torch.linalg.vector_norm(x - self.project(x), dim=1)
 
-    def store(self, x: Tensor):
+    def store(self, x: Tensor) -> np.ndarray:
         """Samples [n,*D] as samples.npy holds them: a numpy array, float64 here."""
         return x.detach().double().cpu().numpy()
 
-    def restore(self, array) -> Tensor:
+    def restore(self, array: np.ndarray) -> Tensor:
         """Samples [n,*D] from what `store` made, float64 here. Raises UsageError on an array of
         another shape."""
         x = torch.as_tensor(array, dtype=torch.float64)
         if tuple(x.shape[1:]) != tuple(self.shape) or not len(x):
             raise UsageError(
                 f"the array has shape {tuple(x.shape)}, the law has points of shape "
-                f"{tuple(self.shape)}: "
-                f"write an array of shape (n, {', '.join(map(str, self.shape))}) or "
-                "another data="
+                f"{tuple(self.shape)}: write an array of shape "
+                f"(n, {', '.join(map(str, self.shape))}) or another data="
             )
         return x
 
@@ -89,46 +91,51 @@ class Law(ABC):
     @property
     def key(self) -> str:
         """Identifies the law and its parameters, stable across processes."""
-        text = repr([(f.name, self._identity(getattr(self, f.name))) for f in fields(self)])
-        return f"{type(self).__name__.lower()}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        digest = hashlib.sha256(repr(self.parameters()).encode()).hexdigest()
+        return f"{type(self).__name__.lower()}-{digest[:16]}"
 
-    def _identity(self, value: object) -> object:
-        return value
+    def _derive(self, **values) -> None:
+        """Set what follows from the fields of a frozen dataclass: once, in its __post_init__."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def parameters(self) -> list[tuple[str, object]]:
+        """What tells this law from others of its class: (name, number or list of numbers)."""
+        if not is_dataclass(self):
+            raise NotImplementedError(f"{type(self).__name__} does not say its parameters")
+        return [(field.name, vars(self)[field.name]) for field in fields(self)]
 
 
-@dataclass(frozen=True)
 class Ambient(Law):
-    """`law` on a fixed random d-plane through the origin of R^n."""
+    """`law` on a fixed random d-plane through the origin of R^n. Its coordinates there, atoms and
+    weights are those of `law`."""
 
-    law: Law
-    n: int
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.n < self.law.shape[0]:
+    def __init__(self, law: Law, n: int, seed: int = 0):
+        d = law.shape[0]
+        if n < d:
             raise UsageError(
-                f"ambient={self.n} is too small for a law in R^{self.law.shape[0]}: write "
-                f"ambient={self.law.shape[0]} or more"
+                f"ambient={n} is too small for a law in R^{d}: write ambient={d} or more"
             )
-        self.__dict__["coordinate"] = self.law.coordinate and (
-            lambda y: self.law.coordinate(self.lower(y))
-        )
-        self.__dict__.update(
-            shape=(self.n,), dim=self.law.dim, quantile=self.law.quantile, period=self.law.period
-        )
-        normal = torch.randn(
-            self.n, self.law.shape[0], generator=generator(self.seed, self.n), dtype=torch.float64
-        )
+        self.law = law
+        self.n = n
+        self.seed = seed
+        self.shape = (n,)
+        self.dim = law.dim
+
+        # Haar: the frame of a QR decomposition whose diagonal is made positive
+        normal = torch.randn(n, d, generator=generator(seed, n), dtype=torch.float64)
         q, r = torch.linalg.qr(normal)
-        # Haar: the frame of a QR with positive diagonal
-        self.__dict__["frame"] = q * r.diagonal().sign()
-        self.__dict__.update(
-            mean=self.lift(self.law.mean), std=self.law.std * (self.law.shape[0] / self.n) ** 0.5
-        )
-        self.__dict__.update(
-            atoms=None if self.law.atoms is None else self.lift(self.law.atoms),
-            weights=self.law.weights,
-        )
+        self.frame = q * r.diagonal().sign()
+
+        self.mean = self.lift(law.mean)
+        self.std = law.std * (d / n) ** 0.5
+        if law.coordinate is not None:
+            self.coordinate = self._inner_coordinate
+        self.quantile = law.quantile
+        self.period = law.period
+        if law.atoms is not None:
+            self.atoms = self.lift(law.atoms)
+        self.weights = law.weights
 
     def lift(self, p: Tensor) -> Tensor:
         """Q p, [...,d] -> [...,n]."""
@@ -137,6 +144,10 @@ class Ambient(Law):
     def lower(self, y: Tensor) -> Tensor:
         """Q^T y, [...,n] -> [...,d]."""
         return y @ self.frame.to(y)
+
+    def _inner_coordinate(self, y: Tensor) -> Tensor:
+        assert self.law.coordinate is not None
+        return self.law.coordinate(self.lower(y))
 
     def sample(self, n, generator):
         return self.lift(self.law.sample(n, generator))
@@ -150,32 +161,27 @@ class Ambient(Law):
     def posterior(self, x, sigma):
         return self.lift(self.law.posterior(self.lower(x), sigma))
 
-    def _identity(self, value):
-        return getattr(value, "key", value)
+    def parameters(self):
+        return [("law", self.law.key), ("n", self.n), ("seed", self.seed)]
 
 
-@dataclass(frozen=True)
 class Blurred(Law):
     """`law` convolved with N(0, s^2 I): full-dimensional, so every point is its own projection."""
 
-    law: Law
-    s: float
-
-    def __post_init__(self):
-        if not self.s > 0:
-            raise UsageError(f"blur={self.s} must be positive; write blur=0 for the law itself")
-        self.__dict__.update(
-            shape=self.law.shape,
-            dim=self.law.shape[0],
-            mean=self.law.mean,
-            std=(self.law.std**2 + self.s**2) ** 0.5,
-        )
+    def __init__(self, law: Law, s: float):
+        if not s > 0:
+            raise UsageError(f"blur={s} must be positive; write blur=0 for the law itself")
+        self.law = law
+        self.s = s
+        self.shape = law.shape
+        self.dim = law.shape[0]
+        self.mean = law.mean
+        self.std = (law.std**2 + s**2) ** 0.5
 
     def sample(self, n, generator):
         p = self.law.sample(n, generator)
-        return p + self.s * torch.randn(
-            p.shape, generator=generator, dtype=p.dtype, device=p.device
-        )
+        z = torch.randn(p.shape, generator=generator, dtype=p.dtype, device=p.device)
+        return p + self.s * z
 
     def project(self, x):
         return x.clone()
@@ -187,13 +193,16 @@ class Blurred(Law):
         total = self.s**2 + sigma**2
         return x + (sigma**2 / total)[:, None] * (self.law.posterior(x, total.sqrt()) - x)
 
-    def _identity(self, value):
-        return getattr(value, "key", value)
+    def parameters(self):
+        return [("law", self.law.key), ("s", self.s)]
 
 
 def make(law: Callable[..., Law], ambient: int | None = None, blur: float = 0.0, **options) -> Law:
     """The law that a data config asks for: `law(**options)`, embedded in R^ambient, then blurred
     there. Raises UsageError."""
     made = law(**options)
-    made = made if ambient is None else Ambient(made, ambient)
-    return made if blur == 0 else Blurred(made, blur)
+    if ambient is not None:
+        made = Ambient(made, ambient)
+    if blur != 0:
+        made = Blurred(made, blur)
+    return made

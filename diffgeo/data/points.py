@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from diffgeo.analytic import points as exact
 from diffgeo.core import generator as stream
@@ -16,40 +16,41 @@ from diffgeo.errors import UsageError
 from diffgeo.store.files import read_array
 
 
-@dataclass(frozen=True, eq=False)
 class Points(Law):
-    """sum_i weights_i delta(points_i): points [k,d]; weights [k], normalized here, equal if None."""
+    """sum_i weights_i delta(points_i): points [k,d]; weights [k], normalized here, equal if
+    None."""
 
-    points: Sequence[Sequence[float]]
-    weights: Sequence[float] | None = None
+    atoms: Tensor
+    weights: Tensor
 
-    def __post_init__(self):
-        atoms = torch.as_tensor(self.points, dtype=torch.float64)
-        if atoms.ndim != 2 or not len(atoms):
+    def __init__(
+        self, points: Sequence[Sequence[float]] | Tensor, weights: Sequence[float] | None = None
+    ):
+        self.atoms = torch.as_tensor(points, dtype=torch.float64)
+        if self.atoms.ndim != 2 or not len(self.atoms):
             raise UsageError(
-                f"points must be a list of k points of d numbers, not of shape {list(atoms.shape)}"
+                "points must be a list of k points of d numbers, not of shape "
+                f"{list(self.atoms.shape)}"
             )
-        weights = torch.as_tensor(
-            [1.0] * len(atoms) if self.weights is None else self.weights, dtype=torch.float64
-        )
-        if weights.shape != (len(atoms),) or not bool((weights > 0).all()):
-            raise UsageError(f"weights must be {len(atoms)} positive numbers, one a point")
-        weights = weights / weights.sum()
-        mean = weights @ atoms
-        self.__dict__.update(
-            points=atoms,
-            atoms=atoms,
-            weights=weights,
-            shape=(atoms.shape[1],),
-            dim=0,
-            mean=mean,
-            std=float((weights @ (atoms - mean) ** 2).mean().sqrt()),
-        )
+        k = len(self.atoms)
+        shares = torch.as_tensor([1.0] * k if weights is None else weights, dtype=torch.float64)
+        if shares.shape != (k,) or not bool((shares > 0).all()):
+            raise UsageError(f"weights must be {k} positive numbers, one a point")
+        self.weights = shares / shares.sum()
+        self.shape = (self.atoms.shape[1],)
+        self.dim = 0
+        self.mean = self.weights @ self.atoms
+        variance = self.weights @ (self.atoms - self.mean) ** 2  # of each coordinate
+        self.std = float(variance.mean().sqrt())
+
+    @property
+    def points(self) -> Tensor:
+        """The atoms."""
+        return self.atoms
 
     def sample(self, n, generator):
-        pick = torch.multinomial(
-            self.weights.to(generator.device), n, replacement=True, generator=generator
-        )
+        weights = self.weights.to(generator.device)
+        pick = torch.multinomial(weights, n, replacement=True, generator=generator)
         return self.atoms.to(generator.device)[pick]
 
     def project(self, x):
@@ -61,8 +62,8 @@ class Points(Law):
     def posterior(self, x, sigma):
         return exact.atoms(x, sigma, self.atoms.to(x), self.weights.to(x))
 
-    def _identity(self, value):
-        return value.tolist()
+    def parameters(self):
+        return [("points", self.atoms.tolist()), ("weights", self.weights.tolist())]
 
 
 def random_points(count: int = 5, n: int = 2, seed: int = 0) -> Points:
@@ -71,7 +72,6 @@ def random_points(count: int = 5, n: int = 2, seed: int = 0) -> Points:
     return Points(torch.rand(count, n, generator=stream(seed, count, n), dtype=torch.float64))
 
 
-@dataclass(frozen=True, eq=False)
 class Cloud(Law):
     """The empirical law of a point cloud [N,d]: `file` (.npy, .npz (its first array), .csv) or
     `points`, an array.
@@ -80,29 +80,31 @@ class Cloud(Law):
     denoised points are float64.
     """
 
-    file: str | None = None
-    points: Sequence[Sequence[float]] | None = None
-
-    def __post_init__(self):
-        if (self.file is None) == (self.points is None):
+    def __init__(
+        self,
+        file: str | None = None,
+        points: Sequence[Sequence[float]] | np.ndarray | Tensor | None = None,
+    ):
+        if file is not None and points is None:
+            points = read_array(file, "data.file")
+        elif file is not None or points is None:
             raise UsageError("a cloud is one array: write data.file=PATH.npy (or .npz, .csv)")
-        array = read_array(self.file, "data.file") if self.points is None else self.points
-        points = torch.as_tensor(array, dtype=None if hasattr(array, "dtype") else torch.float64)
-        points = points if points.dtype == torch.float32 else points.double()
-        if points.ndim != 2 or not points.numel() or not bool(points.isfinite().all()):
+        self.points = _double_or_float(points)
+        if (
+            self.points.ndim != 2
+            or not self.points.numel()
+            or not bool(self.points.isfinite().all())
+        ):
             raise UsageError(
-                f"a cloud is a table [N,d] of finite numbers, not {list(points.shape)}: one point "
-                "a row"
+                f"a cloud is a table [N,d] of finite numbers, not {list(self.points.shape)}: one "
+                "point a row"
             )
-        mean = points.mean(0, dtype=torch.float64)
-        variance = (
-            sum(float((part - mean).square().sum()) for part in points.split(8192)) / points.numel()
-        )
-        self.__dict__.update(
-            points=points, shape=(points.shape[1],), dim=0, mean=mean, std=variance**0.5
-        )
-        # once a device, at the first use
-        self.__dict__["prepared"] = cache(lambda device: exact.cloud(points.to(device)))
+        self.shape = (self.points.shape[1],)
+        self.dim = 0
+        self.mean = self.points.mean(0, dtype=torch.float64)
+        square = sum(float((part - self.mean).square().sum()) for part in self.points.split(8192))
+        self.std = (square / self.points.numel()) ** 0.5
+        self._prepared: dict[torch.device, Callable[[Tensor, Tensor], Tensor]] = {}
 
     def sample(self, n, generator):
         pick = torch.randint(len(self.points), (n,), generator=generator, device=generator.device)
@@ -115,6 +117,12 @@ class Cloud(Law):
     def tangent(self, p):
         return p.new_zeros(*p.shape, 0)
 
+    def prepared(self, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+        """The posterior mean on a device, where the points are prepared for it at the first use."""
+        if device not in self._prepared:
+            self._prepared[device] = exact.cloud(self.points.to(device))
+        return self._prepared[device]
+
     def posterior(self, x, sigma):
         return self.prepared(x.device)(x, sigma)
 
@@ -126,3 +134,12 @@ class Cloud(Law):
         for part in self.points.split(8192):
             content.update(part.double().cpu().contiguous().numpy().tobytes())
         return f"cloud-{'x'.join(map(str, self.points.shape))}-{content.hexdigest()[:16]}"
+
+
+def _double_or_float(points: Sequence[Sequence[float]] | np.ndarray | Tensor) -> Tensor:
+    """An array as a tensor of its own dtype where that is float32, else of float64."""
+    if isinstance(points, np.ndarray | Tensor):
+        table = torch.as_tensor(points)
+    else:
+        table = torch.as_tensor(points, dtype=torch.float64)
+    return table if table.dtype == torch.float32 else table.double()

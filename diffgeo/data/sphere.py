@@ -23,17 +23,17 @@ class Sphere(Law):
     def __post_init__(self):
         if not self.radius > 0 or self.n < 1:
             raise UsageError("radius must be positive and n at least 1")
-        mean = torch.zeros(self.n, dtype=torch.float64)
-        self.__dict__.update(
-            shape=(self.n,), dim=self.n - 1, std=self.radius / math.sqrt(self.n), mean=mean
+        self._derive(
+            shape=(self.n,),
+            dim=self.n - 1,
+            mean=torch.zeros(self.n, dtype=torch.float64),
+            std=self.radius / math.sqrt(self.n),
         )
 
     def sample(self, n, generator):
-        return self.project(
-            torch.randn(
-                n, self.n, generator=generator, dtype=torch.float64, device=generator.device
-            )
-        )
+        size = (n, self.n)
+        z = torch.randn(size, generator=generator, dtype=torch.float64, device=generator.device)
+        return self.project(z)
 
     def project(self, x):
         """r x/|x|; the centre, where every point is nearest, goes to the first axis."""
@@ -50,10 +50,8 @@ class Sphere(Law):
         unit = p / torch.linalg.vector_norm(p, dim=1, keepdim=True)
         v = unit.clone()
         v[:, 0] += torch.where(unit[:, 0] < 0, -1.0, 1.0)
-        reflection = (
-            torch.eye(self.n, dtype=p.dtype, device=p.device)
-            - 2 * v[:, :, None] * v[:, None] / (v * v).sum(1)[:, None, None]
-        )
+        eye = torch.eye(self.n, dtype=p.dtype, device=p.device)
+        reflection = eye - 2 * v[:, :, None] * v[:, None] / (v * v).sum(1)[:, None, None]
         return reflection[:, :, 1:]
 
     def posterior(self, x, sigma):
@@ -61,15 +59,15 @@ class Sphere(Law):
 
 
 class Circle(Sphere):
-    """Uniform on the circle of radius `radius`; the coordinate is radius times the angle in [0, 2
-    pi)."""
+    """Uniform on the circle of radius `radius`; the coordinate is radius times the angle in
+    [0, 2 pi)."""
 
     def __init__(self, radius: float = 1.0):
         super().__init__(radius, 2)
-        self.__dict__["period"] = 2 * math.pi * radius
+        self._derive(period=2 * math.pi * radius)
 
     def coordinate(self, x: Tensor) -> Tensor:
         return self.radius * torch.atan2(x[:, 1], x[:, 0]).remainder(2 * math.pi)
 
     def quantile(self, u: Tensor) -> Tensor:
-        return self.period * u
+        return 2 * math.pi * self.radius * u
