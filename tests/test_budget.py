@@ -12,13 +12,16 @@ from scipy.stats import kstest
 from torch.testing import assert_close
 
 from diffgeo.core import Run
-from diffgeo.data import Circle, Points, Segment
+from diffgeo.data import Circle, Images, Points, Segment
 from diffgeo.data.gaussian import Gaussian
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.metrics import Budget, suite
-from diffgeo.metrics.budget import coupled, jackknife, sums
-from diffgeo.metrics.budget_clouds import CAUSES, ROWS, Clouds, Process, clouds
-from diffgeo.metrics.budget_text import by_steps, percent, text
+from diffgeo.metrics.budget.clouds import CAUSES, ROWS, Clouds, Kept, clouds, differences
+from diffgeo.metrics.budget.metric import rerun
+from diffgeo.metrics.budget.parts import jackknife
+from diffgeo.metrics.budget.process import Process
+from diffgeo.metrics.budget.sums import coupled, sums
+from diffgeo.metrics.budget.text import by_steps, percent, text
 from diffgeo.metrics.suite import text as shown
 from diffgeo.metrics.transport import w2
 from diffgeo.sampler import RK4, RK45, DPMpp2M, Euler, EulerAncestral, EulerMaruyama, Heun
@@ -128,7 +131,7 @@ def test_gaussian_budget_is_the_closed_form(sampler, added):
     """Every part and every size within 4 standard errors, or a hundred-thousandth for the fine
     flow's own error."""
     values = Budget(n=800, steps=[], fine=48)(run_of(LAW, sampler, denoise=wrong(LAW)), LAW)
-    rows = dict(zip(ROWS, Clouds(*closed(sampler, added, ETA)).between(lambda v: v), strict=True))
+    rows = dict(zip(ROWS, differences(closed(sampler, added, ETA)), strict=True))
     total = rows["total"]
     assert values.get("budget/by_moments", 0) == (added is not none)
     for name, v in rows.items():
@@ -179,7 +182,7 @@ def test_parts_add_up_and_bounds_hold_on_a_circle(sampler):
             assert get(row, "_share") * get("total") == pytest.approx(
                 get(row, "_part"), rel=1e-12, abs=1e-15
             )
-    made, _ = clouds(process_of(run, 16), law, range(160), {})
+    made, _ = clouds(process_of(run, 16), law, range(160), Kept())
     pairs = (
         (made.fine, made.truth),
         *((end, made.fine) for end in made[2:5]),
@@ -243,7 +246,7 @@ def test_exact_start_and_flow_sample_by_sample():
     The start's Gaussian is isotropic at 1000 std, which leaves |v - std^2|/(2e6 std^2) = .9e-6 of a
     deviation; RK4 leaves 4e-6."""
     process = process_of(run_of(LAW, Heun(), denoise=wrong(LAW)), 64)
-    made, _ = clouds(process, LAW, range(5), {})
+    made, _ = clouds(process, LAW, range(5), Kept())
     z = process.simulation.start(range(5)).unit
     y = process.true_start(LAW.denoiser(), z, LAW)
     assert_close(y - MEAN, (VARIANCE + 100).sqrt() * z, rtol=6e-6, atol=0)
@@ -268,7 +271,7 @@ def test_truth_has_the_law_whatever_the_noise(sampler):
     n = 600
     law = Segment([0.0, 0.0], [2.0, 0.0])
     made, drew = clouds(
-        process_of(run_of(law, sampler, denoise=wrong(law, 1.0)), 12), law, range(n), {}
+        process_of(run_of(law, sampler, denoise=wrong(law, 1.0)), 12), law, range(n), Kept()
     )
     assert drew == (sampler != Heun())
     assert (
@@ -277,7 +280,7 @@ def test_truth_has_the_law_whatever_the_noise(sampler):
     )
     assert kstest(made.net[:, 0].numpy() / 2, "uniform").pvalue < 1e-3  # 600 samples can tell
     law = Points([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]], [0.2, 0.3, 0.5])
-    made, _ = clouds(process_of(run_of(law, sampler), 12), law, range(n), {})
+    made, _ = clouds(process_of(run_of(law, sampler), 12), law, range(n), Kept())
     share = (torch.cdist(made.truth, law.atoms) < 1e-3).double().mean(0)
     assert_close(share, law.weights, rtol=0, atol=4 * 0.5 / math.sqrt(n))
 
@@ -301,7 +304,9 @@ def test_standard_errors_are_those_of_independent_groups():
     """Of a plain mean, the jackknife is sd/sqrt(G) to the last digit; of a total it predicts the
     spread over 16 seeds, by chi-squared."""
     law = Circle()
-    made, _ = clouds(process_of(run_of(law, Euler(), denoise=wrong(law)), 16), law, range(160), {})
+    made, _ = clouds(
+        process_of(run_of(law, Euler(), denoise=wrong(law)), 16), law, range(160), Kept()
+    )
     held = sums(made, law, 8)
     values = jackknife(held, False)
     group = held.distance[:, 5] - held.distance[:, 0]
@@ -353,12 +358,7 @@ def test_an_adaptive_sampler_has_its_own_steps():
 
 def test_images_are_compared_as_bytes():
     """The samples of images are bytes: the same images are no others, by any scale."""
-    from diffgeo.metrics.budget import rerun
-
-    data = SimpleNamespace(
-        quantize=lambda x: x if x.dtype == torch.uint8 else (127.5 * x + 128).to(torch.uint8),
-        float=lambda pixels: pixels / 127.5 - 1,
-    )
+    data = Images(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
     images = torch.linspace(-1, 0.9, 48).view(3, 1, 4, 4)
     assert rerun(images, data.quantize(images), data) == 0
     # sqrt(16 .1^2)
@@ -404,8 +404,9 @@ def test_refusals():
         Budget().prepare(SimpleNamespace(shape=(2,)), 10)
     with pytest.raises(UsageError, match="8 samples a dimension"):
         Budget(n=16, by="moments").way(LAW, 16, False)
+    images = Images(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
     with pytest.raises(UsageError, match="images are not"):
-        Budget(by="w2").prepare(SimpleNamespace(shape=(1, 8, 8), denoiser=None), 64)
+        Budget(by="w2").prepare(images, 64)
     run = run_of(LAW, Heun())
     diverged = run._replace(
         simulation=replace(run.simulation, denoise=lambda x, s: x * math.nan), exact=False

@@ -18,7 +18,7 @@ COLOUR = {
 def budget(path, parts: Mapping[int, Mapping[str, tuple[float, float]]], title: str = "") -> None:
     """A stacked bar a number of steps: the parts of the distance from the law, negative ones below
     0; the black mark is their sum, with one standard error. parts: steps -> row -> (part, standard
-    error), from `metrics.budget_text.by_steps`."""
+    error), from `metrics.budget.text.by_steps`."""
     with sheet(path, 1, 1, (2.8 + 0.6 * len(parts), 3.0)) as (_, axes):
         bars(axes[0, 0], parts)
         axes[0, 0].set_title(title, fontsize=10)

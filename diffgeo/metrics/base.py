@@ -1,0 +1,41 @@
+"""What a metric is by default: a number of a cloud, shown in the table, with a noise floor.
+
+    @dataclass(frozen=True)
+    class Spread(Measure):
+        def __call__(self, run, data):
+            return {"spread/rms": float(run.samples.std())}
+
+is a whole metric. `core.Metric` says what each attribute means.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from diffgeo.core import Data, Run
+
+
+class Measure(ABC):
+    """A `core.Metric` that reads no file, needs no run, tells nothing of itself, and has floors."""
+
+    floors: bool = True
+    needs_run: bool = False
+    prefix: str | None = None
+    identity: str | None = None
+
+    @abstractmethod
+    def __call__(self, run: Run, data: Data) -> dict[str, float]:
+        """The values by name, "group/name"; {} where the law or the run lacks what is needed."""
+
+    def prepare(self, data: Data, n: int) -> None:
+        """Load what the metric of n samples will need. Raises UsageError on what is missing."""
+        return None
+
+    def describe(self, run: Run, data: Data) -> dict:
+        """What makes the values comparable, JSON-able."""
+        return {}
+
+    def text(self, values: Mapping[str, float]) -> str:
+        """The values whose names begin with `prefix`, as a reader sees them."""
+        return ""
