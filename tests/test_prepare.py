@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from diffgeo.data import image_set, prepared, sources
-from diffgeo.data.photographs import CelebA
+from diffgeo.data.photographs import CelebA, partition
 from diffgeo.data.prepared import Blocks, data_root
 from diffgeo.errors import DiffgeoError, UsageError
 
@@ -105,7 +105,7 @@ def test_torchvision_reads_the_same_idx_files(tmp_path):
 
 
 def test_cifar10_of_torchvision(tmp_path, monkeypatch):
-    """Files in the published layout; torchvision refuses them until their md5 are those it knows."""
+    """Files in the published layout; torchvision refuses them until it knows their md5."""
     import hashlib
     import pickle
 
@@ -196,7 +196,7 @@ def test_celeba_without_its_list_is_split_by_number(tmp_path):
     photographs(tmp_path / "jpgs", names)
     celeba = image_set("celeba", root=str(tmp_path), size=8, path=str(tmp_path / "jpgs"))
     assert (len(celeba), len(celeba.other())) == (2, 2)
-    assert CelebA.partition(sorted((tmp_path / "jpgs").iterdir())) == dict(
+    assert partition(sorted((tmp_path / "jpgs").iterdir())) == dict(
         zip(names, (0, 0, 1, 1, 2, 2), strict=True)
     )
 

@@ -18,14 +18,19 @@ from diffgeo.errors import DiffgeoError, UsageError
 # of CelebA's aligned photographs
 HEIGHT = 218
 WIDTH = 178
-# left, top, right, bottom: 128 x 128 about (89, 121), as DDIM's and PNDM's
-CROPS = {"ddim": (89 - 64, 121 - 64, 89 + 64, 121 + 64)}
-# code cut it; and the last photographs of these splits
+# left, top, right, bottom: 128 x 128 about (89, 121), as DDIM's and PNDM's code cut it
+DDIM = (89 - 64, 121 - 64, 89 + 64, 121 + 64)
+# the last photographs of these splits
 TRAIN = 162_770
 VALIDATION = 182_637
 
 
-def check_side(option: str, side) -> None:
+def hashed(text: str, digits: int) -> str:
+    """The first hexadecimal digits of a text's sha256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def check_side(option: str, side: object) -> None:
     """Raise UsageError unless `side` is a number of pixels."""
     if type(side) is not int or not 1 <= side < 1 << 16:
         raise UsageError(f"data.{option}={side}: write a whole number of pixels from 1, such as 64")
@@ -51,93 +56,98 @@ class CelebA(Prepared):
 
     def __post_init__(self):
         check_side("size", self.size)
-        if self.crop not in CROPS and not (isinstance(self.crop, int) and 1 <= self.crop <= WIDTH):
+        centred = isinstance(self.crop, int) and 1 <= self.crop <= WIDTH
+        if self.crop != "ddim" and not centred:
             raise UsageError(
                 f"data.crop={self.crop}: write ddim, or the side of a centred square, e.g. 140"
             )
 
-    def folder(self, root):
-        place = (
-            ""
-            if self.path is None
-            else f"_{hashlib.sha256(str(Path(self.path).expanduser().resolve()).encode()).hexdigest()[:8]}"
-        )
-        return (
-            root
-            / f"celeba_{self.size}{'' if self.crop == 'ddim' else f'_centre{self.crop}'}{place}"
-        )
+    def folder(self, root: Path) -> Path:
+        name = f"celeba_{self.size}"
+        if self.crop != "ddim":
+            name += f"_centre{self.crop}"
+        if self.path is not None:
+            name += f"_{hashed(str(Path(self.path).expanduser().resolve()), 8)}"
+        return root / name
 
-    def facts(self):
+    def facts(self) -> dict:
         return super().facts() | {"path": self.path, "size": self.size, "crop": self.crop}
 
-    def arrays(self, root, download):
-        own = root / "celeba"
-        places = (
-            [Path(self.path).expanduser()]
-            if self.path
-            else [own / "img_align_celeba", own / "celeba" / "img_align_celeba"]
-        )
-        files = next(filter(None, map(pixels.listing, places)), None)
-        if not files:
-            raise self.missing(
-                root,
-                f"img_align_celeba.zip of {self.source}, unpacked, and list_eval_partition.txt "
-                f"into {own}",
-            )
-        if (found := pixels.facts(files[0])[:2]) != (HEIGHT, WIDTH):
-            raise UsageError(
-                f"data={self.name}: {files[0]} is {found[0]} x {found[1]}, the aligned photographs "
-                f"are {HEIGHT} x {WIDTH}; "
-                "for other images write data=folder data.path=FOLDER"
-            )
-        part = self.partition(files)
-        box = CROPS.get(self.crop) or pixels.square(HEIGHT, WIDTH, self.crop)
-        splits = {
-            split: [p for p in files if part[p.name] == number]
-            for split, number in (("train", 0), ("test", 2))
-        }
-        return {
-            f"{split}_images": Blocks(
-                (len(paths), self.size, self.size, 3),
-                pixels.decoded(paths, 3, [box] * len(paths), self.size, f"{self.name} {split}"),
-            )
-            for split, paths in splits.items()
-            if paths
-        }
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """What is cut out of a photograph."""
+        if isinstance(self.crop, int):
+            return pixels.square(HEIGHT, WIDTH, self.crop)
+        return DDIM
 
-    @staticmethod
-    def partition(files: list[Path]) -> dict[str, int]:
-        """The split of each photograph by its name: 0, 1 or 2."""
-        folder = files[0].parent
-        listed = next(
-            (
-                p
-                for p in (
-                    folder.parent / "list_eval_partition.txt",
-                    folder / "list_eval_partition.txt",
-                )
-                if p.is_file()
-            ),
-            None,
-        )
-        if listed is None:
-            numbers = {p.name: int(p.stem) if p.stem.isdigit() else 0 for p in files}
-            return {
-                name: (number > TRAIN) + (number > VALIDATION) for name, number in numbers.items()
-            }
-        try:
-            part = {
-                name: int(number)
-                for name, number in map(str.split, listed.read_text().splitlines())
-            }
-        except ValueError:
-            raise DiffgeoError(f"{listed} is damaged: its lines are like `000001.jpg 0`") from None
-        if different := sorted(set(part) ^ {p.name for p in files}):
-            raise DiffgeoError(
-                f"{folder} and {listed.name} do not list the same photographs: {different[0]} is "
-                "in one of them only"
+    def arrays(self, root: Path, download: bool) -> dict[str, Blocks]:
+        files = self.photographs(root)
+        height, width, _ = pixels.facts(files[0])
+        if (height, width) != (HEIGHT, WIDTH):
+            raise UsageError(
+                f"data={self.name}: {files[0]} is {height} x {width}, the aligned photographs "
+                f"are {HEIGHT} x {WIDTH}; for other images write data=folder data.path=FOLDER"
             )
-        return part
+        part = partition(files)
+        arrays = {}
+        for split, number in (("train", 0), ("test", 2)):
+            paths = [path for path in files if part[path.name] == number]
+            if paths:
+                boxes = [self.box] * len(paths)
+                shape = (len(paths), self.size, self.size, 3)
+                images = pixels.decoded(paths, 3, boxes, self.size, f"{self.name} {split}")
+                arrays[f"{split}_images"] = Blocks(shape, images)
+        return arrays
+
+    def photographs(self, root: Path) -> list[Path]:
+        """The files of the photographs. Raises UsageError where there are none."""
+        own = root / "celeba"
+        folders = [own / "img_align_celeba", own / "celeba" / "img_align_celeba"]
+        if self.path:
+            folders = [Path(self.path).expanduser()]
+        for folder in folders:
+            files = pixels.listing(folder)
+            if files:
+                return files
+        raise self.missing(
+            root,
+            f"img_align_celeba.zip of {self.source}, unpacked, and list_eval_partition.txt into "
+            f"{own}",
+        )
+
+
+def partition(files: list[Path]) -> dict[str, int]:
+    """The split of each photograph of CelebA by its name: 0, 1 or 2, as the list beside them says,
+    or as their numbers do."""
+    folder = files[0].parent
+    for place in (folder.parent, folder):
+        listed = place / "list_eval_partition.txt"
+        if listed.is_file():
+            return listed_partition(listed, files)
+    part = {}
+    for path in files:
+        number = int(path.stem) if path.stem.isdigit() else 0
+        part[path.name] = (number > TRAIN) + (number > VALIDATION)
+    return part
+
+
+def listed_partition(listed: Path, files: list[Path]) -> dict[str, int]:
+    """The split of each photograph in a list of lines `000001.jpg 0`. Raises DiffgeoError where it
+    is damaged, or lists other photographs."""
+    part = {}
+    try:
+        for line in listed.read_text().splitlines():
+            name, number = line.split()
+            part[name] = int(number)
+    except ValueError:
+        raise DiffgeoError(f"{listed} is damaged: its lines are like `000001.jpg 0`") from None
+    different = sorted(set(part) ^ {path.name for path in files})
+    if different:
+        raise DiffgeoError(
+            f"{files[0].parent} and {listed.name} do not list the same photographs: "
+            f"{different[0]} is in one of them only"
+        )
+    return part
 
 
 @dataclass(frozen=True)
@@ -159,26 +169,28 @@ class Folder(Prepared):
     source: str = "files of the user"
 
     def __post_init__(self):
-        for option in ("size", "crop"):
-            if getattr(self, option) is not None:
-                check_side(option, getattr(self, option))
+        if self.size is not None:
+            check_side("size", self.size)
+        if self.crop is not None:
+            check_side("crop", self.crop)
 
     @cached_property
     def tops(self) -> dict[str, Path]:
+        """The folder of each split."""
         if self.path is None:
             raise UsageError(
                 "data=folder: write data.path=FOLDER, a folder of images, and data.size=SIDE"
             )
         top = Path(self.path).expanduser().resolve()
-        return (
-            {split: top / split for split in prepared.SPLITS if (top / split).is_dir()}
-            if (top / "train").is_dir()
-            else {"train": top}
-        )
+        if not (top / "train").is_dir():
+            return {"train": top}
+        return {split: top / split for split in prepared.SPLITS if (top / split).is_dir()}
 
     @cached_property
     def files(self) -> dict[str, list[Path]]:
-        files = {split: paths for split, top in self.tops.items() if (paths := pixels.listing(top))}
+        """The image files of each split that has any."""
+        listings = {split: pixels.listing(top) for split, top in self.tops.items()}
+        files = {split: paths for split, paths in listings.items() if paths}
         if "train" not in files:
             raise UsageError(
                 f"data.path={self.path} holds no images ({', '.join(pixels.SUFFIXES[:4])}, ...): "
@@ -187,60 +199,65 @@ class Folder(Prepared):
         return files
 
     @cached_property
-    def classes(self) -> list[str]:
-        """The names of the classes; none unless there are several."""
-        parts = [
-            p.relative_to(self.tops[split]).parts
-            for split, paths in self.files.items()
-            for p in paths
-        ]
-        names = sorted({part[0] for part in parts})
-        return names if len(names) > 1 and all(len(part) > 1 for part in parts) else []
+    def every(self) -> list[Path]:
+        """The image files of all splits."""
+        return [path for paths in self.files.values() for path in paths]
 
-    def folder(self, root):
-        listing = [[str(p), *prepared.state(p)[:2]] for paths in self.files.values() for p in paths]
-        return (
-            root
-            / f"folder_{hashlib.sha256(repr([listing, self.size, self.crop]).encode()).hexdigest()[:12]}"
-        )
+    @cached_property
+    def class_names(self) -> list[str]:
+        """The names of the classes; none unless there are several, and every image lies in one."""
+        names = set()
+        for split, paths in self.files.items():
+            for path in paths:
+                parts = path.relative_to(self.tops[split]).parts
+                if len(parts) == 1:
+                    return []
+                names.add(parts[0])
+        return sorted(names) if len(names) > 1 else []
 
-    def facts(self):
-        return super().facts() | {
-            "path": self.path,
-            "size": self.size,
-            "crop": self.crop,
-            "classes": len(self.classes),
-        }
+    def folder(self, root: Path) -> Path:
+        listing = [[str(path), *prepared.state(path)[:2]] for path in self.every]
+        return root / f"folder_{hashed(repr([listing, self.size, self.crop]), 12)}"
 
-    def arrays(self, root, download):
-        arrays = {}
-        kinds = {p: pixels.facts(p) for paths in self.files.values() for p in paths}
+    def facts(self) -> dict:
+        own = {"path": self.path, "size": self.size, "crop": self.crop}
+        return super().facts() | own | {"classes": len(self.class_names)}
+
+    def arrays(self, root: Path, download: bool) -> dict[str, Blocks]:
+        kinds = {path: pixels.facts(path) for path in self.every}  # height, width, channels
         channels = max(kind[2] for kind in kinds.values())
+        side = self.side(kinds)
+        arrays = {}
+        for split, paths in self.files.items():
+            boxes = [pixels.square(*kinds[path][:2], self.crop) for path in paths]
+            shape = (len(paths), side, side) if channels == 1 else (len(paths), side, side, 3)
+            images = pixels.decoded(paths, channels, boxes, side, f"folder {split}")
+            arrays[f"{split}_images"] = Blocks(shape, images)
+            if self.class_names:
+                inside = [path.relative_to(self.tops[split]).parts[0] for path in paths]
+                labels = np.asarray([self.class_names.index(name) for name in inside])
+                arrays[f"{split}_labels"] = Blocks((len(paths),), [labels], "int64")
+        return arrays
+
+    def side(self, kinds: dict[Path, tuple[int, int, int]]) -> int:
+        """The side that the images get. Raises UsageError where none is given and they have none in
+        common, and where they are too small for the crop."""
         sizes = {kind[:2] for kind in kinds.values()}
-        alike = next(iter(sizes))[0] if len(sizes) == 1 and len(set(*sizes)) == 1 else None
-        side = self.size or self.crop or alike
+        side = self.size or self.crop
+        if side is None and len(sizes) == 1:
+            height, width = next(iter(sizes))
+            side = height if height == width else None
         if side is None:
             raise UsageError(
                 f"data.path={self.path} holds images of several sizes, or none square: write "
                 "data.size=64, or another side"
             )
-        small = min(kinds, key=lambda p: min(kinds[p][:2]))
-        if self.crop is not None and self.crop > min(kinds[small][:2]):
+        small = min(kinds, key=lambda path: min(kinds[path][:2]))
+        largest = min(kinds[small][:2])
+        if self.crop is not None and self.crop > largest:
             raise UsageError(
                 f"data.crop={self.crop} is larger than {small}, {kinds[small][0]} x "
-                f"{kinds[small][1]}: write "
-                f"data.crop={min(kinds[small][:2])} or less, or null for the largest "
+                f"{kinds[small][1]}: write data.crop={largest} or less, or null for the largest "
                 "square of each"
             )
-        for split, paths in self.files.items():
-            boxes = [pixels.square(*kinds[p][:2], self.crop) for p in paths]
-            shape = (len(paths), side, side) + (() if channels == 1 else (3,))
-            arrays[f"{split}_images"] = Blocks(
-                shape, pixels.decoded(paths, channels, boxes, side, f"folder {split}")
-            )
-            if self.classes:
-                labels = [
-                    self.classes.index(p.relative_to(self.tops[split]).parts[0]) for p in paths
-                ]
-                arrays[f"{split}_labels"] = Blocks((len(paths),), [np.asarray(labels)], "int64")
-        return arrays
+        return side

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from diffgeo.errors import DiffgeoError, UsageError
@@ -53,22 +55,19 @@ def decode(
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as file:
+            image: Image.Image = file
             if image.mode == "F":
                 raise ValueError("its pixels are floating-point numbers: save it with 8 or 16 bits")
             if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would saturate
-                image = Image.fromarray(
-                    ((np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257).astype(
-                        np.uint8
-                    )
-                )
+                wide = np.asarray(image).clip(0, 65535).astype(np.uint32)
+                image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
             image = image.convert("L" if channels == 1 else "RGB")
-            image = image.crop(box) if box else image
-            return np.asarray(
-                image.resize((size, size), Image.Resampling.BILINEAR)
-                if size and image.size != (size, size)
-                else image
-            )
+            if box:
+                image = image.crop(box)
+            if size and image.size != (size, size):
+                image = image.resize((size, size), Image.Resampling.BILINEAR)
+            return np.asarray(image)
     # Pillow raises each of them on a damaged file
     except (OSError, ValueError, SyntaxError) as error:
         raise DiffgeoError(
@@ -113,12 +112,9 @@ def resized(images: Tensor, size: int) -> Tensor:
     if images.shape[2] == images.shape[3] == size:
         return images
     out = torch.empty(len(images), images.shape[1], size, size, dtype=torch.uint8)
+    resize = partial(interpolate, size=(size, size), mode="bilinear", antialias=True)
     for part, into in zip(images.split(1024), out.split(1024), strict=True):
-        into.copy_(
-            torch.nn.functional.interpolate(
-                part.contiguous(), (size, size), mode="bilinear", antialias=True
-            )
-        )
+        into.copy_(resize(part.contiguous()))
     return out
 
 
@@ -127,22 +123,19 @@ def layout(array: np.ndarray) -> Tensor | None:
     array = np.require(array, requirements=["C", "W"])  # a copy only of what torch cannot look at
     if array.ndim == 3:
         return torch.from_numpy(array)[:, None]
-    return (
-        torch.from_numpy(array).permute(0, 3, 1, 2)
-        if array.ndim == 4 and array.shape[3] in (1, 3)
-        else None
-    )
+    if array.ndim == 4 and array.shape[3] in (1, 3):
+        return torch.from_numpy(array).permute(0, 3, 1, 2)
+    return None
 
 
 def gather(images: Tensor, rows: Tensor) -> Tensor:
     """images[rows], contiguous; whole rows are copied in the order in which they lie in memory,
     colours last on disk."""
-    last = images.is_contiguous(memory_format=torch.channels_last)
-    found = (images.permute(0, 2, 3, 1) if last else images).index_select(0, rows)
+    if not images.is_contiguous(memory_format=torch.channels_last):
+        return images.index_select(0, rows).contiguous()
+    found = images.permute(0, 2, 3, 1).index_select(0, rows)
     # half of torch's time
-    return (
-        torch.from_numpy(found.numpy().transpose(0, 3, 1, 2).copy()) if last else found.contiguous()
-    )
+    return torch.from_numpy(found.numpy().transpose(0, 3, 1, 2).copy())
 
 
 class Rows(Dataset):
@@ -150,7 +143,7 @@ class Rows(Dataset):
     that no pixels are sent to them."""
 
     def __init__(self, images: Tensor, file: Path | None):
-        self.images = images
+        self.images: Tensor | None = images
         self.file = file
 
     def __getstate__(self):
@@ -158,7 +151,9 @@ class Rows(Dataset):
 
     def __getitem__(self, rows: np.ndarray) -> Tensor:
         if self.images is None:
+            assert self.file is not None
             self.images = layout(np.load(self.file, mmap_mode="c", allow_pickle=False))
+            assert self.images is not None
         return gather(self.images, torch.from_numpy(rows))
 
 
@@ -170,40 +165,42 @@ def read_images(path: str | os.PathLike, option: str) -> np.ndarray:
     if path.is_dir() and (path / "samples.npy").is_file():
         path = path / "samples.npy"
     if path.is_dir():
-        files = listing(path)
-        if not files:
-            raise UsageError(
-                f"{option}={path} holds no images: write a folder of {', '.join(SUFFIXES[:3])} "
-                "files, or one with samples.npy"
-            )
-        kinds = [facts(p) for p in files]
-        (height, width, _), last = kinds[0], len(files)
-        if (
-            other := next((i for i, kind in enumerate(kinds) if kind[:2] != (height, width)), last)
-        ) < last:
-            raise UsageError(
-                f"{option}={path}: {files[other].name} is {kinds[other][0]} x {kinds[other][1]}, "
-                f"{files[0].name} is {height} "
-                f"x {width}; the images must be of one size"
-            )
-        channels = max(kind[2] for kind in kinds)
-        done = 0
-        images = np.empty((len(files), height, width) + (() if channels == 1 else (3,)), np.uint8)
-        for block in decoded(files, channels, what=path.name):
-            images[done : done + len(block)] = block
-            done += len(block)
-        return images
+        return read_folder(path, option)
     array = read_bytes(path, option)
-    if (
-        array.ndim not in (3, 4)
-        or (array.ndim == 4 and array.shape[3] not in (1, 3))
-        or not len(array)
-    ):
+    colours = array.shape[3] if array.ndim == 4 else 1
+    if array.ndim not in (3, 4) or colours not in (1, 3) or not len(array):
         raise UsageError(
             f"{option}={path} has shape {list(array.shape)}; images are [n,H,W], or [n,H,W,3] in "
             "colour"
         )
-    return array[..., 0] if array.ndim == 4 and array.shape[3] == 1 else array
+    return array[..., 0] if array.ndim == 4 and colours == 1 else array
+
+
+def read_folder(path: Path, option: str) -> np.ndarray:
+    """uint8 [n,H,W], or [n,H,W,3] where any is in colour, from a folder of image files of one size.
+    Raises UsageError."""
+    files = listing(path)
+    if not files:
+        raise UsageError(
+            f"{option}={path} holds no images: write a folder of {', '.join(SUFFIXES[:3])} "
+            "files, or one with samples.npy"
+        )
+    kinds = [facts(file) for file in files]
+    height, width, _ = kinds[0]
+    for file, kind in zip(files, kinds, strict=True):
+        if kind[:2] != (height, width):
+            raise UsageError(
+                f"{option}={path}: {file.name} is {kind[0]} x {kind[1]}, {files[0].name} is "
+                f"{height} x {width}; the images must be of one size"
+            )
+    channels = max(kind[2] for kind in kinds)
+    colours = () if channels == 1 else (3,)
+    images = np.empty((len(files), height, width, *colours), np.uint8)
+    done = 0
+    for block in decoded(files, channels, what=path.name):
+        images[done : done + len(block)] = block
+        done += len(block)
+    return images
 
 
 def read_bytes(
@@ -219,27 +216,31 @@ def read_bytes(
     if not path.is_file():
         raise UsageError(f"{option}={path}: there is no such file")
     try:
-        held = np.load(path, mmap_mode="c", allow_pickle=False)
-        if path.suffix == ".npz":
-            with held as archive:
-                found = [name for name in names if name in archive] or (
-                    archive.files if len(archive.files) == 1 else []
-                )
-                if not found:
-                    raise UsageError(
-                        f"{option}={path} holds {', '.join(archive.files)}; name the array "
-                        f"{names[0]}"
-                    )
-                held = archive[found[0]]
+        if path.suffix == ".npy":
+            held = np.load(path, mmap_mode="c", allow_pickle=False)
+        else:
+            held = read_archive(path, option, names)
     except UsageError:
         raise
     except Exception as error:  # numpy raises half a dozen kinds on a damaged file
-        reason = (
-            "it holds Python objects"
-            if "pickle" in str(error) or "Python objects" in str(error)
-            else str(error).splitlines()[0]
-        )
+        reason = str(error).splitlines()[0]
+        if "pickle" in str(error) or "Python objects" in str(error):
+            reason = "it holds Python objects"
         raise UsageError(f"{option}={path} cannot be read as an array: {reason}") from error
     if dtype and str(held.dtype) != dtype:
         raise UsageError(f"{option}={path} holds {held.dtype}; images are uint8, bytes 0..255")
     return held
+
+
+def read_archive(path: Path, option: str, names: Sequence[str]) -> np.ndarray:
+    """The first of `names` in a .npz file, or its only array. Raises UsageError, and what numpy
+    raises."""
+    with np.load(path, allow_pickle=False) as archive:
+        for name in names:
+            if name in archive:
+                return archive[name]
+        if len(archive.files) != 1:
+            raise UsageError(
+                f"{option}={path} holds {', '.join(archive.files)}; name the array {names[0]}"
+            )
+        return archive[archive.files[0]]

@@ -4,7 +4,8 @@ they must be.
     ROOT/<name>/{train,test}_images.npy     uint8 [n,H,W] or [n,H,W,C]
     ROOT/<name>/{train,test}_labels.npy     integers [n], where the set has classes
     ROOT/<name>/{train,test}_exact.npy      bool [n], where some images are stand-ins
-    ROOT/<name>/manifest.json               name, source, licence, classes, and of every array: shape, dtype, sha256 of its elements
+    ROOT/<name>/manifest.json               name, source, licence, classes, and of every array:
+                                            shape, dtype, sha256 of its elements
 
 The manifest is written last: a folder without one is unfinished. A reader compares shape and dtype
 always, and the hash where the file was not hashed before in its present state (path, size, time of
@@ -52,11 +53,10 @@ class Blocks(NamedTuple):
 def data_root(root: str | os.PathLike | None = None) -> Path:
     """`root`, else $DIFFGEO_DATA, else ${XDG_CACHE_HOME:-~/.cache}/diffgeo/data."""
     chosen = root or os.environ.get("DIFFGEO_DATA")
-    return (
-        Path(chosen).expanduser()
-        if chosen
-        else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffgeo" / "data"
-    )
+    if chosen:
+        return Path(chosen).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "diffgeo" / "data"
 
 
 def digest(array: np.ndarray) -> str:
@@ -64,7 +64,7 @@ def digest(array: np.ndarray) -> str:
     content = hashlib.sha256()
     rows = max(1, BLOCK // max(1, array[:1].nbytes))
     for first in range(0, len(array), rows):
-        content.update(np.ascontiguousarray(array[first : first + rows]))
+        content.update(np.ascontiguousarray(array[first : first + rows]).data)
     return content.hexdigest()
 
 
@@ -84,51 +84,55 @@ def manifest_of(folder: Path) -> dict | None:
     if not path.is_file():
         return None
     manifest = read_json(path)
-    arrays = manifest.get("arrays") if isinstance(manifest, dict) else None
-    whole = (
-        isinstance(arrays, dict)
-        and "train_images" in arrays
-        and all(
-            isinstance(entry, dict) and {"shape", "dtype", "sha256"} <= set(entry)
-            for entry in arrays.values()
-        )
-    )
-    if (
-        not whole
-        or type(manifest.get("name")) is not str
-        or type(manifest.get("classes")) is not int
-    ):
+    if not is_manifest(manifest):
         raise DiffgeoError(
             f"{path} is not a manifest of images: remove it, and prepare the set again"
         )
     return manifest
 
 
+def is_manifest(found: object) -> bool:
+    """Whether what a JSON file holds says what a manifest must say."""
+    if not isinstance(found, dict):
+        return False
+    arrays = found.get("arrays")
+    if not isinstance(arrays, dict) or "train_images" not in arrays:
+        return False
+    for told in arrays.values():
+        if not isinstance(told, dict) or not {"shape", "dtype", "sha256"} <= set(told):
+            return False
+    return type(found.get("name")) is str and type(found.get("classes")) is int
+
+
 def write(folder: Path, arrays: Mapping[str, Blocks], **facts) -> dict:
     """Write a set into `folder`, its arrays, the training images last, then its manifest with
     `facts`; returns the manifest."""
     entries = {}
-    for name, (shape, blocks, dtype) in sorted(
-        arrays.items(), key=lambda item: item[0] == "train_images"
-    ):
-        content = hashlib.sha256()
-        done = 0
-        with atomic(folder / f"{name}.npy") as temporary:
-            out = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
-            for block in blocks:
-                out[done : done + len(block)] = block
-                content.update(np.ascontiguousarray(out[done : done + len(block)]))
-                done += len(block)
-            out.flush()
-            if done != shape[0]:
-                raise DiffgeoError(
-                    f"{folder / name}.npy: {done} of {shape[0]} entries could be made; is the "
-                    "source complete?"
-                )
-        entries[name] = {"shape": list(shape), "dtype": dtype, "sha256": content.hexdigest()}
+    for name in sorted(arrays, key=lambda name: name == "train_images"):
+        entries[name] = write_array(folder / f"{name}.npy", arrays[name])
     manifest = {**facts, "arrays": entries}
     write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+def write_array(path: Path, array: Blocks) -> dict:
+    """Write an array as it is made; returns what the manifest says of it."""
+    shape, blocks, dtype = array
+    content = hashlib.sha256()
+    done = 0
+    with atomic(path) as temporary:
+        out = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+        for block in blocks:
+            written = out[done : done + len(block)]
+            written[...] = block
+            content.update(np.ascontiguousarray(written).data)
+            done += len(block)
+        out.flush()
+        if done != shape[0]:
+            raise DiffgeoError(
+                f"{path}: {done} of {shape[0]} entries could be made; is the source complete?"
+            )
+    return {"shape": list(shape), "dtype": dtype, "sha256": content.hexdigest()}
 
 
 def unpacked(folder: Path) -> bool:
@@ -138,26 +142,31 @@ def unpacked(folder: Path) -> bool:
 
 
 def seal(folder: Path, **facts) -> dict:
-    """The manifest of arrays that somebody unpacked into `folder`; written where the folder can be."""
-    names = [f"{split}_{part}" for split in SPLITS for part in PARTS]
-    arrays = {
-        name: opened(folder / f"{name}.npy") for name in names if (folder / f"{name}.npy").is_file()
-    }
+    """The manifest of arrays that somebody unpacked into `folder`; written where the folder can
+    be."""
+    arrays = {}
+    for split in SPLITS:
+        for part in PARTS:
+            path = folder / f"{split}_{part}.npy"
+            if path.is_file():
+                arrays[path.stem] = opened(path)
     for split in SPLITS:
         check_lengths(folder, split, *(arrays.get(f"{split}_{part}") for part in PARTS))
-    manifest = {**facts, "arrays": {name: entry(array) for name, array in arrays.items()}}
+    entries = {name: entry(array) for name, array in arrays.items()}
+    manifest = {**facts, "arrays": entries}
     with contextlib.suppress(DiffgeoError):  # a folder that is not ours to write
         write_json(folder / "manifest.json", manifest)
-    remember({folder / f"{name}.npy": manifest["arrays"][name]["sha256"] for name in arrays})
+    remember({folder / f"{name}.npy": told["sha256"] for name, told in entries.items()})
     return manifest
 
 
 def again(folder: Path, manifest: dict) -> str:
     """The command that prepares a set anew."""
-    own = "".join(
-        f" data.{k}={manifest[k]}" for k in ("path", "size", "crop") if manifest.get(k) is not None
-    )
-    return f"diffgeo data prepare {manifest['name']} data.root={folder.parent}{own}"
+    command = f"diffgeo data prepare {manifest['name']} data.root={folder.parent}"
+    for option in ("path", "size", "crop"):
+        if manifest.get(option) is not None:
+            command += f" data.{option}={manifest[option]}"
+    return command
 
 
 def opened(path: Path, manifest: dict | None = None) -> np.ndarray:
@@ -166,18 +175,14 @@ def opened(path: Path, manifest: dict | None = None) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="c", allow_pickle=False)
     except FileNotFoundError:
-        raise DiffgeoError(
-            f"{path} is missing: prepare the set again"
-            + (f" with `{again(path.parent, manifest)}`" if manifest else "")
-        ) from None
+        command = f" with `{again(path.parent, manifest)}`" if manifest else ""
+        raise DiffgeoError(f"{path} is missing: prepare the set again{command}") from None
     except (OSError, ValueError, EOFError) as error:
-        short = (
-            "it is shorter than its header says"
-            if "mmap length" in str(error)
-            else str(error).splitlines()[0]
-        )
+        reason = str(error).splitlines()[0]
+        if "mmap length" in str(error):
+            reason = "it is shorter than its header says"
         raise DiffgeoError(
-            f"{path} cannot be read: {short}; remove it and prepare the set again"
+            f"{path} cannot be read: {reason}; remove it and prepare the set again"
         ) from error
 
 
@@ -198,24 +203,24 @@ def check_lengths(folder: Path, split: str, images, labels, exact) -> None:
         if array is not None and (images is None or array.shape != (len(images),)):
             raise DiffgeoError(
                 f"{folder / split}_{part}.npy holds {list(array.shape)} entries for "
-                f"{0 if images is None else len(images)} images; they must be as "
-                "many"
+                f"{0 if images is None else len(images)} images; they must be as many"
             )
 
 
 def read(folder: Path, manifest: dict, split: str) -> Split | None:
     """One split, memory-mapped and held against the manifest; None where the set has no such split.
     Raises DiffgeoError."""
-    if f"{split}_images" not in manifest["arrays"]:
+
+    def part(name: str) -> np.ndarray | None:
+        held = f"{split}_{name}" in manifest["arrays"]
+        return verified(folder, manifest, f"{split}_{name}") if held else None
+
+    images = part("images")
+    if images is None:
         return None
-    parts = [
-        verified(folder, manifest, f"{split}_{part}")
-        if f"{split}_{part}" in manifest["arrays"]
-        else None
-        for part in PARTS
-    ]
-    check_lengths(folder, split, *parts)
-    return Split(*parts)
+    found = Split(images, part("labels"), part("exact"))
+    check_lengths(folder, split, *found)
+    return found
 
 
 def verified(folder: Path, manifest: dict, name: str, always: bool = False) -> np.ndarray:
@@ -227,16 +232,16 @@ def verified(folder: Path, manifest: dict, name: str, always: bool = False) -> n
     if list(array.shape) != wanted["shape"] or str(array.dtype) != wanted["dtype"]:
         raise DiffgeoError(
             f"{path} holds {array.dtype} {list(array.shape)}, its manifest says {wanted['dtype']} "
-            f"{wanted['shape']}: "
-            "prepare the set again, or remove manifest.json if you changed the file"
+            f"{wanted['shape']}: prepare the set again, or remove manifest.json if you changed the "
+            "file"
         )
     if always or (array.nbytes <= EAGER and known(path) != wanted["sha256"]):
         found = digest(array)
         if found != wanted["sha256"]:
             raise DiffgeoError(
                 f"{path} is corrupt: its sha256 is {found[:12]}..., its manifest says "
-                f"{wanted['sha256'][:12]}...; prepare "
-                "the set again, or remove manifest.json if you changed the file"
+                f"{wanted['sha256'][:12]}...; prepare the set again, or remove manifest.json if "
+                "you changed the file"
             )
         remember({path: found})
     return array
@@ -253,6 +258,7 @@ def check(folder: Path, manifest: dict) -> Iterator[tuple[str, dict]]:
 
 
 def state(path: Path) -> list[int]:
+    """What tells whether a file has changed: its size, time of change and number on the disk."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
@@ -268,15 +274,15 @@ def _hashes() -> dict:
 def known(path: Path) -> str | None:
     """The sha256 of a file that was hashed before and has not changed since; None otherwise."""
     held = _hashes().get(str(path.resolve()))
-    return held["sha256"] if isinstance(held, dict) and held.get("state") == state(path) else None
+    if isinstance(held, dict) and held.get("state") == state(path):
+        return held["sha256"]
+    return None
 
 
 def remember(found: Mapping[Path, str]) -> None:
     """Note hashes of files in their present state; a cache that cannot be written is no cache."""
-    noted = {
-        str(path.resolve()): {"state": state(path), "sha256": sha256}
-        for path, sha256 in found.items()
-    }
     held = {path: value for path, value in _hashes().items() if os.path.exists(path)}
+    for path, sha256 in found.items():
+        held[str(path.resolve())] = {"state": state(path), "sha256": sha256}
     with contextlib.suppress(DiffgeoError):
-        write_json(cache_folder() / "hashes.json", held | noted)
+        write_json(cache_folder() / "hashes.json", held)

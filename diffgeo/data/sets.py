@@ -6,16 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from diffgeo.data import prepared
 from diffgeo.data.images import Images
 from diffgeo.data.photographs import CelebA, Folder
 from diffgeo.data.pixels import layout, resized
 from diffgeo.data.sources import Cifar10, Digits, Idx, Npz, Opened, Source
-from diffgeo.errors import UsageError
+from diffgeo.errors import DiffgeoError, UsageError
 
 MNIST = "mnist", "MNIST", "CC BY-SA 3.0", "https://ossci-datasets.s3.amazonaws.com/mnist"
 FASHION = "fashion_mnist", "FashionMNIST", "MIT", "https://github.com/zalandoresearch/fashion-mnist"
@@ -33,15 +36,21 @@ OPTIONS = {"celeba": ("size", "crop", "path"), "folder": ("size", "crop", "path"
 
 
 def source(name: str, **options) -> Source:
-    """The source called `name` under its own options; None is no option. Raises UsageError on an
-    option of another source."""
-    given = {k: v for k, v in options.items() if v is not None}
+    """The source called `name` under its own options; None is no option, and `size`, which every
+    set is resized to, is one of all. Raises UsageError on an option of another source."""
     own = OPTIONS.get(name, ())
-    for k in given:
-        if k not in own and k != "size":
-            owners = ", ".join(f"data={other}" for other, taken in OPTIONS.items() if k in taken)
-            raise UsageError(f"data.{k} is no option of data={name}; it belongs to {owners}")
-    return SOURCES[name](**{k: v for k, v in given.items() if k in own})
+    taken = {}
+    for option, value in options.items():
+        if value is None:
+            continue
+        if option in own:
+            taken[option] = value
+        elif option != "size":
+            owners = [f"data={other}" for other, theirs in OPTIONS.items() if option in theirs]
+            raise UsageError(
+                f"data.{option} is no option of data={name}; it belongs to {', '.join(owners)}"
+            )
+    return SOURCES[name](**taken)
 
 
 def image_set(
@@ -64,19 +73,19 @@ def image_set(
 ) -> Images:
     """The law of one split of an image set, which is prepared first where it is not.
 
-    root: the folder of prepared sets ($DIFFGEO_DATA, else ~/.cache/diffgeo/data). size: side to
-    resize to. low, high: the values of black and white. flip: the mirror images too. only: classes
-    to keep, under their own numbers. limit: the first so many images. exact_only: without
-    stand-ins. hold, workers: see `Images`. download: whether torchvision may be asked. crop, path,
-    file: see CelebA, Folder, Npz.
+    root: the folder of prepared sets ($DIFFGEO_DATA, else ~/.cache/diffgeo/data).
+    size: side to resize to. low, high: the values of black and white. flip: the mirror images too.
+    only: classes to keep, under their own numbers. limit: the first so many images.
+    exact_only: without stand-ins. hold, workers: see `Images`.
+    download: whether torchvision may be asked. crop, path, file: see CelebA, Folder, Npz.
     Raises UsageError, DiffgeoError.
     """
-    for option, value, least in (("size", size, 1), ("limit", limit, 1), ("workers", workers, 0)):
-        if value is not None and not least <= value < 1 << 31:
-            raise UsageError(
-                f"data.{option}={value}: write a whole number from {least}"
-                + ("" if least == 0 else ", or null")
-            )
+    if size is not None and not 1 <= size < 1 << 31:
+        raise UsageError(f"data.size={size}: write a whole number from 1, or null")
+    if limit is not None and not 1 <= limit < 1 << 31:
+        raise UsageError(f"data.limit={limit}: write a whole number from 1, or null")
+    if not 0 <= workers < 1 << 31:
+        raise UsageError(f"data.workers={workers}: write a whole number from 0")
     if split not in prepared.SPLITS:
         raise UsageError(f"data.split={split} is unknown: write train or test")
     opened = source(name, size=size, crop=crop, path=path, file=file).open(
@@ -84,73 +93,96 @@ def image_set(
     )
 
     def law(split: str) -> Images | None:
-        chosen = select(opened, split, only, limit, exact_only)
+        chosen = select(opened, split, only, exact_only)
         if chosen is None:
             return None
-        images, labels, file = chosen
-        if size is not None and tuple(images.shape[2:]) != (size, size):
-            images = resized(images, size)
-            file = None
+        chosen = chosen.first(limit).of_side(size)
         return Images(
-            images,
-            labels,
-            name,
-            split,
-            low,
-            high,
-            flip,
-            opened.manifest["classes"],
-            hold,
-            workers,
-            opened.folder and opened.folder.parent,
-            opened.manifest,
-            file,
+            images=chosen.images,
+            labels=chosen.labels,
+            name=name,
+            split=split,
+            low=low,
+            high=high,
+            flip=flip,
+            classes=opened.manifest["classes"],
+            hold=hold,
+            workers=workers,
+            root=None if opened.folder is None else opened.folder.parent,
+            manifest=opened.manifest,
+            file=chosen.file,
         )
 
     made = law(split)
-    twin = "test" if split == "train" else "train"
+    other = "test" if split == "train" else "train"
     if made is None:
         raise UsageError(
-            f"data.split={split}: data={name} has no such split here; write data.split={twin}"
+            f"data.split={split}: data={name} has no such split here; write data.split={other}"
         )
-    return replace(made, twin=lambda: (other := law(twin)) and replace(other, twin=lambda: made))
+
+    def twin() -> Images | None:
+        found = law(other)
+        return None if found is None else replace(found, twin=lambda: made)
+
+    return replace(made, twin=twin)
+
+
+class Chosen(NamedTuple):
+    """What a law is made of: images [n,C,H,W], labels [n] or None, and the file that the images are
+    the first rows of, where there is one."""
+
+    images: Tensor
+    labels: Tensor | None
+    file: Path | None
+
+    def first(self, limit: int | None) -> Chosen:
+        labels = None if self.labels is None else self.labels[:limit]
+        return Chosen(self.images[:limit], labels, self.file)
+
+    def of_side(self, size: int | None) -> Chosen:
+        if size is None or tuple(self.images.shape[2:]) == (size, size):
+            return self
+        return Chosen(resized(self.images, size), self.labels, None)
 
 
 def select(
-    opened: Opened, split: str, only: Sequence[int] | None, limit: int | None, exact_only: bool
-):
-    """(images [n,C,H,W], labels [n] or None, the file that the rows are rows of, or None) of a
-    split; None where there is no such split."""
+    opened: Opened, split: str, only: Sequence[int] | None, exact_only: bool
+) -> Chosen | None:
+    """The images of a split that are of the classes `only`, and with `exact_only` no stand-ins;
+    None where there is no such split. Raises UsageError."""
     arrays = opened.split(split)
     if arrays is None:
         return None
     name = opened.manifest["name"]
-    classes = opened.manifest["classes"]
     images = layout(arrays.images)
-    file = opened.folder and opened.folder / f"{split}_images.npy"
+    if images is None:
+        raise DiffgeoError(
+            f"data={name} holds an array {list(arrays.images.shape)}; images are [n,H,W] or "
+            "[n,H,W,3]"
+        )
     labels = None if arrays.labels is None else torch.from_numpy(arrays.labels.astype(np.int64))
-    keep = np.ones(len(images), dtype=bool)
+    keep = np.full(len(images), True)
     if only is not None:
-        if (
-            labels is None
-            or not isinstance(only, Sequence)
-            or not only
-            or not set(only) <= set(range(classes))
-        ):
-            raise UsageError(
-                f"data.only={only}: data={name} has "
-                + (f"classes 0..{classes - 1}; as [0,1]" if classes else "no classes")
-            )
-        keep &= np.isin(labels.numpy(), list(only))
+        keep = keep & of_classes(only, labels, name, opened.manifest["classes"])
     if exact_only:
         if arrays.exact is None:
             raise UsageError(
                 f"data.exact_only=true: data={name} has no list of exact images here; leave it out"
             )
-        keep &= arrays.exact
-    if not keep.all():
-        rows = torch.from_numpy(keep)
-        images = images[rows]
-        labels = None if labels is None else labels[rows]
-        file = None
-    return images[:limit], None if labels is None else labels[:limit], file
+        keep = keep & arrays.exact
+    if keep.all():
+        file = None if opened.folder is None else opened.folder / f"{split}_images.npy"
+        return Chosen(images, labels, file)
+    rows = torch.from_numpy(keep)
+    return Chosen(images[rows], None if labels is None else labels[rows], None)
+
+
+def of_classes(only: Sequence[int], labels: Tensor | None, name: str, classes: int) -> np.ndarray:
+    """Which images are of the classes `only`, bool [n]. Raises UsageError."""
+    known = set(range(classes))
+    if labels is None or not isinstance(only, Sequence) or not only or not set(only) <= known:
+        raise UsageError(
+            f"data.only={only}: data={name} has "
+            + (f"classes 0..{classes - 1}; as [0,1]" if classes else "no classes")
+        )
+    return np.isin(labels.numpy(), list(only))

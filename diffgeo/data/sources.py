@@ -11,8 +11,10 @@ import io
 import socket
 import struct
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -33,26 +35,36 @@ class Opened(NamedTuple):
 
 
 class Source(Protocol):
-    name: str
-    licence: str
-    about: str  # size and number of the images, in words
+    @property
+    def name(self) -> str: ...
+    @property
+    def licence(self) -> str: ...
+    @property
+    def about(self) -> str: ...  # size and number of the images, in words
 
-    def open(self, root: Path, download: bool) -> Opened: ...
+    def open(self, root: Path, download: bool = True) -> Opened: ...
 
 
-class Prepared:
-    """A source that is prepared into `folder(root)` from what `arrays(root, download)` makes. Both
-    raise UsageError."""
+class Prepared(ABC):
+    """A source that is prepared into `folder(root)` from what `arrays(root, download)` makes."""
 
     name: str
     licence: str
     source: str
-    classes = 0
+    about: str
+    classes: int = 0
+
+    @abstractmethod
+    def arrays(self, root: Path, download: bool) -> dict[str, Blocks]:
+        """The arrays of the set by name, `train_images` among them. Raises UsageError where its
+        files are missing."""
 
     def folder(self, root: Path) -> Path:
+        """Where the set lies, prepared."""
         return root / self.name
 
     def facts(self) -> dict:
+        """What its manifest says of it."""
         return {
             "name": self.name,
             "source": self.source,
@@ -66,8 +78,9 @@ class Prepared:
         if manifest is None and prepared.unpacked(folder):
             manifest = prepared.seal(folder, **self.facts())
             print(f"data: {self.name} was unpacked in {folder}; it has a manifest now", flush=True)
-        manifest = manifest or self.prepare(root, download)
-        return Opened(folder, manifest, lambda split: prepared.read(folder, manifest, split))
+        if manifest is None:
+            manifest = self.prepare(root, download)
+        return Opened(folder, manifest, partial(prepared.read, folder, manifest))
 
     def prepare(self, root: Path, download: bool = True) -> dict:
         """Make the set anew, whatever is there; returns its manifest. Raises UsageError where its
@@ -85,16 +98,15 @@ class Prepared:
         return prepared.write(folder, arrays, **self.facts())
 
     def missing(self, root: Path, put: str) -> UsageError:
+        """The error to raise where the files are not there; put: what to put where."""
         folder = self.folder(root)
-        what = (
-            "its files are not here"
-            if (folder / "manifest.json").is_file()
-            else f"there is no {folder}"
-        )
+        if (folder / "manifest.json").is_file():
+            what = "its files are not here"
+        else:
+            what = f"there is no {folder}"
         return UsageError(
             f"data={self.name}: {what}; put {put}, then write `diffgeo data prepare {self.name} "
-            f"data.root={root}`, or data.root=ROOT where the set is; data=digits "
-            "needs no files"
+            f"data.root={root}`, or data.root=ROOT where the set is; data=digits needs no files"
         )
 
 
@@ -115,21 +127,19 @@ class Digits:
             "test": Split(images[1500:], labels[1500:]),
         }
         arrays = {
-            f"{k}_{part}": prepared.entry(getattr(v, part))
-            for k, v in splits.items()
-            for part in ("images", "labels")
+            "train_images": prepared.entry(images[:1500]),
+            "train_labels": prepared.entry(labels[:1500]),
+            "test_images": prepared.entry(images[1500:]),
+            "test_labels": prepared.entry(labels[1500:]),
         }
-        return Opened(
-            None,
-            {
-                "name": self.name,
-                "source": "https://archive.ics.uci.edu/dataset/80, as scikit-learn has it",
-                "licence": self.licence,
-                "classes": 10,
-                "arrays": arrays,
-            },
-            splits.get,
-        )
+        manifest = {
+            "name": self.name,
+            "source": "https://archive.ics.uci.edu/dataset/80, as scikit-learn has it",
+            "licence": self.licence,
+            "classes": 10,
+            "arrays": arrays,
+        }
+        return Opened(None, manifest, splits.get)
 
 
 @dataclass(frozen=True)
@@ -149,30 +159,41 @@ class Npz:
                 "[n,H,W,3], and perhaps labels"
             )
         path = Path(self.file).expanduser()
-        labels = None
         images = pixels.read_images(path, "data.file")
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                name = next((name for name in ("labels", "arr_1") if name in archive), None)
-            labels = pixels.read_bytes(path, "data.file", [name], dtype="") if name else None
+        labels = self.labels(path)
         if labels is not None and (
             labels.shape != (len(images),) or labels.dtype.kind not in "iu" or labels.min() < 0
         ):
             raise UsageError(
                 f"data.file={path}: the labels are {labels.dtype} {list(labels.shape)} for "
-                f"{len(images)} images; they must be "
-                "as many whole numbers from 0"
+                f"{len(images)} images; they must be as many whole numbers from 0"
             )
-        facts = {
+        manifest = {
             "name": self.name,
             "source": str(path.resolve()),
             "licence": self.licence,
             "classes": 0 if labels is None else int(labels.max()) + 1,
             "arrays": {},
         }
-        return Opened(
-            None, facts, lambda split: Split(images, labels) if split == "train" else None
-        )
+        splits = {"train": Split(images, labels)}
+        return Opened(None, manifest, splits.get)
+
+    @staticmethod
+    def labels(path: Path) -> np.ndarray | None:
+        """The labels that a .npz file holds; None where there are none."""
+        if path.suffix != ".npz":
+            return None
+        with np.load(path, allow_pickle=False) as archive:
+            names = [name for name in ("labels", "arr_1") if name in archive]
+        return pixels.read_bytes(path, "data.file", names[:1], dtype="") if names else None
+
+
+IDX_FILES = {
+    "train_images": "train-images-idx3-ubyte",
+    "train_labels": "train-labels-idx1-ubyte",
+    "test_images": "t10k-images-idx3-ubyte",
+    "test_labels": "t10k-labels-idx1-ubyte",
+}
 
 
 @dataclass(frozen=True)
@@ -187,7 +208,7 @@ class Idx(Prepared):
     about: str = "28 x 28 grey, 60 000 + 10 000"
     classes: int = 10
 
-    def arrays(self, root, download):
+    def arrays(self, root: Path, download: bool) -> dict[str, Blocks]:
         files = self.found(root)
         if files is None and download:
             fetch(self.dataset, root / self.name / "raw")
@@ -198,30 +219,24 @@ class Idx(Prepared):
                 f"the four files train-images-idx3-ubyte.gz, ... of {self.source} into "
                 f"{root / self.name / 'raw'}",
             )
-        arrays = {f"{split}_{part}": idx(path) for (split, part), path in files.items()}
-        return {name: Blocks(array.shape, [array]) for name, array in arrays.items()}
+        arrays = {}
+        for name, path in files.items():
+            array = idx(path)
+            arrays[name] = Blocks(array.shape, [array])
+        return arrays
 
-    def found(self, root: Path) -> dict[tuple[str, str], Path] | None:
-        """The four files, packed or not, in the first folder that has them all; None when none has."""
-        folder = root / self.name
-        names = {
-            (split, part): f"{stem}-{part}-idx{axes}-ubyte"
-            for split, stem in (("train", "train"), ("test", "t10k"))
-            for part, axes in (("images", 3), ("labels", 1))
-        }
+    def found(self, root: Path) -> dict[str, Path] | None:
+        """The four files by the names of their arrays, packed or not, in the first folder that has
+        them all; None when none has."""
+        own = root / self.name
         theirs = Path(self.dataset) / "raw"  # torchvision's folder below its own root
-        for place in (
-            folder / "raw" / theirs,
-            folder / "raw",
-            folder,
-            folder / theirs,
-            root / theirs,
-        ):
-            files = {
-                k: next((p for p in (place / name, place / f"{name}.gz") if p.is_file()), None)
-                for k, name in names.items()
-            }
-            if all(files.values()):
+        for folder in (own / "raw" / theirs, own / "raw", own, own / theirs, root / theirs):
+            files = {}
+            for name, file in IDX_FILES.items():
+                for path in (folder / f"{file}.gz", folder / file):
+                    if path.is_file():
+                        files[name] = path
+            if len(files) == len(IDX_FILES):
                 return files
         return None
 
@@ -236,7 +251,7 @@ class Cifar10(Prepared):
     about: str = "32 x 32 colour, 50 000 + 10 000"
     classes: int = 10
 
-    def arrays(self, root, download):
+    def arrays(self, root: Path, download: bool) -> dict[str, Blocks]:
         place = self.found(root)
         if place is None and download:
             fetch("CIFAR10", root / self.name / "raw")
@@ -255,33 +270,29 @@ class Cifar10(Prepared):
             except (RuntimeError, OSError) as error:
                 raise DiffgeoError(
                     f"{place / 'cifar-10-batches-py'} is not complete, or a file in it is corrupt: "
-                    "remove it and prepare "
-                    "the set again"
+                    "remove it and prepare the set again"
                 ) from error
+            labels = np.asarray(held.targets, np.uint8)
             arrays[f"{split}_images"] = Blocks(held.data.shape, [held.data])
-            arrays[f"{split}_labels"] = Blocks(
-                (len(held.targets),), [np.asarray(held.targets, np.uint8)]
-            )
+            arrays[f"{split}_labels"] = Blocks(labels.shape, [labels])
         return arrays
 
     def found(self, root: Path) -> Path | None:
         """The folder that holds torchvision's; None when there is none."""
-        folder = root / self.name
-        return next(
-            (
-                place
-                for place in (folder / "raw", folder, root)
-                if (place / "cifar-10-batches-py").is_dir()
-            ),
-            None,
-        )
+        own = root / self.name
+        for folder in (own / "raw", own, root):
+            if (folder / "cifar-10-batches-py").is_dir():
+                return folder
+        return None
 
 
 def idx(path: Path) -> np.ndarray:
     """The bytes of an IDX file (.gz or not) as an array: two zeros, 8 for uint8, the number of
     axes, each length as >u4, the elements."""
     try:
-        content = (gzip.decompress if path.suffix == ".gz" else bytes)(path.read_bytes())
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
         zero, kind, axes = struct.unpack(">HBB", content[:4])
         shape = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
         if zero or kind != 8:
@@ -296,13 +307,14 @@ def idx(path: Path) -> np.ndarray:
 def fetch(dataset: str, folder: Path) -> None:
     """Let torchvision download a set into `folder`; nothing where there is no network."""
     print(f"data: asking torchvision to download {dataset} into {folder}", flush=True)
-    import torchvision.datasets
+    from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
+    known = {"CIFAR10": CIFAR10, "MNIST": MNIST, "FashionMNIST": FashionMNIST}
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            getattr(torchvision.datasets, dataset)(str(folder), download=True)
+            known[dataset](str(folder), download=True)
     except (RuntimeError, OSError):  # URLError, a time-out, a wrong md5: there is no set
         pass
     finally:
