@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -322,7 +322,9 @@ class Metric(Protocol):
     @property
     def floors(self) -> bool: ...  # whether it has a value of fresh true samples: a noise floor
     @property
-    def needs_run(self) -> bool: ...  # whether a cloud without its simulation has no value
+    def needs_run(
+        self,
+    ) -> bool: ...  # whether a cloud without a simulation is refused, not left out
     @property
     def prefix(self) -> str | None: ...  # of the keys that `text` shows; None: the table shows them
     @property
@@ -335,10 +337,17 @@ class Metric(Protocol):
     def text(self, values: Mapping[str, float]) -> str: ...
 
 
+@overload
+def expand(v: Tensor, x: Tensor) -> Tensor: ...
+@overload
+def expand(v: float, x: Tensor) -> float: ...
 def expand(v: Sigma, x: Tensor) -> Sigma:
     """View a per-row quantity [B] so that it broadcasts against x [B,*D]; floats and scalar tensors
     pass through."""
-    return v if not isinstance(v, Tensor) or v.dim() == 0 else v.view(-1, *(1,) * (x.dim() - 1))
+    if not isinstance(v, Tensor) or v.dim() == 0:
+        return v
+    ones = (1,) * (x.dim() - 1)
+    return v.view(-1, *ones)
 
 
 def column(sigma: Sigma, x: Tensor) -> Tensor:

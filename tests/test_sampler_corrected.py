@@ -24,7 +24,7 @@ from diffgeo.sampler import (
     Underdamped,
     steps,
 )
-from diffgeo.sampler.corrected import tanh_deficit, underdamped
+from diffgeo.sampler.correctors import tanh_deficit, underdamped
 from diffgeo.schedule import OU, VE
 from diffgeo.schedule.spacing import Geometric
 from diffgeo.simulation.noise import Streams

@@ -19,13 +19,8 @@ from diffgeo.sampler.adams import DEIS, IPNDM, LMS, PNDM, IPNDMv
 from diffgeo.sampler.adaptive import RK45, DPMAdaptive
 from diffgeo.sampler.analytic_variance import AnalyticVariance, posterior_variance
 from diffgeo.sampler.chart_flow import ChartEuler, ChartHeun, ChartRK4
-from diffgeo.sampler.corrected import (
-    Langevin,
-    PredictorCorrector,
-    Restart,
-    Uncorrected,
-    Underdamped,
-)
+from diffgeo.sampler.corrected import PredictorCorrector, Restart
+from diffgeo.sampler.correctors import Langevin, Uncorrected, Underdamped
 from diffgeo.sampler.deterministic import Euler, Heun
 from diffgeo.sampler.dpum import DPUM, ExponentialFlow
 from diffgeo.sampler.exponential_sde import DPMpp2MSDE, DPMpp3MSDE, DPMppSDE
@@ -109,18 +104,18 @@ def steps(
     """
     x = x.to(torch.float64)
     sampler = sampler.on(sigmas)
-    history = list(history)[-sampler.memory :] if sampler.memory else []
-    for left, (sigma, sigma_next) in zip(
-        range(len(sigmas) - 2, -1, -1), pairwise(sigmas.tolist()), strict=True
-    ):
-        shown = (
-            history[len(history) - left :] if lower_order_final and left < len(history) else history
-        )
+    memory = sampler.memory
+    past = list(history)[-memory:] if memory else []
+    to_go = len(sigmas) - 1
+    for sigma, sigma_next in pairwise(sigmas.tolist()):
+        shown = past
+        if lower_order_final and to_go <= len(past):
+            shown = past[len(past) - (to_go - 1) :]
         step = sampler.step(denoise, x, sigma, sigma_next, shown, noise)
-        if sampler.memory:
-            history.append(
-                Past(sigma, x if step.corrected is None else step.corrected, step.denoised)
-            )
-            del history[: -sampler.memory]
+        if memory:
+            left = x if step.corrected is None else step.corrected
+            past.append(Past(sigma, left, step.denoised))
+            del past[:-memory]
         x = step.x
+        to_go -= 1
         yield step

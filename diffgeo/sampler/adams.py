@@ -3,7 +3,8 @@ few levels and integrated over the step.
 
     x' = x + (sigma' - sigma) sum_j w_j eps_j,      sum_j w_j = 1
 
-    LMS       eps a polynomial in sigma: Adams-Bashforth on uneven steps. iPNDM_v is meant to be this, and DEIS-rhoAB is
+    LMS       eps a polynomial in sigma: Adams-Bashforth on uneven steps
+    IPNDMv    meant to be LMS, as DEIS in rho is
     IPNDM     the weights of equal steps, whatever the steps are
     DEIS      eps a polynomial in the time t of a path (tAB), in rho = sigma (rhoAB) or in log rho
     PNDM      as iPNDM, its first three steps by a Runge-Kutta rule
@@ -61,7 +62,8 @@ class Adams(Method):
         return self.points - 1
 
     def weigh(self, levels: Levels, end: float) -> tuple[float, ...]:
-        """The weights of eps at `levels`, the present level first, in the step from there to `end`."""
+        """The weights of eps at `levels`, the present level first, in the step from there to
+        `end`."""
         raise NotImplementedError
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
@@ -108,23 +110,28 @@ def legacy(levels: Levels, end: float) -> tuple[float, ...]:
     N_k holds the coefficients of the k-th divided difference, scaled so that its first is 1. With
     the step h ahead, h1, h2, h3 behind, and
 
-        a = h/(3(h+h1)),   q = h(h+h1)/(h1(h1+h2)),   b = (1 - h/(2(h+h1))) h/(6(h+h1+h2)),   c = h1(h1+h2)/(h2(h2+h3))
+        a = h/(3(h+h1)),                b = (1 - h/(2(h+h1))) h/(6(h+h1+h2)),
+        q = h(h+h1)/(h1(h1+h2)),        c = h1(h1+h2)/(h2(h2+h3))
 
     it departs from Adams-Bashforth in three places:
 
         t_2 = (1 - a q)/2           for (1-a) q/2
         t_3 = ((1-a)/2 + b) ...     for ((1-a)/2 - b) q (h+h1+h2)/(h1+h2+h3)
-        N_3 ends in -c h1/h2        for -c h2/h3, so that the weights do not even add up to 1 unless h1/h2 = h2/h3
+        N_3 ends in -c h1/h2        for -c h2/h3
+
+    By the last its weights do not even add up to 1, unless h1/h2 = h2/h3.
     """
     n = len(levels)
     h = levels[0] - end
-    # a step not taken enters no weight that is returned
-    h1, h2, h3 = *(b - a for a, b in pairwise(levels)), *(4 - n) * [h]
+    behind = [earlier - later for later, earlier in pairwise(levels)]
+    # where fewer steps were taken: a step not taken enters no weight that is returned
+    h1, h2, h3 = behind + (4 - n) * [h]
     a = h / (3 * (h + h1))
     q = h * (h + h1) / (h1 * (h1 + h2))
     c = h1 * (h1 + h2) / (h2 * (h2 + h3))
     b = (1 - h / (2 * (h + h1))) * h / (6 * (h + h1 + h2))
-    t = (1, h / (2 * h1), (1 - a * q) / 2, ((1 - a) / 2 + b) * q * (h + h1 + h2) / (h1 + h2 + h3))
+    t_3 = ((1 - a) / 2 + b) * q * (h + h1 + h2) / (h1 + h2 + h3)
+    t = (1, h / (2 * h1), (1 - a * q) / 2, t_3)
     N = (
         (1, 0, 0, 0),
         (1, -1, 0, 0),
@@ -166,6 +173,12 @@ class IPNDMv(LMS):
 NODE, WEIGHT = np.polynomial.legendre.leggauss(32)
 
 
+def lagrange(points: np.ndarray, k: int, t: np.ndarray) -> np.ndarray:
+    """The polynomial that is 1 at points[k] and 0 at the others, at the times t."""
+    factors = [(t - other) / (points[k] - other) for other in points if other != points[k]]
+    return np.prod(factors, axis=0) if factors else np.ones_like(t)
+
+
 def in_time(chart: Schedule, levels: Levels, end: float) -> tuple[float, ...]:
     """The mean over sigma in [end, levels_0] of each Lagrange polynomial through `levels` in the
     time t of `chart`.
@@ -180,13 +193,11 @@ def in_time(chart: Schedule, levels: Levels, end: float) -> tuple[float, ...]:
     times = chart.t(torch.from_numpy(np.concatenate([levels, root**7]))).numpy()
     points = times[: len(levels)]
     t = times[len(levels) :]
-    return tuple(
-        float(
-            weight
-            @ np.prod([(t - b) / (a - b) for b in points if b != a] or [np.ones_like(t)], axis=0)
-        )
-        for a in points
-    )
+    return tuple(float(weight @ lagrange(points, k, t)) for k in range(len(points)))
+
+
+def in_rho(chart: Schedule, levels: Levels, end: float) -> tuple[float, ...]:
+    return in_sigma(levels, end)
 
 
 def in_log_rho(chart: Schedule, levels: Levels, end: float) -> tuple[float, ...]:
@@ -209,7 +220,7 @@ class DEIS(Adams):
     chart: Schedule = VP()
     RULES: ClassVar[dict[str, Callable[[Schedule, Levels, float], tuple[float, ...]]]] = {
         "t": in_time,
-        "rho": lambda chart, levels, end: in_sigma(levels, end),
+        "rho": in_rho,
         "log_rho": in_log_rho,
     }
 
@@ -231,7 +242,10 @@ class PNDM(IPNDM):
     """Pseudo numerical method (Liu et al. 2022): iPNDM with four points, its first three steps by
     the classical Runge-Kutta rule in eps.
 
-        e_1 = eps(x, s),  e_2 = eps(x + (m - s) e_1, m),  e_3 = eps(x + (m - s) e_2, m),  e_4 = eps(x + (s' - s) e_3, s'),
+        e_1 = eps(x, s)
+        e_2 = eps(x + (m - s) e_1, m)
+        e_3 = eps(x + (m - s) e_2, m)
+        e_4 = eps(x + (s' - s) e_3, s')
         x' = x + (s' - s) (e_1 + 2 e_2 + 2 e_3 + e_4)/6
 
     with m halfway in the time t of `chart`; it is `pseudo`, of order 2, because that is not halfway
@@ -253,12 +267,11 @@ class PNDM(IPNDM):
         for s in (middle, middle, sigma_next):
             y = torch.add(x, eps[-1], alpha=s - sigma)
             eps.append((y - denoise(y, s)) / s)
-        return Step(
-            torch.add(x, combine((1 / 6, 1 / 3, 1 / 3, 1 / 6), eps), alpha=h), sigma_next, denoised
-        )
+        mean = combine((1 / 6, 1 / 3, 1 / 3, 1 / 6), eps)
+        return Step(torch.add(x, mean, alpha=h), sigma_next, denoised)
 
 
 def halfway(chart: Schedule, sigma: float, sigma_next: float) -> float:
-    return float(
-        chart.sigma(chart.t(torch.tensor([sigma, sigma_next], dtype=torch.float64)).mean())
-    )
+    """The level halfway in the time of `chart`."""
+    t = chart.t(torch.tensor([sigma, sigma_next], dtype=torch.float64))
+    return float(chart.sigma(t.mean()))

@@ -4,8 +4,10 @@ and its own step.
 Between two levels of the grid a row steps by h = log(sigma/s): an embedded pair gives x' and a
 solution of one order less, x'_low, and
 
-    E = rms over the coordinates of (x' - x'_low)/(atol + rtol max(|x|, |x'|)),     x' is taken if E <= 1, else h shrinks,
-    h' = h clip(.9 E^(-.7/p) E_prev^(.4/p), .2, 5),     p the order of x';     after a refusal h' = h clip(.9 E^(-1/p), .2, 1)
+    E = rms over the coordinates of (x' - x'_low)/(atol + rtol max(|x|, |x'|))
+
+    E <= 1:    x' is taken,     h' = h clip(.9 E^(-.7/p) E_prev^(.4/p), .2, 5),    p the order of x'
+    else:      x' is refused,   h' = h clip(.9 E^(-1/p), .2, 1)
 
 (Gustafsson's PI control; Hairer and Wanner, Solving ODEs II, IV.2; p because the local error of
 x'_low is of order h^p).
@@ -29,14 +31,15 @@ from torch import Tensor
 from diffgeo.core import Denoiser, Step, expand
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.sampler.base import Method
-from diffgeo.sampler.singlestep import dpm_solver_2, dpm_solver_3
+from diffgeo.sampler.singlestep import Residual, dpm_solver_2, dpm_solver_3
 from diffgeo.sampler.weights import combine
 
 SMALLEST = 1e-10  # a step in log sigma
 TRIALS = 20_000  # from one level of the grid to the next
 
 
-class Rows(NamedTuple):
+@dataclass
+class Rows:
     """The samples on their way to sigma', R of them, each at its own level sigma' e^left."""
 
     index: Tensor  # of the sample in the batch, [R]
@@ -45,6 +48,17 @@ class Rows(NamedTuple):
     left: Tensor  # log(sigma/sigma'), [R]
     h: Tensor  # the step to try, [R]
     past: Tensor  # E of the last accepted step, [R]
+
+    def among(self, chosen: Tensor) -> Rows:
+        """The rows where `chosen` [R] is true."""
+        return Rows(
+            index=self.index[chosen],
+            x=self.x[chosen],
+            denoised=self.denoised[chosen],
+            left=self.left[chosen],
+            h=self.h[chosen],
+            past=self.past[chosen],
+        )
 
 
 class Trial(NamedTuple):
@@ -74,11 +88,24 @@ class Adaptive(Method):
     h_init: float = 0.05
     adaptive = True
 
+    def pair(
+        self,
+        denoise: Denoiser,
+        x: Tensor,
+        denoised: Tensor,
+        sigma: Tensor,
+        ahead: Tensor,
+        h: Tensor,
+    ) -> Trial:
+        """The pair's step of x [R,*D], D there known, from the levels sigma [R] to `ahead` [R]; h
+        is log(sigma/ahead), [R,1..]."""
+        raise NotImplementedError
+
     def __post_init__(self):
         if self.rtol < 0 or not self.atol > 0 or not self.h_init > 0:
             raise UsageError(
-                f"sampler.rtol={self.rtol}, atol={self.atol}, h_init={self.h_init}: write rtol >= "
-                "0, atol > 0 and h_init > 0"
+                f"sampler.rtol={self.rtol}, atol={self.atol}, h_init={self.h_init}: "
+                "write rtol >= 0, atol > 0 and h_init > 0"
             )
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
@@ -87,12 +114,12 @@ class Adaptive(Method):
             return Step(denoised, sigma_next, denoised)
         each = x.new_ones(len(x))
         rows = Rows(
-            torch.arange(len(x), device=x.device),
-            x,
-            denoised,
-            math.log(sigma / sigma_next) * each,
-            self.h_init * each,
-            each,
+            index=torch.arange(len(x), device=x.device),
+            x=x,
+            denoised=denoised,
+            left=math.log(sigma / sigma_next) * each,
+            h=self.h_init * each,
+            past=each,
         )
         end = torch.empty_like(x)
         for _ in range(TRIALS):
@@ -100,13 +127,12 @@ class Adaptive(Method):
             arrived = rows.left == 0
             if arrived.any():
                 end[rows.index[arrived]] = rows.x[arrived]
-                rows = Rows(*(v[~arrived] for v in rows))
+                rows = rows.among(~arrived)
                 if not len(rows.index):
                     return Step(end, sigma_next, denoised)
         raise DiffgeoError(
             f"{type(self).__name__}: after {TRIALS} trials {len(rows.index)} of {len(x)} samples "
-            "have not reached "
-            f"sigma={sigma_next:.4g}; raise sampler.atol and sampler.rtol"
+            f"have not reached sigma={sigma_next:.4g}; raise sampler.atol and sampler.rtol"
         )
 
     def attempt(self, denoise: Denoiser, rows: Rows, sigma_next: float) -> Rows:
@@ -121,9 +147,6 @@ class Adaptive(Method):
         self.check(error, h, sigma)
 
         accepted = error <= 1
-        p = self.order
-        e = error.clamp(min=1e-10)
-        change = torch.where(accepted, e ** (-0.7 / p) * rows.past ** (0.4 / p), e ** (-1 / p))
         taken = expand(accepted, rows.x)
         x = torch.where(taken, trial.x, rows.x)
         left = torch.where(accepted, left, rows.left)
@@ -135,13 +158,21 @@ class Adaptive(Method):
         else:
             denoised = torch.where(taken, trial.denoised, rows.denoised)
         return Rows(
-            rows.index,
-            x,
-            denoised,
-            left,
-            h * (0.9 * change).clamp(0.2, 5),
-            torch.where(accepted, e.clamp(min=1e-4), rows.past),
+            index=rows.index,
+            x=x,
+            denoised=denoised,
+            left=left,
+            h=h * self.change(error, rows.past, accepted),
+            past=torch.where(accepted, error.clamp(min=1e-4), rows.past),
         )
+
+    def change(self, error: Tensor, past: Tensor, accepted: Tensor) -> Tensor:
+        """What the step is multiplied by, [R]: by PI control where it was accepted."""
+        p = self.order
+        e = error.clamp(min=1e-10)
+        grown = e ** (-0.7 / p) * past ** (0.4 / p)
+        shrunk = e ** (-1 / p)
+        return (0.9 * torch.where(accepted, grown, shrunk)).clamp(0.2, 5)
 
     def error(self, x: Tensor, trial: Trial) -> Tensor:
         """E of every row, [R]."""
@@ -149,18 +180,19 @@ class Adaptive(Method):
         return ((trial.x - trial.lower) / tolerated).flatten(1).square().mean(1).sqrt()
 
     def check(self, error: Tensor, h: Tensor, sigma: Tensor) -> None:
+        """Raise DiffgeoError where a row cannot go on."""
         lost = ~torch.isfinite(error)
         stuck = (error > 1) & (h < SMALLEST)
-        if (lost | stuck).any():
-            why = (
-                "the state is not finite: the denoiser diverged"
-                if lost.any()
-                else "the step shrank to nothing: the denoiser is too rough for this tolerance; "
-                "raise sampler.atol and sampler.rtol"
-            )
-            raise DiffgeoError(
-                f"{type(self).__name__}: below sigma={float(sigma[lost | stuck].max()):.4g} {why}"
-            )
+        if not (lost | stuck).any():
+            return
+        why = (
+            "the step shrank to nothing: the denoiser is too rough for this tolerance; "
+            "raise sampler.atol and sampler.rtol"
+        )
+        if lost.any():
+            why = "the state is not finite: the denoiser diverged"
+        where = float(sigma[lost | stuck].max())
+        raise DiffgeoError(f"{type(self).__name__}: below sigma={where:.4g} {why}")
 
 
 # Dormand and Prince 1980, RK5(4)7M: nodes, rows of the tableau (the last is x' itself), and the
@@ -190,33 +222,32 @@ class RK45(Adaptive):
 
     order = 5
 
-    def pair(
-        self,
-        denoise: Denoiser,
-        x: Tensor,
-        denoised: Tensor,
-        sigma: Tensor,
-        ahead: Tensor,
-        h: Tensor,
-    ) -> Trial:
+    def pair(self, denoise, x, denoised, sigma, ahead, h):
         slopes = [denoised - x]
         for node, weights in zip(NODES[1:], TABLEAU, strict=True):
             y = x + h * combine(weights, slopes)
-            denoised = denoise(y, ahead if node == 1 else sigma * (ahead / sigma) ** node)
+            level = ahead if node == 1 else sigma * (ahead / sigma) ** node
+            denoised = denoise(y, level)
             slopes.append(denoised - y)
         return Trial(y, y - h * combine(DIFFERENCE, slopes), denoised)
 
 
-def dpm_12(residual, x, e, sigma, ahead, h):
-    return dpm_solver_2(residual, torch.addcmul, x, e, sigma, ahead), torch.addcmul(
-        x, (ahead - sigma) / sigma, e
-    )
+def dpm_12(
+    residual: Residual, x: Tensor, e: Tensor, sigma: Tensor, ahead: Tensor, h: Tensor
+) -> tuple[Tensor, Tensor]:
+    """x' by DPM-Solver-2 and by Euler's rule, given e = x - D at x. The levels broadcast against
+    x."""
+    second_order = dpm_solver_2(residual, torch.addcmul, x, e, sigma, ahead)
+    return second_order, torch.addcmul(x, (ahead - sigma) / sigma, e)
 
 
-def dpm_23(residual, x, e, sigma, ahead, h):
+def dpm_23(
+    residual: Residual, x: Tensor, e: Tensor, sigma: Tensor, ahead: Tensor, h: Tensor
+) -> tuple[Tensor, Tensor]:
+    """x' by DPM-Solver-3, and by DPM-Solver-2 with r = 1/3 from the same evaluations."""
     third_order, e_1 = dpm_solver_3(residual, torch.addcmul, x, e, sigma, ahead, h)
-    move = ahead - sigma  # DPM-Solver-2 with r = 1/3, from the same evaluations
-    return third_order, x + move / sigma * (-0.5 * e + 1.5 * (sigma / ahead) ** (1 / 3) * e_1)
+    slope = -0.5 * e + 1.5 * (sigma / ahead) ** (1 / 3) * e_1
+    return third_order, x + (ahead - sigma) / sigma * slope
 
 
 PAIRS = {2: dpm_12, 3: dpm_23}
@@ -240,20 +271,11 @@ class DPMAdaptive(Adaptive):
                 f"sampler.order={self.order}: write 2 (DPM-Solver-12) or 3 (DPM-Solver-23)"
             )
 
-    def pair(
-        self,
-        denoise: Denoiser,
-        x: Tensor,
-        denoised: Tensor,
-        sigma: Tensor,
-        ahead: Tensor,
-        h: Tensor,
-    ) -> Trial:
+    def pair(self, denoise, x, denoised, sigma, ahead, h):
+        def residual(y: Tensor, s: Tensor) -> Tensor:
+            return y - denoise(y, s.flatten())
+
         now = expand(sigma, x)
         then = expand(ahead, x)
-        return Trial(
-            *PAIRS[self.order](
-                lambda y, s: y - denoise(y, s.flatten()), x, x - denoised, now, then, h
-            ),
-            None,
-        )
+        high, low = PAIRS[self.order](residual, x, x - denoised, now, then, h)
+        return Trial(high, low, None)

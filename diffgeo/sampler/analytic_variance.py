@@ -18,6 +18,7 @@ from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 
@@ -33,16 +34,15 @@ TINY = 1e-300
 def posterior_variance(
     denoise: Denoiser, data: Data, levels: Sequence[float], n: int, seed: int = 0
 ) -> tuple[float, ...]:
-    """v = E |x0 - D(x0 + sigma eps; sigma)|^2 / d at each level, from n forward samples of the law."""
+    """v = E |x0 - D(x0 + sigma eps; sigma)|^2 / d at each level, from n forward samples of the
+    law."""
     g = generator(seed, *b"posterior variance")
     x0 = data.sample(n, g).to(torch.float64)
-    noisy = (
-        x0 + sigma * torch.randn(x0.shape, generator=g, dtype=torch.float64) for sigma in levels
-    )
-    return tuple(
-        float((denoise(x, sigma) - x0).square().mean())
-        for x, sigma in zip(noisy, levels, strict=True)
-    )
+    variances = []
+    for sigma in levels:
+        x = x0 + sigma * torch.randn(x0.shape, generator=g, dtype=torch.float64)
+        variances.append(float((denoise(x, sigma) - x0).square().mean()))
+    return tuple(variances)
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class AnalyticVariance(EulerAncestral):
     """A-DDIM (eta = 0) and A-DDPM (eta = 1). One evaluation a step; x' = D in the step to 0.
 
     levels, variances: the table of v, sigma increasing: straight lines in log v over log sigma,
-        beyond its ends v ~ sigma^2 below and
-        constant above. A config has none: `fit` measures it.    n: forward samples a level in `fit`.
+        beyond its ends v ~ sigma^2 below and constant above. A config has none: `fit` measures it.
+    n: forward samples a level in `fit`.
     Raises UsageError on a negative eta, on n < 1, on levels and variances that are no table, and in
     a step without a table.
     """
@@ -63,13 +63,11 @@ class AnalyticVariance(EulerAncestral):
 
     def __post_init__(self):
         super().__post_init__()
-        if len(self.variances) not in (0, len(self.levels)) or any(
-            a >= b for a, b in zip(self.levels, self.levels[1:], strict=False)
-        ):
+        increasing = all(a < b for a, b in pairwise(self.levels))
+        if len(self.variances) not in (0, len(self.levels)) or not increasing:
             raise UsageError(
                 f"sampler.levels ({len(self.levels)}) and sampler.variances "
-                f"({len(self.variances)}): "
-                "write increasing levels and one variance for each"
+                f"({len(self.variances)}): write increasing levels and one variance for each"
             )
         if any(s <= 0 for s in self.levels) or any(v < 0 for v in self.variances):
             raise UsageError(
@@ -85,9 +83,8 @@ class AnalyticVariance(EulerAncestral):
         """This sampler with the table measured on the law: n forward samples at each of its levels,
         or of 49 from .001 to 1000."""
         levels = self.levels or LEVELS
-        return replace(
-            self, levels=levels, variances=posterior_variance(denoise, data, levels, self.n, seed)
-        )
+        variances = posterior_variance(denoise, data, levels, self.n, seed)
+        return replace(self, levels=levels, variances=variances)
 
     @cached_property
     def table(self) -> tuple[list[float], list[float]]:

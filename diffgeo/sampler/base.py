@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from diffgeo.core import Sampler
+from diffgeo.core import Denoiser, Noise, Past, Sampler, Step
 
 
-class Method:
+class Method(ABC):
     """A sampler in x = x0 + sigma eps that starts from x = sigma * noise, looks at no earlier step
-    and adds no noise."""
+    and adds no noise.
 
-    memory = 0
-    adaptive = False
+    A subclass says its `order` and takes a `step`; what else it says differently it writes as a
+    class attribute (`memory = 1`), or as a property where its options decide.
+    """
+
+    @property
+    @abstractmethod
+    def order(self) -> int:
+        """In the step size, of the error of the flow, or in law for a method that draws noise."""
+
+    @property
+    def memory(self) -> int:
+        """How many earlier steps `step` looks at."""
+        return 0
+
+    adaptive = False  # chooses its steps by the state, between the levels of the grid
+    at_end = False  # takes the slope at the end of a step too, which at 0 only a closed form has
 
     def on(self, sigmas: Tensor) -> Sampler:
         """This method on the grid `sigmas` [K+1]: for those that must know their grid before the
@@ -25,6 +40,19 @@ class Method:
         """The state at the first level, from unit normal noise [B,*D]."""
         return sigma * noise
 
+    @abstractmethod
+    def step(
+        self,
+        denoise: Denoiser,
+        x: Tensor,
+        sigma: float,
+        sigma_next: float,
+        history: list[Past],
+        noise: Noise,
+    ) -> Step:
+        """From x [B,*D] at sigma to sigma_next; `history`, the newest last, is at most `memory`
+        long and shorter at the start."""
+
     def added_noise(self, sigma: float, sigma_next: float) -> float:
         """Standard deviation, in data units and per coordinate, of the noise that a step adds and
         leaves in x'."""
@@ -33,7 +61,8 @@ class Method:
     def terminal_noise(self, sigmas: Tensor) -> float:
         """The noise that the last step of a grid alone leaves: the floor of every distance to the
         support, for any denoiser."""
-        return self.added_noise(*sigmas[-2:].tolist())
+        sigma, sigma_next = sigmas[-2:].tolist()
+        return self.added_noise(sigma, sigma_next)
 
 
 class ChartMethod(Method):

@@ -1,191 +1,46 @@
-"""Samplers that repair a step at the level it has reached: Langevin correctors and Restart.
+"""Samplers that repair a step at the level it has reached.
 
-    PredictorCorrector   steps of any one-step sampler, then, where a stage ends, Langevin dynamics at the frozen level sigma', whose law is
-                         p_sigma'; a stage is one step, or a length of time in a chart
-      Langevin           x <- x + h s + sqrt(2h) w,     s = (D - x)/sigma'^2 the score,     h = delta sigma'^2
-      Underdamped        dx = v dt,  dv = (s - gamma v) dt + sqrt(2 gamma) dW,   s frozen over a sub-step, all else exact
-    Restart              after the step across t_min: noise up to t_max, down again by the inner sampler, K times
+    PredictorCorrector   steps of any one-step sampler, then, where a stage ends, Langevin dynamics
+                         at the frozen level sigma', whose law is p_sigma' (correctors.py); a stage
+                         is one step, or a length of time in a chart
+    Restart              after the step across t_min: noise up to t_max, down again by the inner
+                         sampler, K times
 
-Langevin dynamics of x_t = scale x is that of x with another unit of time: a step h of x_t is a step
-h/scale^2 of x, a score of x_t with slopes up to L a score of x with slopes up to L scale^2. So a
-corrector counts in one variance u, sigma'^2 or in a chart 1/scale^2: steps in u, slopes in 1/u.
-
-A corrector's own error is set by its step, not by the grid. On a Gaussian of variance lambda +
-sigma'^2 Langevin's law has the variance
-
-    (lambda + sigma'^2)/(1 - r/2),      r = delta sigma'^2/(lambda + sigma'^2),
-
-which no finer grid improves, and Restart keeps the error of its sub-steps. Hence order = 0 in the
-number of steps. Refined together with the grid they converge: with delta or the sub-step time/steps
-like 1/N in order 1, with substeps like N in the order of the inner sampler.
+A corrector's error is set by its own step, and Restart keeps the error of its sub-steps. Hence
+order = 0 in the number of steps. Refined together with the grid they converge: with delta or the
+sub-step time/steps like 1/N in order 1, with substeps like N in the order of the inner sampler.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import pairwise
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Noise, Sampler, Schedule
+from diffgeo.core import Chart, Sampler
 from diffgeo.errors import UsageError
 from diffgeo.sampler.base import Method
+from diffgeo.sampler.charts import levels_of
+from diffgeo.sampler.correctors import Corrector, Langevin
 from diffgeo.sampler.deterministic import Euler, Heun
-from diffgeo.sampler.stochastic import levels_of
 from diffgeo.schedule import OU
 from diffgeo.schedule.stages import SLACK
 
 
-class Corrector(Protocol):
-    # x [B,*D] at sigma -> [B,*D] at sigma
-    def __call__(self, denoise: Denoiser, x: Tensor, sigma: float, noise: Noise) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Uncorrected:
-    """No corrector."""
-
-    def __call__(self, denoise, x, sigma, noise):
-        return x
-
-
-def unit(chart: Schedule | None, sigma: float) -> float:
-    """The variance in which a corrector counts at the level sigma: sigma^2, or that of x where x_t
-    = scale x has variance 1."""
-    return sigma**2 if chart is None else levels_of(chart)(sigma).scale ** -2
-
-
-@dataclass(frozen=True)
-class Langevin:
-    """Overdamped (unadjusted) Langevin: `steps` times x <- x + h s + sqrt(2h) w, s = (D -
-    x)/sigma^2, h = delta u. One evaluation each.
-
-    delta: the step in units of u = sigma^2; stable below 2. The rule of Song et al. 2021 with
-        signal-to-noise ratio r, which takes eps = 2 (r |w|/|s|)^2 with both norms averaged over the
-        batch, is delta = 2 r^2 where sigma |s| = |w|, as it is on average over the law when the
-        dimension is high; his r = .16 is delta = .051. The rule itself would tie the samples of a
-        batch together.
-    chart: count in x_t = scale x instead, u = 1/scale^2: x_t <- x_t + delta s_t + sqrt(2 delta) w,
-        stable below 2/L.
-    Raises UsageError unless delta > 0, without a chart delta < 2, and steps >= 1.
-    """
-
-    delta: float = 0.2
-    steps: int = 1
-    chart: Schedule | None = None
-
-    def __post_init__(self):
-        if not 0 < self.delta < (2 if self.chart is None else math.inf):
-            raise UsageError(
-                f"corrector.delta={self.delta}: write "
-                + (
-                    "0 < delta < 2, the step in units of sigma^2"
-                    if self.chart is None
-                    else "a positive step, below 2/L"
-                )
-            )
-        if self.steps < 1:
-            raise UsageError(f"corrector.steps={self.steps}: write 1 or more")
-
-    def __call__(self, denoise, x, sigma, noise):
-        h = self.delta * unit(self.chart, sigma)
-        for _ in range(self.steps):
-            x = torch.lerp(x, denoise(x, sigma), h / sigma**2)
-            x = torch.add(x, noise(), alpha=math.sqrt(2 * h))
-        return x
-
-
-def tanh_deficit(y: float) -> float:
-    """y - tanh y without cancellation, from Lambert's continued fraction tanh y = y/(1 + q), q =
-    y^2/(3 + y^2/(5 + ...))."""
-    q = 0.0
-    for odd in range(41 + 4 * int(y), 1, -2):
-        q = y * y / (odd + q)
-    return y * q / (1 + q)
-
-
-@lru_cache(maxsize=1024)
-def underdamped(gamma: float, h: float) -> tuple[float, float, float, float, float, float]:
-    """a, b, c and the factor (l, m, n) of the noise in the exact step of x, v under a frozen score:
-
-        x' = x + b v + c s + l w1 + m w2        v' = a v + b s + n w1           (w1, w2 standard normal)
-
-    a = e^-u, b = (1-a)/gamma, c = (h-b)/gamma, u = gamma h. The covariance of the noise (Cheng et
-    al. 2018, unit mass and temperature),
-
-        Var v = 1-a^2,     Cov = (1-a)^2/gamma,     Var x = (2u - 4(1-a) + 1-a^2)/gamma^2,
-
-    falls like h, h^2, h^3; without cancellation, by t = tanh(u/2) = (1-a)/(1+a),   l = (1-a) sqrt(t)/gamma,   m^2 = (2u - 4t)/gamma^2.
-    """
-    u = gamma * h
-    t = math.tanh(u / 2)
-    deficit = tanh_deficit(u / 2)
-    a = math.exp(-u)
-    lost = -math.expm1(-u)
-    c = 2 * (deficit + u / 2 * t) / (1 + t)
-    return (
-        a,
-        lost / gamma,
-        c / gamma**2,
-        lost * math.sqrt(t) / gamma,
-        2 * math.sqrt(deficit) / gamma,
-        math.sqrt(-math.expm1(-2 * u)),
-    )
-
-
-@dataclass(frozen=True)
-class Underdamped:
-    """Underdamped Langevin from v ~ N(0, I), exact but for the frozen score (Cheng et al. 2018; the
-    corrector of DPUM, Chen et al. 2023).
-
-    time: total time in units of 1/sqrt(L), in `steps` equal sub-steps, one evaluation each.
-    smoothness: L in units of 1/u = 1/sigma^2; friction gamma = 2 sqrt(L). The score's slope is at
-        most 1/sigma^2 wherever the law is log-concave.
-    chart: count in x_t = scale x instead, u = 1/scale^2: L is a bound on the slope of the score of
-        x_t, and one serves all levels.
-    Raises UsageError unless all three are positive.
-    """
-
-    time: float = 1.0
-    steps: int = 1
-    smoothness: float = 1.0
-    chart: Schedule | None = None
-
-    def __post_init__(self):
-        if not (self.time > 0 and self.steps >= 1 and self.smoothness > 0):
-            raise UsageError(
-                f"corrector.time={self.time}, steps={self.steps}, smoothness={self.smoothness}: "
-                "write positive numbers"
-            )
-        if self.time > 1e5 * self.steps or self.smoothness > 1e5:
-            raise UsageError(
-                f"corrector.time={self.time}, smoothness={self.smoothness}: write time/steps and "
-                "smoothness up to 1e5"
-            )
-
-    def __call__(self, denoise, x, sigma, noise):
-        root = math.sqrt(self.smoothness / unit(self.chart, sigma))  # sqrt(L)
-        a, b, c, l, m, n = underdamped(2 * root, self.time / (self.steps * root))
-        v = noise()
-        for _ in range(self.steps):
-            # -sigma^2 s
-            pull = x - denoise(x, sigma)
-            w = noise()
-            for weight, part in ((b, v), (-c / sigma**2, pull), (l, w), (m, noise())):
-                x = torch.add(x, part, alpha=weight)
-            v = torch.add(torch.add(a * v, pull, alpha=-b / sigma**2), w, alpha=n)
-        return x
-
-
 class Corrected(Method):
-    """A sampler around a one-step sampler `base`: it starts as that does, and its noise is what its
-    step really leaves."""
+    """A sampler around a one-step sampler: it starts as that does, and its noise is what its step
+    really leaves."""
 
     order = 0
+
+    @property
+    @abstractmethod
+    def base(self) -> Sampler:
+        """The one-step sampler."""
 
     def start(self, noise, sigma):
         return self.base.start(noise, sigma)
@@ -193,28 +48,39 @@ class Corrected(Method):
     def added_noise(self, sigma, sigma_next):
         """On a law that is one point D does not move, and x' is linear in the draws: the root of
         the sum of its squared coefficients."""
-        point = lambda x, sigma: torch.zeros_like(x)
-        silence = torch.zeros(1, 1, dtype=torch.float64)
-        drawn = []
-        self.step(point, silence, sigma, sigma_next, [], lambda: drawn.append(0) or silence)
-        turn = iter(torch.eye(len(drawn), dtype=torch.float64)[..., None])
-        end = self.step(
-            point,
-            torch.zeros(len(drawn), 1, dtype=torch.float64),
-            sigma,
-            sigma_next,
-            [],
-            lambda: next(turn),
-        ).x
-        return float(end.norm())
+        return float(response(self, sigma, sigma_next).norm())
+
+
+def response(sampler: Sampler, sigma: float, sigma_next: float) -> Tensor:
+    """The coefficients [draws,1] of x' in the draws of noise of one step from x = 0, where the law
+    is the point 0: what the step makes of unit impulses in the place of noise."""
+    point = torch.zeros(1, 1, dtype=torch.float64)
+    draws = 0
+
+    def at_the_point(x: Tensor, sigma, **cond) -> Tensor:
+        return torch.zeros_like(x)
+
+    def silent() -> Tensor:
+        nonlocal draws
+        draws += 1
+        return point
+
+    sampler.step(at_the_point, point, sigma, sigma_next, [], silent)
+    impulses = iter(torch.eye(draws, dtype=torch.float64)[..., None])  # draw k moves row k alone
+
+    def impulse() -> Tensor:
+        return next(impulses)
+
+    rows = torch.zeros(draws, 1, dtype=torch.float64)
+    return sampler.step(at_the_point, rows, sigma, sigma_next, [], impulse).x
 
 
 def one_step(sampler: Sampler, name: str) -> None:
+    """Raise UsageError on a multistep method, naming the option."""
     if sampler.memory:
         raise UsageError(
             f"sampler.{name}: {type(sampler).__name__} remembers earlier steps, and new noise "
-            "would break its memory; "
-            "write a one-step sampler, e.g. diffgeo.sampler.Heun"
+            "would break its memory; write a one-step sampler, e.g. diffgeo.sampler.Heun"
         )
 
 
@@ -232,12 +98,7 @@ class PredictorCorrector(Corrected):
     predictor: Sampler = Euler()
     corrector: Corrector = Langevin()
     stage: float | None = None
-    chart: Schedule = OU()
-
-    base = property(lambda self: self.predictor)
-
-    def on(self, sigmas):
-        return replace(self, predictor=self.predictor.on(sigmas))
+    chart: Chart = OU()
 
     def __post_init__(self):
         one_step(self.predictor, "predictor")
@@ -246,18 +107,25 @@ class PredictorCorrector(Corrected):
                 f"sampler.stage={self.stage}: write null, or a positive time between corrections"
             )
 
+    @property
+    def base(self) -> Sampler:
+        return self.predictor
+
+    def on(self, sigmas):
+        return replace(self, predictor=self.predictor.on(sigmas))
+
     def ends(self, sigma: float, sigma_next: float) -> bool:
         """Whether a stage ends in the step."""
         if self.stage is None:
             return True
+        # times in stages, whose multiples are whole numbers
         level = levels_of(self.chart)
-        lowest = getattr(self.chart, "t_min", 0.0)
         now = level(sigma).t / self.stage
         then = level(sigma_next).t / self.stage
-        return (
-            math.ceil(then - SLACK) < math.ceil(now - SLACK)
-            or then - lowest / self.stage <= SLACK < now - lowest / self.stage
-        )
+        lowest = self.chart.t_min / self.stage
+        past_a_multiple = math.ceil(then - SLACK) < math.ceil(now - SLACK)
+        past_the_lowest = then - lowest <= SLACK < now - lowest
+        return past_a_multiple or past_the_lowest
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
         step = self.predictor.step(denoise, x, sigma, sigma_next, history, noise)
@@ -271,10 +139,12 @@ class Restart(Corrected):
     """Restart (Xu et al. 2023, Algorithm 1): the step that reaches a level sigma' <= t_min from
     above is followed, `times` times, by
 
-        x <- x + sqrt(t_max^2 - sigma'^2) w,      then from t_max to sigma' in `substeps` of the inner sampler, rho = 7.
+        x <- x + sqrt(t_max^2 - sigma'^2) w,
 
-    A flow keeps every error it has made; the new noise forgets it. For restarts in several
-    intervals nest one Restart in another.
+    then from t_max to sigma' in `substeps` of the inner sampler, rho = 7. A flow keeps every error
+    it has made; the new noise forgets it. For restarts in several intervals nest one Restart in
+    another.
+
     Raises UsageError on an empty interval, a multistep inner sampler, and a grid that has no level
     in (0, t_min].
     """
@@ -284,11 +154,6 @@ class Restart(Corrected):
     t_max: float = 0.3
     times: int = 1
     substeps: int = 4
-
-    base = property(lambda self: self.inner)
-
-    def on(self, sigmas):
-        return replace(self, inner=self.inner.on(sigmas))
 
     def __post_init__(self):
         one_step(self.inner, "inner")
@@ -301,6 +166,13 @@ class Restart(Corrected):
             raise UsageError(
                 f"sampler.times={self.times}, substeps={self.substeps}: write 1 or more of each"
             )
+
+    @property
+    def base(self) -> Sampler:
+        return self.inner
+
+    def on(self, sigmas):
+        return replace(self, inner=self.inner.on(sigmas))
 
     def levels(self, low: float) -> list[float]:
         """t_max .. low, substeps + 1 of them, equally spaced in sigma^(1/7)."""
@@ -316,12 +188,12 @@ class Restart(Corrected):
         if sigma_next == 0:
             raise UsageError(
                 f"sampler.t_min={self.t_min}: no level of the grid lies between it and 0, the last "
-                f"is {sigma:.4g}; "
-                "write a larger t_min or more steps"
+                f"is {sigma:.4g}; write a larger t_min or more steps"
             )
         x = step.x
+        up = math.sqrt(self.t_max**2 - sigma_next**2)
         for _ in range(self.times):
-            x = torch.add(x, noise(), alpha=math.sqrt(self.t_max**2 - sigma_next**2))
+            x = torch.add(x, noise(), alpha=up)
             for high, low in pairwise(self.levels(sigma_next)):
                 x = self.inner.step(denoise, x, high, low, history, noise).x
         return step._replace(x=x)

@@ -45,6 +45,5 @@ class Heun(Method):
         if sigma_next == 0:
             return Step(predicted, sigma_next, denoised)
         change = torch.sub(denoise(predicted, sigma_next), denoised)
-        return Step(
-            torch.add(predicted, change, alpha=(sigma / sigma_next - 1) / 2), sigma_next, denoised
-        )
+        x = torch.add(predicted, change, alpha=(sigma / sigma_next - 1) / 2)
+        return Step(x, sigma_next, denoised)

@@ -3,12 +3,13 @@ log sigma.
 
 In lambda = -log sigma the marginal laws of the flow are kept, for every eta = tau^2 >= 0, by
 
-    dx = (1 + eta) (D - x) dlambda + sqrt(2 eta) sigma dW               0 the flow, 1 the reverse diffusion.
+    dx = (1 + eta) (D - x) dlambda + sqrt(2 eta) sigma dW       0 the flow, 1 the reverse diffusion.
 
 Over a step of h = log(sigma/sigma') that is, with z = (1 + eta) h and D at lambda + u h along the
 path,
 
-    x' = Dbar + e^-z (x - Dbar) + sigma' sqrt(1 - e^(-2 eta h)) w,      Dbar = int_0^1 e^(-z (1-u)) D du / int_0^1 e^(-z (1-u)) du,
+    x'   = Dbar + e^-z (x - Dbar) + sigma' sqrt(1 - e^(-2 eta h)) w,
+    Dbar = int_0^1 e^(-z (1-u)) D du / int_0^1 e^(-z (1-u)) du.
 
 A method replaces D by a polynomial through the values it has; weights.py makes Dbar's weights, with
 -z where the flow has -h. On Gaussians the noise in those values costs no weak order up to 2: what
@@ -18,6 +19,7 @@ weights of first moment 1/2 + O(h) leave out now, they add later.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -34,8 +36,8 @@ from diffgeo.sampler.weights import Levels, Moments, combine, exact, in_log_sigm
 
 def legacy(n: int, z: float) -> list[float]:
     """k-diffusion's parabola: the moment of u^2 is half of what it has to be; the secant exact."""
-    m = exact(n, z)
-    return [*m[:2], *(v / 2 for v in m[2:])]
+    moments = exact(n, z)
+    return moments[:2] + [moment / 2 for moment in moments[2:]]
 
 
 class ExponentialSDE(Method):
@@ -44,9 +46,9 @@ class ExponentialSDE(Method):
 
     s_noise: float = 1.0
 
+    @abstractmethod
     def rate(self, sigma: float) -> float:
         """eta in the step that leaves the level sigma."""
-        raise NotImplementedError
 
     def keep(self, sigma: float, sigma_next: float) -> float:
         """e^-z, the part of x that a step keeps. Raises UsageError where it is nothing, in floating
@@ -55,25 +57,23 @@ class ExponentialSDE(Method):
         if kept < 1e-300:
             raise UsageError(
                 f"{type(self).__name__}: with so much noise (eta or tau^2 = {self.rate(sigma):g}) "
-                "nothing is kept in the step "
-                f"from sigma={sigma:.4g} to {sigma_next:.4g}; write less noise, or "
-                "more steps"
+                f"nothing is kept in the step from sigma={sigma:.4g} to {sigma_next:.4g}; "
+                "write less noise, or more steps"
             )
         return kept
 
     def added_noise(self, sigma, sigma_next):
         if sigma_next == 0:
             return 0.0
-        return (
-            self.s_noise
-            * sigma_next
-            * math.sqrt(-math.expm1(2 * self.rate(sigma) * math.log(sigma_next / sigma)))
-        )
+        fresh = -math.expm1(2 * self.rate(sigma) * math.log(sigma_next / sigma))
+        return self.s_noise * sigma_next * math.sqrt(fresh)
 
     def kicked(self, x: Tensor, sigma: float, sigma_next: float, noise: Noise) -> Tensor:
         """x with the noise of the step put in beforehand: e^-z times it is what the step adds."""
         added = self.added_noise(sigma, sigma_next)
-        return torch.add(x, noise(), alpha=added / self.keep(sigma, sigma_next)) if added else x
+        if not added:
+            return x
+        return torch.add(x, noise(), alpha=added / self.keep(sigma, sigma_next))
 
     def leap(
         self,
@@ -86,11 +86,10 @@ class ExponentialSDE(Method):
     ) -> Tensor:
         """Dbar + e^-z (x - Dbar) from `terms` [B,*D], D at `levels`: sigma > 0 first, where there
         is more than one."""
-        mean = (
-            combine(in_log_sigma(levels, sigma_next, -(1 + self.rate(sigma)), moments), terms)
-            if len(terms) > 1
-            else terms[0]
-        )
+        mean = terms[0]
+        if len(terms) > 1:
+            weights = in_log_sigma(levels, sigma_next, -(1 + self.rate(sigma)), moments)
+            mean = combine(weights, terms)
         return torch.lerp(mean, x, self.keep(sigma, sigma_next))
 
 
@@ -98,7 +97,8 @@ class ExponentialSDE(Method):
 class DPMpp(ExponentialSDE):
     """What the DPM-Solver++ SDE methods share; in the step to sigma' = 0 all of them return D.
 
-    eta: how much noise; 0 is the flow, 1 the reverse diffusion.    s_noise: deviation of w; 1 keeps the law.
+    eta: how much noise; 0 is the flow, 1 the reverse diffusion.
+    s_noise: deviation of w; 1 keeps the law.
     Raises UsageError on negative values.
     """
 
@@ -120,12 +120,15 @@ class DPMppSDE(DPMpp):
     """SDE-DPM-Solver++(1) and (2S) (Lu et al. 2022; k-diffusion's dpmpp_sde): one and two
     evaluations a step.
 
-        (1)   Dbar = D                                                              eta = 1: DDPM
-        (2S)  Dbar = D + (D_s - D)/(2r), D_s after a step of (1) to s = sigma^(1-r) sigma'^r; the noise is that of the two parts
+        (1)   Dbar = D                       eta = 1: DDPM
+        (2S)  Dbar = D + (D_s - D)/(2r)      D_s after a step of (1) to s = sigma^(1-r) sigma'^r
 
-    order: 1 or 2.    r: where the second evaluation lies. Raises UsageError on other orders and on r outside (0, 1).
-    k-diffusion splits eta as EulerAncestral does, which is the same at 0 and 1, and ties its two
-    noises by Brownian motion in sigma.
+    The noise of (2S) is that of its two parts. k-diffusion splits eta as EulerAncestral does, which
+    is the same at 0 and 1, and ties its two noises by Brownian motion in sigma.
+
+    order: 1 or 2.
+    r: where the second evaluation lies.
+    Raises UsageError on other orders and on r outside (0, 1).
     """
 
     order: int = 2
@@ -142,11 +145,13 @@ class DPMppSDE(DPMpp):
         denoised = denoise(x, sigma)
         if sigma_next == 0:
             return Step(denoised, sigma_next, denoised)
-        s = sigma_next if self.order == 1 else sigma * (sigma_next / sigma) ** self.r
+        if self.order == 1:
+            x = self.kicked(x, sigma, sigma_next, noise)
+            x = self.leap(x, sigma, sigma_next, exact, (sigma,), [denoised])
+            return Step(x, sigma_next, denoised)
+        s = sigma * (sigma_next / sigma) ** self.r
         x = self.kicked(x, sigma, s, noise)
         y = self.leap(x, sigma, s, exact, (sigma,), [denoised])
-        if self.order == 1:
-            return Step(y, sigma_next, denoised)
         x = self.leap(x, sigma, sigma_next, midpoint, (sigma, s), [denoised, denoise(y, s)])
         if added := self.added_noise(s, sigma_next):
             x = torch.add(x, noise(), alpha=added)
@@ -157,7 +162,9 @@ class Multistep(DPMpp):
     """Dbar from D here and at the `memory` last levels. The first steps are of the order that the
     history allows."""
 
-    moments: Moments
+    @property
+    @abstractmethod
+    def moments(self) -> Moments: ...
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
         denoised = denoise(x, sigma)
@@ -166,9 +173,8 @@ class Multistep(DPMpp):
             return Step(denoised, sigma_next, denoised)
         levels = (sigma, *(p.sigma for p in past))
         terms = [denoised, *(p.denoised for p in past)]
-        x = self.leap(
-            self.kicked(x, sigma, sigma_next, noise), sigma, sigma_next, self.moments, levels, terms
-        )
+        x = self.kicked(x, sigma, sigma_next, noise)
+        x = self.leap(x, sigma, sigma_next, self.moments, levels, terms)
         return Step(x, sigma_next, denoised)
 
 

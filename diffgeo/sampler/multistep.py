@@ -1,7 +1,9 @@
 """Multistep methods: one evaluation a step, the last ones remembered.
 
-    GradientEstimation   x' = x + (sigma_down - sigma) (gamma eps + (1-gamma) eps_prev) + sqrt(sigma'^2 - sigma_down^2) w
-    DPMpp2M, DPMpp3M     x' = Dbar + (sigma'/sigma) (x - Dbar),   Dbar = sum_j w_j D_j,   h = log(sigma/sigma')
+    GradientEstimation   x' = x + (sigma_down - sigma) (gamma eps + (1-gamma) eps_prev)
+                              + sqrt(sigma'^2 - sigma_down^2) w
+    DPMpp2M, DPMpp3M     x' = Dbar + (sigma'/sigma) (x - Dbar)
+                         Dbar = sum_j w_j D_j,     h = log(sigma/sigma')
 
 Dbar is the mean of D over the step under the weight e^(-(1-u)h) of the linear flow in log sigma, D
 replaced by its secant or parabola through the last two or three estimates (weights.py). Adams
@@ -48,10 +50,13 @@ class GradientEstimation(Method):
         return 2 if (self.gamma, self.mu) == (1.5, 0) else 1
 
     def down(self, sigma: float, sigma_next: float) -> float:
+        """sigma_down."""
         return (sigma_next / sigma**self.mu) ** (1 / (1 - self.mu))
 
     def added_noise(self, sigma, sigma_next):
-        return math.sqrt(sigma_next**2 - self.down(sigma, sigma_next) ** 2) if self.mu else 0.0
+        if not self.mu:
+            return 0.0
+        return math.sqrt(sigma_next**2 - self.down(sigma, sigma_next) ** 2)
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
         denoised = denoise(x, sigma)
@@ -72,8 +77,10 @@ def midpoint(n: int, z: float) -> list[float]:
 
 def halved(n: int, z: float) -> list[float]:
     """The published parabola: its last moment is phi_3/phi_1, half of what it has to be."""
-    *head, last = midpoint(n, z)
-    return [*head, last / 2] if n == 3 else [*head, last]
+    moments = midpoint(n, z)
+    if n == 3:
+        moments[-1] = moments[-1] / 2
+    return moments
 
 
 class DataPrediction(Method):
@@ -83,7 +90,9 @@ class DataPrediction(Method):
     Shown no earlier step, and into sigma' = 0, it is Euler's step (DPM-Solver++(1) = DDIM).
     """
 
-    moments: Moments = staticmethod(midpoint)
+    @property
+    def moments(self) -> Moments:
+        return midpoint
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
         denoised = denoise(x, sigma)
@@ -106,7 +115,7 @@ class DPMpp3M(DataPrediction):
     """DPM-Solver++(3M): D a parabola in u, the log sigma in units of the step from the present
     level on,
 
-        x' = (sigma'/sigma) x + h (phi_1 D + phi_2 dD/du + phi_3 d2D/du2),      phi_k = phi_k(-h).
+        x' = (sigma'/sigma) x + h (phi_1 D + phi_2 dD/du + phi_3 d2D/du2),    phi_k = phi_k(-h).
 
     weights: `exact`, of order 3, or `legacy`, the widespread formula: it takes the second divided
         difference for d2D/du2, which is twice that, and so is of order 2 (the code of DPM-Solver++,

@@ -4,8 +4,10 @@ prediction.
 With eta = tau^2 and z = (1 + tau^2) h in exponential_sde.py, the weights exact integrals of
 Lagrange's basis against the kernel,
 
-    predictor    x'   = e^-z x + sum_j b_j D_j + sigma' sqrt(1 - e^(-2 tau^2 h)) w       from p values: D at sigma and before
-    corrector    x'_c = e^-z x + sum_j c_j D_j + the same noise                          from c values: D at sigma' (of x'), sigma, before
+    predictor    x'   = e^-z x + sum_j b_j D_j + sigma' sqrt(1 - e^(-2 tau^2 h)) w
+                        from p values: D at sigma and before
+    corrector    x'_c = e^-z x + sum_j c_j D_j + the same noise
+                        from c values: D at sigma' (of x'), sigma, before
 
 The corrector of a step acts at the start of the next one, when D at x' is known (PEC: it is not
 evaluated anew at x'_c). All it needs is x + e^z noise, the state with the step's noise put in
@@ -27,8 +29,11 @@ from diffgeo.sampler.weights import exact
 class SASolver(ExponentialSDE):
     """Stochastic Adams predictor-corrector. One evaluation a step; x' = D in the step to 0.
 
-    predictor: p of 1 to 3.    corrector: c of 1 to 3, or 0 for none. The pair is of order min(c, p + 1) on the flow, and of weak order 2 at
-        most with noise; with c = 1 of order 1 whatever p. The first steps use what the history has.
+    The pair is of order min(c, p + 1) on the flow, and of weak order 2 at most with noise; with c =
+    1 of order 1 whatever p. The first steps use what the history has.
+
+    predictor: p of 1 to 3.
+    corrector: c of 1 to 3, or 0 for none.
     tau: noise; 0 is the flow, 1 the reverse diffusion.
     tau_min, tau_max: noise is added in steps from levels tau_min < sigma <= tau_max alone (the
         paper, on CIFAR-10: .05 and 1).
@@ -50,17 +55,19 @@ class SASolver(ExponentialSDE):
         if self.tau < 0 or not 0 <= self.tau_min <= self.tau_max:
             raise UsageError(
                 f"sampler.tau={self.tau}, sampler.tau_min={self.tau_min}, "
-                f"sampler.tau_max={self.tau_max}: "
-                "write 0 <= tau and 0 <= tau_min <= tau_max"
+                f"sampler.tau_max={self.tau_max}: write 0 <= tau and 0 <= tau_min <= tau_max"
             )
 
     @property
     def memory(self) -> int:
-        return max(self.predictor - 1, self.corrector - 1, min(self.corrector, 1))
+        corrected = 1 if self.corrector else 0  # the step that a corrector takes once more
+        return max(self.predictor - 1, self.corrector - 1, corrected)
 
     @property
     def order(self) -> int:
-        order = min(self.corrector, self.predictor + 1) if self.corrector else self.predictor
+        order = self.predictor
+        if self.corrector:
+            order = min(self.corrector, self.predictor + 1)
         return min(order, 2) if self.tau else order
 
     def rate(self, sigma):
@@ -73,14 +80,14 @@ class SASolver(ExponentialSDE):
             return Step(denoised, sigma_next, denoised)
         levels = [p.sigma for p in past]
         terms = [p.denoised for p in past]
-        if self.corrector and past:
-            c = self.corrector - 1
-            x = self.leap(
-                past[0].x, past[0].sigma, sigma, exact, (*levels[:c], sigma), [*terms[:c], denoised]
-            )
+        if self.corrector and past:  # the last step once more, D at its end being known
+            earlier = self.corrector - 1
+            points = (*levels[:earlier], sigma)
+            values = [*terms[:earlier], denoised]
+            x = self.leap(past[0].x, past[0].sigma, sigma, exact, points, values)
         x = self.kicked(x, sigma, sigma_next, noise)
-        p = self.predictor - 1
-        predicted = self.leap(
-            x, sigma, sigma_next, exact, (sigma, *levels[:p]), [denoised, *terms[:p]]
-        )
-        return Step(predicted, sigma_next, denoised, x if self.corrector else None)
+        earlier = self.predictor - 1
+        points = (sigma, *levels[:earlier])
+        values = [denoised, *terms[:earlier]]
+        predicted = self.leap(x, sigma, sigma_next, exact, points, values)
+        return Step(predicted, sigma_next, denoised, corrected=x if self.corrector else None)

@@ -5,10 +5,17 @@ With h = log(sigma/sigma'), sigma_r = sigma e^(-r h), u_r the state predicted th
 eps(u_r, sigma_r), the DPM-Solvers (Lu et al. 2022) integrate a polynomial in log sigma through
 eps_r exactly; in x = x_t/alpha_t they read
 
-    DPMSolver2   x' = x + (sigma'-sigma) (eps + (eps_r - eps)/(2r)),      u_r = x + (sigma_r-sigma) eps            r = 1/2 midpoint, 1 Heun
-    DPMSolver3   x' = x + (sigma'-sigma) eps - 3/2 phi(1) (eps_2/3 - eps),                  phi(q) = (sigma - sigma_q)/(q h) - sigma_q
-                      u_2/3 = x + (sigma_2/3 - sigma) eps - 2 phi(2/3) (eps_1/3 - eps),     u_1/3 = x + (sigma_1/3 - sigma) eps
-    DPMpp2S      the same for D in place of eps:  x' = Dbar + (sigma'/sigma) (x - Dbar),   Dbar = D + (D_r - D)/(2r)
+    DPMSolver2   x' = x + (sigma' - sigma) (eps + (eps_r - eps)/(2r))
+                 u_r = x + (sigma_r - sigma) eps                r = 1/2 the midpoint rule, 1 Heun's
+
+    DPMSolver3   x' = x + (sigma' - sigma) eps - 3/2 phi(1) (eps_2/3 - eps)
+                 u_2/3 = x + (sigma_2/3 - sigma) eps - 2 phi(2/3) (eps_1/3 - eps)
+                 u_1/3 = x + (sigma_1/3 - sigma) eps
+                 phi(q) = (sigma - sigma_q)/(q h) - sigma_q
+
+    DPMpp2S      the same for D in place of eps
+                 x' = Dbar + (sigma'/sigma) (x - Dbar),     Dbar = D + (D_r - D)/(2r)
+
     RK4          the classical rule of Kutta in sigma
 
 The step into sigma' = 0, where log sigma ends, is Euler's: x' = D. DPM-Solver-1 is Euler (DDIM). In
@@ -19,8 +26,10 @@ left to the scalars.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,9 +38,10 @@ from diffgeo.core import Denoiser, Sigma, Step
 from diffgeo.errors import UsageError
 from diffgeo.sampler.base import Method
 
-Residual = Callable[[Tensor, Sigma], Tensor]  # (x, sigma) -> e = sigma eps = x - D(x; sigma)
-# (x, c, e) -> x + c e, for a number c or for one in each row
-Add = Callable[[Tensor, Sigma, Tensor], Tensor]
+# Levels are floats for the whole batch (a fixed grid), or tensors that broadcast against x (a level
+# for each row: adaptive.py); `Any`, since what is given as one or the other comes back as it.
+Residual = Callable[[Tensor, Any], Tensor]  # (x, sigma) -> e = sigma eps = x - D(x; sigma)
+Add = Callable[[Tensor, Any, Tensor], Tensor]  # (x, c, e) -> x + c e
 
 
 def add(x: Tensor, c: float, e: Tensor) -> Tensor:
@@ -64,18 +74,22 @@ def dpm_solver_3(
     ratio = sigma_next / sigma
     third = sigma * ratio ** (1 / 3)
     two_thirds = sigma * ratio ** (2 / 3)
-    phi = lambda q, level: (sigma - level) / (q * h) - level
+
+    def phi(q: float, level: Sigma) -> Sigma:
+        return (sigma - level) / (q * h) - level
+
     e_1 = residual(add(x, (third - sigma) / sigma, e), third)
     bend = 2 * phi(2 / 3, two_thirds)
-    e_2 = residual(
-        add(add(x, (two_thirds - sigma + bend) / sigma, e), -bend / third, e_1), two_thirds
-    )
+    y = add(x, (two_thirds - sigma + bend) / sigma, e)
+    y = add(y, -bend / third, e_1)
+    e_2 = residual(y, two_thirds)
     bend = 1.5 * phi(1, sigma_next)
-    move = sigma_next - sigma
-    return add(add(x, (move + bend) / sigma, e), -bend / two_thirds, e_2), e_1
+    x = add(x, (sigma_next - sigma + bend) / sigma, e)
+    return add(x, -bend / two_thirds, e_2), e_1
 
 
 def fraction(r: float) -> None:
+    """Raise UsageError unless 0 < r <= 1."""
     if not 0 < r <= 1:
         raise UsageError(
             f"sampler.r={r}: write 0 < r <= 1, where in log sigma the second evaluation lies (0.5 "
@@ -86,22 +100,33 @@ def fraction(r: float) -> None:
 class SingleStep(Method):
     """Down to a positive level by `advance`; into 0 by Euler."""
 
+    @abstractmethod
+    def advance(
+        self, denoise: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float
+    ) -> Tensor:
+        """x' at the positive level sigma_next, given D at x."""
+
     def step(self, denoise, x, sigma, sigma_next, history, noise):
         denoised = denoise(x, sigma)
-        return Step(
-            self.advance(denoise, x, denoised, sigma, sigma_next) if sigma_next > 0 else denoised,
-            sigma_next,
-            denoised,
-        )
+        if sigma_next == 0:
+            return Step(denoised, sigma_next, denoised)
+        return Step(self.advance(denoise, x, denoised, sigma, sigma_next), sigma_next, denoised)
 
 
 class SlopeStep(SingleStep):
     """A rule that sees the denoiser through eps alone."""
 
-    def advance(
-        self, denoise: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float
+    @abstractmethod
+    def integrate(
+        self, residual: Residual, x: Tensor, e: Tensor, sigma: float, sigma_next: float
     ) -> Tensor:
-        return self.integrate(lambda y, s: y - denoise(y, s), x, x - denoised, sigma, sigma_next)
+        """x' at the positive level sigma_next, given e at x."""
+
+    def advance(self, denoise, x, denoised, sigma, sigma_next):
+        def residual(y: Tensor, s: float) -> Tensor:
+            return y - denoise(y, s)
+
+        return self.integrate(residual, x, x - denoised, sigma, sigma_next)
 
 
 @dataclass(frozen=True)
@@ -118,22 +143,21 @@ class DPMSolver2(SlopeStep):
     def __post_init__(self):
         fraction(self.r)
 
-    def integrate(
-        self, residual: Residual, x: Tensor, e: Tensor, sigma: float, sigma_next: float
-    ) -> Tensor:
+    def integrate(self, residual, x, e, sigma, sigma_next):
         return dpm_solver_2(residual, add, x, e, sigma, sigma_next, self.r)
 
 
 @dataclass(frozen=True)
 class DPMSolver3(SlopeStep):
-    """DPM-Solver-3 with r1 = 1/3, r2 = 2/3 (Lu et al. 2022, Algorithm 2). Three evaluations a step."""
+    """DPM-Solver-3 with r1 = 1/3, r2 = 2/3 (Lu et al. 2022, Algorithm 2). Three evaluations a
+    step."""
 
     order = 3
 
-    def integrate(
-        self, residual: Residual, x: Tensor, e: Tensor, sigma: float, sigma_next: float
-    ) -> Tensor:
-        return dpm_solver_3(residual, add, x, e, sigma, sigma_next, math.log(sigma / sigma_next))[0]
+    def integrate(self, residual, x, e, sigma, sigma_next):
+        h = math.log(sigma / sigma_next)
+        x_next, _ = dpm_solver_3(residual, add, x, e, sigma, sigma_next, h)
+        return x_next
 
 
 @dataclass(frozen=True)
@@ -142,17 +166,15 @@ class RK4(SlopeStep):
 
     order = 4
 
-    def integrate(
-        self, residual: Residual, x: Tensor, e: Tensor, sigma: float, sigma_next: float
-    ) -> Tensor:
+    def integrate(self, residual, x, e, sigma, sigma_next):
         h = sigma_next - sigma
         middle = (sigma + sigma_next) / 2
         e_2 = residual(add(x, h / 2 / sigma, e), middle)
         e_3 = residual(add(x, h / 2 / middle, e_2), middle)
         e_4 = residual(add(x, h / middle, e_3), sigma_next)
-        return add(
-            add(add(x, h / 6 / sigma, e), h / 3 / middle, e_2 + e_3), h / 6 / sigma_next, e_4
-        )
+        x = add(x, h / 6 / sigma, e)
+        x = add(x, h / 3 / middle, e_2 + e_3)
+        return add(x, h / 6 / sigma_next, e_4)
 
 
 @dataclass(frozen=True)
@@ -166,9 +188,8 @@ class DPMpp2S(SingleStep):
     def __post_init__(self):
         fraction(self.r)
 
-    def advance(
-        self, denoise: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float
-    ) -> Tensor:
+    def advance(self, denoise, x, denoised, sigma, sigma_next):
         ratio = (sigma_next / sigma) ** self.r
         ahead = denoise(torch.lerp(denoised, x, ratio), ratio * sigma)
-        return torch.lerp(torch.lerp(denoised, ahead, 1 / (2 * self.r)), x, sigma_next / sigma)
+        mean = torch.lerp(denoised, ahead, 1 / (2 * self.r))
+        return torch.lerp(mean, x, sigma_next / sigma)

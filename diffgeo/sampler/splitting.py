@@ -4,9 +4,9 @@
 Down from t to t' = t - D, with f = E[x0 | x_t] and S = (x_t - sqrt(abar) f)/(1 - abar), minus the
 score (eq. 32):
 
-    Splitting              x_t' = e^(D/2) (x_t - D S) + sqrt(1-e^(-D)) xi               eqs. (23), (39)
-    PublicCode             x_t' = e^(-D/2) (x_t - D (S - x_t)) + sqrt(1-e^(-D)) xi      its public 2-D code
-    NoiseFirst             y = x_t + sqrt(D) xi,   x_t' = y - D (S(y) - y/2)            its analytic experiments
+    Splitting      x_t' = e^(D/2) (x_t - D S) + sqrt(1-e^(-D)) xi             eqs. (23), (39)
+    PublicCode     x_t' = e^(-D/2) (x_t - D (S - x_t)) + sqrt(1-e^(-D)) xi    its public 2-D code
+    NoiseFirst     x_t' = y - D (S(y) - y/2),   y = x_t + sqrt(D) xi          its analytic part
 
 All three are of weak order 1 for the reverse of dx_t = -x_t/2 dt + dW. The paper's networks are S
 itself (SGM), eps = sqrt(1-abar) S (DDPM) and f (CEM); here each is a Denoiser that gives f. The
@@ -20,13 +20,14 @@ from dataclasses import dataclass, field
 
 import torch
 
-from diffgeo.core import Schedule, Step
+from diffgeo.core import Chart, Step
 from diffgeo.sampler.base import ChartMethod
-from diffgeo.sampler.stochastic import Level, ReverseSDE
+from diffgeo.sampler.stochastic import ReverseSDE
 from diffgeo.schedule import OU
 
 
 def time(sigma: float) -> float:
+    """The paper's t of a level."""
     return math.log1p(sigma**2)
 
 
@@ -39,18 +40,17 @@ class Splitting(ReverseSDE):
     """
 
     last_noise: bool = True
-    chart: Schedule = field(default=OU(), init=False)
+    chart: Chart = field(default=OU(), init=False)
 
     def drift(self, D: float) -> tuple[float, float]:
         """What multiplies x_t and -S."""
         return math.exp(D / 2), math.exp(D / 2) * D
 
-    def coefficients(
-        self, now: Level, then: Level, sigma: float, sigma_next: float
-    ) -> tuple[float, float, float]:
+    def coefficients(self, now, then, sigma, sigma_next):
         D = now.t - then.t
-        xi = math.sqrt(-math.expm1(-D)) if sigma_next > 0 or self.last_noise else 0.0
-        return *self.drift(D), xi
+        keep, pull = self.drift(D)
+        added = math.sqrt(-math.expm1(-D)) if sigma_next > 0 or self.last_noise else 0.0
+        return keep, pull, added
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,11 @@ class NoiseFirst(ChartMethod):
         y = torch.add(x, noise(), alpha=math.exp(t / 2) * math.sqrt(D))
         f = denoise(y, sigma)
         pull = math.exp(-D / 2) * D / -math.expm1(-t)  # S(y) = (y - f)/((1 - abar) e^(t/2))
-        return Step(
-            torch.add((math.exp(-D / 2) * (1 + D / 2) - pull) * y, f, alpha=pull), sigma_next, f
-        )
+        keep = math.exp(-D / 2) * (1 + D / 2) - pull
+        return Step(torch.add(keep * y, f, alpha=pull), sigma_next, f)
 
-    # normal to the support, where f does not move with the noise
     def added_noise(self, sigma, sigma_next):
+        # normal to the support, where f does not move with the noise
         t = time(sigma)
         t_next = time(sigma_next)
         D = t - t_next

@@ -3,10 +3,13 @@
 With beta = -d log(scale)/dt and g^2 = scale^2 d(sigma^2)/dt the reverse of dx_t = -beta x_t dt + g
 dW is, going down in t,
 
-    dx_t = (beta x_t + g^2 s_t) dt + g dW,      s_t = (D - x) / (scale sigma^2), the score of x_t = scale x.
+    dx_t = (beta x_t + g^2 s_t) dt + g dW,
+
+s_t = (D - x)/(scale sigma^2) being the score of x_t = scale x.
 
     EulerAncestral         Euler to sigma_down, noise back up to sigma'
-    DDPM                   exact for a frozen D:      x' ~ N(D + (sigma'/sigma)^2 (x - D), sigma'^2 (1 - (sigma'/sigma)^2))
+    DDPM                   exact for a frozen D, with r = sigma'/sigma:
+                           x' ~ N(D + r^2 (x - D), sigma'^2 (1 - r^2))
     EDMChurn               noise up to (1 + gamma) sigma, Heun down to sigma'
     EulerMaruyama          everything frozen at t
     ExponentialIntegrator  s_t frozen, the rest integrated exactly
@@ -15,18 +18,16 @@ dW is, going down in t,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
-from typing import NamedTuple
 
 import torch
 
-from diffgeo.core import Schedule, Step
+from diffgeo.core import Step
 from diffgeo.errors import UsageError
-from diffgeo.sampler.base import ChartMethod, Method
+from diffgeo.sampler.base import Method
+from diffgeo.sampler.charts import ChartScheme, Level
 from diffgeo.sampler.deterministic import Heun
-from diffgeo.schedule import OU
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,14 @@ class EulerAncestral(Method):
     """Euler down to sigma_down, then fresh noise back up to sigma' (k-diffusion's ancestral step;
     Song, Meng, Ermon 2021, eq. 16):
 
-        x' = D + (sigma_down/sigma) (x - D) + sigma_up w,   sigma_up = min(sigma', eta sigma' sqrt(1 - (sigma'/sigma)^2)),
+        x' = D + (sigma_down/sigma) (x - D) + sigma_up w,
+        sigma_up = min(sigma', eta sigma' sqrt(1 - (sigma'/sigma)^2)),
         sigma_down^2 = sigma'^2 - sigma_up^2.
 
-    eta: 0 is Euler, 1 DDPM, more is more noise until sigma_down = 0. One evaluation a step. Raises
-        UsageError on a negative eta.
+    One evaluation a step.
+
+    eta: 0 is Euler, 1 DDPM, more is more noise until sigma_down = 0.
+    Raises UsageError on a negative eta.
     """
 
     eta: float = 1.0
@@ -55,14 +59,17 @@ class EulerAncestral(Method):
         r = sigma_next / sigma
         # 1 - eta^2 (1-r^2), without cancellation at eta = 1
         down = math.sqrt(max(0.0, 1 - self.eta**2 + (self.eta * r) ** 2))
-        return sigma_next * down, sigma_next * min(1.0, self.eta * math.sqrt(1 - r**2))
+        up = min(1.0, self.eta * math.sqrt(1 - r**2))
+        return sigma_next * down, sigma_next * up
 
     def added_noise(self, sigma, sigma_next):
-        return self.split(sigma, sigma_next)[1]
+        _, up = self.split(sigma, sigma_next)
+        return up
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
         denoised = denoise(x, sigma)
-        x = torch.lerp(denoised, x, self.split(sigma, sigma_next)[0] / sigma)
+        down, _ = self.split(sigma, sigma_next)
+        x = torch.lerp(denoised, x, down / sigma)
         if added := self.added_noise(sigma, sigma_next):
             x = torch.add(x, noise(), alpha=added)
         return Step(x, sigma_next, denoised)
@@ -74,9 +81,10 @@ class DDPM(EulerAncestral):
     ancestral step with eta = 1.
 
     variance: of the noise in x_t' = x'/sqrt(1+sigma'^2), one of the two of Ho et al., section 3.2,
-        that agree to first order in the step:
-        "posterior"   right if the data is one point, none in the step to 0:   (sigma'/sigma)^2 beta (1+sigma^2)/(1+sigma'^2)
-        "beta"        right if the data is N(0, I):                            beta = 1 - (1+sigma'^2)/(1+sigma^2)
+        that agree to first order in the step. With beta = 1 - (1+sigma'^2)/(1+sigma^2):
+        "posterior"   (sigma'/sigma)^2 beta (1+sigma^2)/(1+sigma'^2), right if the data is one
+                      point; none in the step to 0
+        "beta"        beta, right if the data is N(0, I)
     Raises UsageError on another word.
     """
 
@@ -98,13 +106,15 @@ class EDMChurn(Heun):
     """Noise lifts x to the level s = (1 + gamma) sigma, from where Heun steps to sigma' (Karras et
     al. 2022, Algorithm 2).
 
-        x_s = x + S_noise sqrt(s^2 - sigma^2) w,   gamma = min(S_churn/N, sqrt(2) - 1) if S_min <= sigma <= S_max, else 0.
+        x_s = x + S_noise sqrt(s^2 - sigma^2) w,
+        gamma = min(S_churn/N, sqrt(2) - 1) if S_min <= sigma <= S_max, else 0.
 
     The kick is exact in law, so the order is Heun's. Two evaluations a step; one in the step to 0.
     S_churn = 0 is Heun.
 
     s_churn: S_churn; a kick raises a level by the fraction gamma of itself.
-    s_min, s_max: the levels that are kicked.    s_noise: deviation of w; above 1 against a network's lost detail.
+    s_min, s_max: the levels that are kicked.
+    s_noise: deviation of w; above 1 against a network's lost detail.
     n: N, the number of steps of the grid; None: of the grid that the method is put `on`.
     Raises UsageError on n < 1, on a negative s_churn or s_noise, and on s_min > s_max.
     """
@@ -130,7 +140,9 @@ class EDMChurn(Heun):
             )
 
     def on(self, sigmas):
-        return self if self.n is not None else replace(self, n=len(sigmas) - 1)
+        if self.n is not None:
+            return self
+        return replace(self, n=len(sigmas) - 1)
 
     def lifted(self, sigma: float) -> float:
         """(1 + gamma) sigma."""
@@ -139,14 +151,13 @@ class EDMChurn(Heun):
                 "EDMChurn does not know how many steps its grid has: write n=, or put it on a grid "
                 "by on(sigmas)"
             )
-        gamma = (
-            min(self.s_churn / self.n, math.sqrt(2) - 1)
-            if self.s_min <= sigma <= self.s_max
-            else 0.0
-        )
+        gamma = 0.0
+        if self.s_min <= sigma <= self.s_max:
+            gamma = min(self.s_churn / self.n, math.sqrt(2) - 1)
         return (1 + gamma) * sigma
 
     def kick(self, sigma: float) -> float:
+        """Deviation of the noise that lifts x from sigma."""
         return self.s_noise * math.sqrt(self.lifted(sigma) ** 2 - sigma**2)
 
     def added_noise(self, sigma, sigma_next):
@@ -158,77 +169,33 @@ class EDMChurn(Heun):
         return super().step(denoise, x, self.lifted(sigma), sigma_next, history, noise)
 
 
-class Level(NamedTuple):
-    """A chart at one noise level, in Python floats."""
-
-    t: float
-    scale: float
-    beta: float
-    g2: float
-    integral: float
-
-
-@dataclass(frozen=True, eq=False)
-class Levels:
-    """The chart at a noise level, remembered: the levels of a grid come back with every batch, and
-    with every scheme of the chart."""
-
-    chart: Schedule
-    known: dict[float, Level] = field(default_factory=dict)
-
-    def __call__(self, sigma: float) -> Level:
-        if sigma not in self.known:
-            self.learn([sigma])
-        return self.known[sigma]
-
-    def learn(self, sigmas: Sequence[float]) -> None:
-        """All of a grid at once: thirty operations on tensors, whatever their number is."""
-        if len(self.known) > 8192:
-            self.known.clear()
-        s = torch.tensor(sigmas, dtype=torch.float64)
-        t = self.chart.t(s)
-        parts = (
-            t,
-            self.chart.scale(s),
-            self.chart.beta(t),
-            self.chart.g2(t),
-            self.chart.scale_integral(s),
-        )
-        self.known.update(
-            zip(sigmas, map(Level._make, torch.stack(parts, -1).tolist()), strict=True)
-        )
-
-
-levels_of = lru_cache(Levels)
-
-
 @dataclass(frozen=True)
-class ReverseSDE(ChartMethod):
-    """x_t' = a x_t + b s_t + c w in the time and chart of a schedule; a scheme says what a, b, c
-    are."""
+class ReverseSDE(ChartScheme):
+    """x_t' = a x_t + b s_t + c w in the time and chart of a schedule."""
 
-    chart: Schedule = OU()
     order = 1
 
-    @cached_property
-    def level(self) -> Callable[[float], Level]:
-        return levels_of(self.chart)
+    @abstractmethod
+    def coefficients(
+        self, now: Level, then: Level, sigma: float, sigma_next: float
+    ) -> tuple[float, float, float]:
+        """a, b, c of the step from the level `now` to the level `then`."""
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
         now = self.level(sigma)
         then = self.level(sigma_next)
         a, b, c = self.coefficients(now, then, sigma, sigma_next)
         denoised = denoise(x, sigma)
-        # of x, and of s_t's D - x
-        keep = a * now.scale / then.scale
-        pull = b / (now.scale * then.scale * sigma**2)
+        keep = a * now.scale / then.scale  # of x
+        pull = b / (now.scale * then.scale * sigma**2)  # of D - x, in s_t
         x = torch.add((keep - pull) * x, denoised, alpha=pull)
         return Step(torch.add(x, noise(), alpha=c / then.scale), sigma_next, denoised)
 
     def added_noise(self, sigma, sigma_next):
         now = self.level(sigma)
         then = self.level(sigma_next)
-        return self.coefficients(now, then, sigma, sigma_next)[2] / then.scale
+        _, _, c = self.coefficients(now, then, sigma, sigma_next)
+        return c / then.scale
 
 
 @dataclass(frozen=True)
@@ -236,9 +203,7 @@ class EulerMaruyama(ReverseSDE):
     """x_t' = (1 + h beta) x_t + h g^2 s_t + sqrt(h g^2) w; in VP, the EM row of Pierret and
     Galerne. Noise in the last step too."""
 
-    def coefficients(
-        self, now: Level, then: Level, sigma: float, sigma_next: float
-    ) -> tuple[float, float, float]:
+    def coefficients(self, now, then, sigma, sigma_next):
         h = now.t - then.t
         return 1 + h * now.beta, h * now.g2, math.sqrt(h * now.g2)
 
@@ -254,11 +219,8 @@ class ExponentialIntegrator(ReverseSDE):
     the last step too.
     """
 
-    def coefficients(
-        self, now: Level, then: Level, sigma: float, sigma_next: float
-    ) -> tuple[float, float, float]:
-        return (
-            then.scale / now.scale,
-            then.scale * (now.integral - then.integral),
-            then.scale * math.sqrt(sigma**2 - sigma_next**2),
-        )
+    def coefficients(self, now, then, sigma, sigma_next):
+        keep = then.scale / now.scale
+        pull = then.scale * (now.integral - then.integral)
+        added = then.scale * math.sqrt(sigma**2 - sigma_next**2)
+        return keep, pull, added

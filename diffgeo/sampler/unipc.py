@@ -4,8 +4,9 @@ evaluation of its own.
 With B = sigma'/sigma and Dbar = sum_j w_j D_j the mean of D's interpolant in log sigma over the
 step (weights.py):
 
-    UniP-p   x' = Dbar + B (x - Dbar)        through D at the present level and at p-1 earlier ones
-    UniC-p   the same step taken once more, from where it began, when D at its end is known: that is one point more
+    UniP-p   x' = Dbar + B (x - Dbar)      through D at the present level and at p-1 earlier ones
+    UniC-p   the same step taken once more, from where it began, when D at its end is known:
+             that is one point more
 
 D at the end is what the next step asks for anyway, at the predicted state; it is not asked for
 again at the corrected one (PEC). The error of the prediction, O(h^(p+1)), thus enters the
@@ -55,26 +56,24 @@ class UniPC(Method):
 
     @property
     def order(self) -> int:
-        return self.points + self.corrector
+        return self.points + 1 if self.corrector else self.points
 
     @property
     def memory(self) -> int:
-        return self.points - (not self.corrector)
+        return self.points if self.corrector else self.points - 1
 
     def step(self, denoise, x, sigma, sigma_next, history, noise):
         denoised = denoise(x, sigma)
-        past = history[::-1]
         moments = self.VARIANTS[self.variant]
-        levels = [p.sigma for p in past]
+        past = history[::-1]
+        levels = tuple(p.sigma for p in past)
         terms = [p.denoised for p in past]
-        if past and self.corrector:
-            x = towards_data(
-                past[0].x,
-                (levels[0], sigma, *levels[1:]),
-                [terms[0], denoised, *terms[1:]],
-                sigma,
-                moments,
-            )
-        levels = (sigma, *levels[: self.points - 1])
-        terms = [denoised, *terms[: self.points - 1]]
-        return Step(towards_data(x, levels, terms, sigma_next, moments), sigma_next, denoised, x)
+        if past and self.corrector:  # the last step once more, D at its end being known
+            points = (levels[0], sigma, *levels[1:])
+            values = [terms[0], denoised, *terms[1:]]
+            x = towards_data(past[0].x, points, values, sigma, moments)
+        earlier = self.points - 1
+        points = (sigma, *levels[:earlier])
+        values = [denoised, *terms[:earlier]]
+        predicted = towards_data(x, points, values, sigma_next, moments)
+        return Step(predicted, sigma_next, denoised, corrected=x)

@@ -6,11 +6,14 @@ end, negative the past), is a weighted mean sum_j w_j f_j, and the weights solve
 Vandermonde system, sum_j w_j u_j^k = m_k, k = 0..n-1. The moments m_k say what the interpolant is
 integrated against:
 
-    m_k = int_0^1 u^k du = 1/(k+1)                                                 Adams-Bashforth: eps over sigma
+    m_k = int_0^1 u^k du = 1/(k+1)
+
+for eps over sigma (Adams-Bashforth), and
+
     m_k = int_0^1 e^(z(1-u)) u^k du / int_0^1 e^(z(1-u)) du = k! phi_(k+1)(z)/phi_1(z)
 
 with z = h = log(sigma/sigma') for eps in log sigma (DPM-Solver, DEIS in log rho), z = -h for D in
-log sigma (DPM-Solver++, UniPC). As z -> 0 the second line becomes the first. What sets the
+log sigma (DPM-Solver++, UniPC). As z -> 0 the second becomes the first. What sets the
 published methods apart is their u_j and where they bend these moments.
 """
 
@@ -33,7 +36,9 @@ def phi(k: int, z: float) -> float:
     where the recursion cancels."""
     if abs(z) < 1:
         return sum(z**n / math.factorial(n + k) for n in range(18))
-    return math.exp(z) if k == 0 else (phi(k - 1, z) - 1 / math.factorial(k - 1)) / z
+    if k == 0:
+        return math.exp(z)
+    return (phi(k - 1, z) - 1 / math.factorial(k - 1)) / z
 
 
 def exact(n: int, z: float) -> list[float]:
@@ -50,7 +55,8 @@ def solve(nodes: Sequence[float], moments: Sequence[float]) -> tuple[float, ...]
 def in_sigma(levels: Levels, end: float) -> tuple[float, ...]:
     """Adams-Bashforth weights on uneven steps: sum_j w_j eps(levels_j) is the mean over [end,
     levels_0] of the interpolant in sigma."""
-    return solve([(s - levels[0]) / (end - levels[0]) for s in levels], exact(len(levels), 0.0))
+    nodes = [(s - levels[0]) / (end - levels[0]) for s in levels]
+    return solve(nodes, exact(len(levels), 0.0))
 
 
 @lru_cache(maxsize=4096)
@@ -60,7 +66,8 @@ def in_log_sigma(
     """The weights of an interpolant in log sigma, end > 0, for z = rate h: rate = 1 where it is
     eps's, -1 where it is D's."""
     h = math.log(levels[0] / end)
-    return solve([math.log(levels[0] / s) / h for s in levels], moments(len(levels), rate * h))
+    nodes = [math.log(levels[0] / s) / h for s in levels]
+    return solve(nodes, moments(len(levels), rate * h))
 
 
 def combine(weights: Sequence[float], terms: Sequence[Tensor]) -> Tensor:
@@ -79,6 +86,7 @@ def towards_data(
 
     One term, or a step into 0, makes it Euler's.
     """
-    if len(terms) == 1 or end == 0:
-        return torch.lerp(terms[0], x, end / levels[0])
-    return torch.lerp(combine(in_log_sigma(levels, end, -1, moments), terms), x, end / levels[0])
+    mean = terms[0]
+    if len(terms) > 1 and end > 0:
+        mean = combine(in_log_sigma(levels, end, -1, moments), terms)
+    return torch.lerp(mean, x, end / levels[0])

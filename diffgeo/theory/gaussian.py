@@ -41,7 +41,7 @@ from diffgeo.sampler import (
     EulerMaruyama,
     ExponentialIntegrator,
 )
-from diffgeo.sampler.stochastic import levels_of
+from diffgeo.sampler.charts import levels_of
 from diffgeo.theory import linear
 from diffgeo.theory.distances import Law
 from diffgeo.theory.linear import Dependent

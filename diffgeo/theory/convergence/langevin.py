@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from diffgeo.sampler import Langevin, Underdamped
-from diffgeo.sampler.corrected import underdamped
+from diffgeo.sampler.correctors import underdamped
 from diffgeo.theory.convergence.experiment import (
     SMOOTHNESS,
     Experiment,
