@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.measure import Row, interleaved, peer
-from diffgeo.commands.theory.orders import names, sampler
+from diffgeo.config.named import names, sampler
 from diffgeo.core import Sampler, Sigma
 from diffgeo.sampler import steps
 from diffgeo.schedule import VE
@@ -121,7 +121,7 @@ def noise() -> Row:
 def rows() -> list[Row]:
     sigmas = VE().grid(STEPS)
     peers = {"k-diffusion": k_diffusion(sigmas), "diffusers": diffusers()}
-    methods = {name: sampler(name, STEPS) for name in names() if name not in SKIPPED}
+    methods = {name: sampler(name, STEPS) for name in names("sampler") if name not in SKIPPED}
     methods = {
         name: method for name, method in methods.items() if not getattr(method, "adaptive", False)
     }

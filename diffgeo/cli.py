@@ -1,6 +1,6 @@
 """`diffgeo <command> [overrides]`: one primary Hydra config a command, and everything of Hydra's
-own line: -m, --cfg job, --help, --info, shell completion. What is changed on a line before Hydra
-reads it is in `config/line.py`.
+own line: -m, --cfg job, --help, --info, shell completion. What is changed on a line before Hydra reads
+it is in `config.line`; which commands there are, in `config.catalogue`.
 
 This module imports neither Hydra nor torch until a command runs. Every failure ends as one line on
 stderr.
@@ -8,65 +8,27 @@ stderr.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+from diffgeo.config.catalogue import Command, commands, families, split
 from diffgeo.config.line import conf_dir, multirun, prepare, value_of
 from diffgeo.errors import DiffgeoError
 
-COMMANDS = {
-    "train": "train a network on a law, then sample it, measure it and draw it",
-    "sample": "draw samples from a run (run=FOLDER) or from an exact denoiser (model=exact)",
-    "evaluate": "measure a cloud (samples=FILE data=LAW) or a run (run=FOLDER)",
-    "reproduce": "a published table or figure beside what is measured here: reproduce NAME, reproduce list",
-    "compare": "one table and one picture of the runs below a folder, ranked: compare FOLDER",
-    "data list": "the sets of images, and what is prepared of them: data list [data.root=ROOT]",
-    "data prepare": "download or find a set of images, once: data prepare mnist data.root=ROOT",
-    "data check": "a prepared set against the hashes of its manifest: data check cifar10 data.root=ROOT",
-    "theory admissibility": "how good a projection a denoiser is along trajectories, and what that certifies",
-    "theory certify": "the certificate of a schedule: sampler.schedule=ddim sampler.steps=10 eta=.05",
-    "theory gits": "a schedule fitted to a law or a run by dynamic programming over a teacher trajectory",
-    "theory gaussian": "the four errors of sampling a Gaussian in closed form, any spectrum, scheme and grid",
-    "theory convergence": "the rates of convergence theory, stated and measured: theory convergence list",
-    "theory orders": "the table of samplers: declared and measured orders, evaluations a step",
-    "theory winners": "which sampler on which schedule is best at 5, 8, 10, 20 evaluations, on five laws",
-    "theory gamma": "the best gamma of gradient estimation against steps and curvature",
-    "theory mixture": "mixtures learnt by descent on the DDPM objective and by EM: theory mixture pair",
-}
-# commands with arguments of their own instead of a Hydra config
-PLAIN = (
-    "reproduce",
-    "compare",
-    "data list",
-    "data prepare",
-    "data check",
-    "theory orders",
-    "theory winners",
-    "theory gamma",
-    "theory mixture",
-    "theory convergence",
-)
-FAMILIES = {name.split()[0] for name in COMMANDS if " " in name}  # first words of commands of two
 HELP_FLAGS = ("-h", "--help", "help")
+# after Ctrl-C
 GO_ON = {
-    "train": "; `train resume=FOLDER` goes on from the last checkpoint",  # after Ctrl-C
+    "train": "; `train resume=FOLDER` goes on from the last checkpoint",
     "sample": "; the same line with hydra.run.dir=FOLDER goes on from the images that are drawn",
 }
 
 
-def split(words: list[str]) -> tuple[str, list[str]]:
-    """The command, of one word or of two, and the rest of the line."""
-    count = 2 if words[0] in FAMILIES else 1
-    return " ".join(words[:count]), words[count:]
-
-
 def usage() -> str:
-    lines = [f"  {name:<20} {text}" for name, text in COMMANDS.items()]
+    """What `diffgeo` alone prints."""
+    lines = [f"  {command.name:<20} {command.about}" for command in commands().values()]
     return "\n".join(
         [
             "usage: diffgeo <command> [group=choice] [key=value] ...",
@@ -80,48 +42,26 @@ def usage() -> str:
     )
 
 
-def module(command: str):
-    """The module of a command; of two words the first is a folder, here and of its config."""
-    return importlib.import_module(f"diffgeo.commands.{command.replace(' ', '.')}")
-
-
-@contextlib.contextmanager
-def composed_once() -> Iterator[None]:
-    """Hydra composes every job of a sweep twice, .2 CPU s each, to check it and to run it: here the
-    second time takes the first."""
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-
-    held = {}
-    compose = ConfigLoaderImpl.load_sweep_config
-
-    def load_sweep_config(self, master_config, sweep_overrides):
-        job = tuple(sweep_overrides)
-        if job not in held:
-            held[job] = compose(self, master_config, sweep_overrides)
-            return held[job]
-        return held.pop(job)
-
-    ConfigLoaderImpl.load_sweep_config = load_sweep_config
-    try:
-        yield
-    finally:
-        ConfigLoaderImpl.load_sweep_config = compose
-
-
-def hydra_command(command: str, line: list[str]) -> None:
-    """Run one command under Hydra; a sweep goes on past a job that fails, ends in its table, and
-    then fails with the first error."""
-    line = prepare(command, line)
-    sys.argv = [f"diffgeo {command}", *line]
+def under_hydra(command: Command, task: Callable) -> None:
+    """Run `task` on the config of a command, as sys.argv says."""
     import hydra
 
-    here = os.getpid()
-    failures = []
-    sweep = value_of("hydra.sweep.dir", line) if multirun(line) else None
+    start = hydra.main(config_path=str(conf_dir()), config_name=command.path, version_base="1.3")
+    start(task)()
 
-    def task(cfg):
+
+def hydra_command(command: Command, line: list[str]) -> None:
+    """Run one command under Hydra; a sweep goes on past a job that fails, ends in its table, and
+    then fails with the first error."""
+    line = prepare(command.name, line)
+    sys.argv = [f"diffgeo {command.name}", *line]
+    sweep = value_of("hydra.sweep.dir", line) if multirun(line) else None
+    here = os.getpid()
+    failures: list[Exception] = []
+
+    def task(config) -> None:
         try:
-            module(command).main(cfg)
+            command.module().main(config, this_job(sweep is not None))
         except Exception as error:
             if os.getpid() != here:  # a launcher's worker: the launcher carries the error home
                 raise
@@ -130,44 +70,53 @@ def hydra_command(command: str, line: list[str]) -> None:
                 print(f"diffgeo: {message(error)[0]}", file=sys.stderr)
 
     try:
-        with composed_once():
-            hydra.main(
-                config_path=str(conf_dir()),
-                config_name=command.replace(" ", "/"),
-                version_base="1.3",
-            )(task)()
+        under_hydra(command, task)
     except Exception as error:  # of a launcher's worker
         failures.append(error)
     if sweep and any(Path(sweep).rglob("metrics.json")):
-        module("compare").main([sweep])
+        commands()["compare"].module().main([sweep])
     if failures:
         raise failures[0]
+
+
+def this_job(sweep: bool):
+    """The `run.Job` that Hydra runs now."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from diffgeo.run import Job
+
+    hydra = HydraConfig.get()
+    return Job(Path(hydra.runtime.output_dir), tuple(hydra.overrides.task), sweep)
+
+
+def plain_command(command: Command, words: list[str]) -> None:
+    """Run a command without a config."""
+    if {"-h", "--help"} & set(words):
+        print(command.help)
+    else:
+        command.module().main(words)
 
 
 def complete(flags: list[str]) -> None:
     """Shell completion, `diffgeo -sc install=bash|fish`. Hydra's takes the command for an override:
     it is dropped before Hydra answers."""
     typed = os.environ.get("COMP_LINE", "diffgeo ").split(" ")[1:]
-    command, rest = split(typed)
-    if flags[0].startswith("query=") and (not rest or command in PLAIN):
-        print(
-            " ".join(
-                dict.fromkeys(
-                    name.split()[len(typed) - 1]
-                    for name in COMMANDS
-                    if not rest and name.startswith(command)
-                )
-            )
-        )
+    name, rest = split(typed)
+    command = commands().get(name)
+    named = not rest or (command is not None and not command.configured)
+    if flags[0].startswith("query=") and named:
+        print(" ".join(next_words(typed) if not rest else []))
         return
     os.environ["COMP_LINE"] = " ".join(["diffgeo", *rest])
     sys.argv = ["diffgeo", "-sc", *flags]
-    import hydra
+    under_hydra(command or commands()["train"], lambda config: None)
 
-    name = command.replace(" ", "/") if command in COMMANDS else "train"
-    hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(
-        lambda cfg: None
-    )()
+
+def next_words(typed: list[str]) -> list[str]:
+    """The words that may stand where the last of `typed` is begun."""
+    begun = " ".join(typed)
+    found = [name.split()[len(typed) - 1] for name in commands() if name.startswith(begun)]
+    return list(dict.fromkeys(found))
 
 
 def message(error: BaseException) -> tuple[str, int]:
@@ -248,17 +197,15 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # costs 3x on two threads of a small U-Net: spin for microseconds
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    command, line = split(sys.argv[1:] or ["help"])
-    if command.split()[-1] in HELP_FLAGS or command in FAMILIES:
+    name, line = split(sys.argv[1:] or ["help"])
+    if name.split()[-1] in HELP_FLAGS or name in families():
         sys.exit(guarded(lambda: print(usage())))
-    if command in ("-sc", "--shell-completion"):
+    if name in ("-sc", "--shell-completion"):
         sys.exit(guarded(lambda: complete(line)))
-    if command not in COMMANDS:
-        print(
-            f"diffgeo: there is no command '{command}'; write one of {', '.join(COMMANDS)}",
-            file=sys.stderr,
-        )
+    command = commands().get(name)
+    if command is None:
+        known = ", ".join(commands())
+        print(f"diffgeo: there is no command '{name}'; write one of {known}", file=sys.stderr)
         sys.exit(2)
-    if command in PLAIN:
-        sys.exit(guarded(lambda: module(command).main(line)))
-    sys.exit(guarded(lambda: hydra_command(command, line), command))
+    run = hydra_command if command.configured else plain_command
+    sys.exit(guarded(lambda: run(command, line), command.name))

@@ -17,9 +17,7 @@ TINY = (
 SMALL = ("metrics.budget.n=64", "metrics.budget.fine=16")
 
 
-def test_evaluate_prints_writes_and_draws_the_budget(inside, tmp_path, monkeypatch):
-    # the other pictures, of no interest here
-    monkeypatch.setattr("diffgeo.report.figures.of_points", lambda *arguments: None)
+def test_evaluate_prints_writes_and_draws_the_budget(inside, tmp_path):
     trained = "trained"
     assert inside("train", *TINY, "hydra.run.dir=trained").returncode == 0
     done = inside(
@@ -27,7 +25,7 @@ def test_evaluate_prints_writes_and_draws_the_budget(inside, tmp_path, monkeypat
         f"run={trained}",
         "metrics=budget",
         *SMALL,
-        "figures=true",
+        "figures=[budget]",
         "hydra.run.dir=measured",
     )
     assert done.returncode == 0, done.stderr

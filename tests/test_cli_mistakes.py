@@ -92,7 +92,7 @@ MISTAKES = [
     (
         ["sample", *EXACT, "sampler=edm_churn", "sampler.steps=null"],
         2,
-        "sampler.n=null is not a whole number",
+        "steps=None: write a whole number of steps",
     ),
     (
         ["sample", *EXACT, "sampler.schedule=ddim", "sampler.schedule.timesteps.start=abc"],
@@ -286,7 +286,7 @@ def test_runs_of_one_sweep_may_differ_in_their_surroundings(tmp_path):
     ]
     for name, options in zip("ab", own, strict=True):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").write_text("")
+        (tmp_path / name / "config.yaml").write_text("# diffgeo\n")
         (tmp_path / name / "overrides.yaml").write_text(
             "\n".join(f"- {o}" for o in [*options[:2], *shared, *options[2:]])
         )
@@ -294,6 +294,9 @@ def test_runs_of_one_sweep_may_differ_in_their_surroundings(tmp_path):
     assert of_runs(both, []) == shared
     (tmp_path / "b" / "overrides.yaml").write_text("- data=line")
     with pytest.raises(UsageError, match="these runs differ in data"):
+        of_runs(both, [])
+    (tmp_path / "a" / "config.yaml").write_text("seed: 0\n")  # no version in its first line
+    with pytest.raises(UsageError, match="a is from an older diffgeo"):
         of_runs(both, [])
 
 

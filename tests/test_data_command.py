@@ -10,9 +10,9 @@ from test_prepare import idx_files, photographs
 from diffgeo.commands.data import check as data_check
 from diffgeo.commands.data import list as data_list
 from diffgeo.commands.data import prepare as data_prepare
+from diffgeo.config.build import build
 from diffgeo.data.sets import SOURCES
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.run import build
 
 CONF = Path(__file__).parents[1] / "conf" / "data"
 
@@ -98,9 +98,9 @@ def test_prepare_with_options(tmp_path, capsys):
     "line, message",
     [
         (["imagenet"], "there is no set imagenet; write one of digits, mnist"),
-        (["mnist", "size"], "there is no option size here"),
-        (["mnist", "data.size=big"], "write data.size=a whole number"),
-        (["mnist", "data.download=perhaps"], "write data.download=true or false"),
+        (["mnist", "size"], "data prepare has no option size; write data.root=..., data.size="),
+        (["mnist", "data.size=big"], "data.size=big: write a whole number"),
+        (["mnist", "data.download=perhaps"], "data.download=perhaps: write true or false"),
         (["mnist", "data.crop=140"], "data.crop is no option of data=mnist"),
         (["mnist", "data.download=false"], "put the four files"),
     ],

@@ -37,9 +37,10 @@ class Normal:
 what, out = sys.argv[1:]
 def main():
     with joined(torch.device("cpu")) as world:
-        torch.manual_seed(world.rank)                       # weights that differ, as on processes that went astray
+        torch.manual_seed(world.rank)  # weights that differ, as on processes that went astray
         model = Network(MLP((2,), width=16, depth=1), EDM())
-        t = Training(Trainer(steps=30, batch=37, accumulate=2, clip=0.5, log_every=10), model, Normal(), VE(), Power(2), 5, world)
+        trainer = Trainer(steps=30, batch=37, accumulate=2, clip=0.5, log_every=10)
+        t = Training(trainer, model, Normal(), VE(), Power(2), 5, world)
         losses = []
         for progress in t.run():
             losses.append(progress.loss)
@@ -133,20 +134,17 @@ def test_alone_nothing_is_sent(tmp_path):
 
 
 def test_a_process_looks_at_its_own_gpu_alone(monkeypatch):
-    """device=auto under torchrun: not one empty tensor on GPU 0, which would open a context there."""
-    from types import SimpleNamespace
-
-    from diffgeo import run
+    """device=auto under torchrun: no empty tensor on GPU 0, which would open a context there."""
+    from diffgeo.config import build
 
     touched = []
     for name, value in (("is_available", lambda: True), ("device_count", lambda: 4)):
         monkeypatch.setattr(f"torch.cuda.{name}", value)
     for name, value in (("WORLD_SIZE", "4"), ("LOCAL_RANK", "3")):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(run.torch, "empty", lambda n, device: touched.append(device))
-    assert run.device_of(SimpleNamespace(device="auto")) == torch.device("cuda", 3) and touched == [
-        torch.device("cuda", 3)
-    ]
+    monkeypatch.setattr(build.torch, "empty", lambda n, device: touched.append(device))
+    assert build.device_of("auto") == torch.device("cuda", 3)
+    assert touched == [torch.device("cuda", 3)]
 
 
 TINY = [

@@ -8,11 +8,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from simulations import draw
 
+from diffgeo.config.build import build
 from diffgeo.config.line import conf_dir
 from diffgeo.core import Run, generator
 from diffgeo.data import Circle, Line
 from diffgeo.metrics.suite import within_floor
-from diffgeo.run import build
 from diffgeo.sampler import DDPM, Heun, Splitting
 from diffgeo.schedule import OU, VE
 from diffgeo.simulation.noise import Streams, keys

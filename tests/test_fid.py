@@ -11,7 +11,7 @@ import diffgeo  # noqa: F401                    # lets torch_fidelity import tor
 from diffgeo.core import Run, generator
 from diffgeo.data import Images, Line
 from diffgeo.errors import UsageError
-from diffgeo.metrics import FID, Suite, features, fid
+from diffgeo.metrics import FID, Suite, features, statistics
 from diffgeo.metrics.features import Pixels, batches, of_samples
 from diffgeo.metrics.fid import PROTOCOLS, name_of
 from diffgeo.metrics.frechet import between, moments
@@ -20,7 +20,7 @@ from diffgeo.metrics.frechet import between, moments
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("DIFFGEO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fid, "_computed", {})
+    monkeypatch.setattr(statistics, "_computed", {})
     monkeypatch.setattr(features, "_truth", {})
     return tmp_path / "cache"
 
@@ -50,7 +50,7 @@ class Fake:
 @pytest.fixture
 def fake(monkeypatch):
     net = Fake()
-    monkeypatch.setitem(features.NETS, "inception", lambda data, **_: net)
+    monkeypatch.setitem(features.NETS, "inception", lambda data, wanted: net)
     return net
 
 
@@ -190,7 +190,7 @@ def test_suites_build_from_their_files(name, nodes):
 
     from omegaconf import OmegaConf
 
-    from diffgeo.run import build
+    from diffgeo.config.build import build
 
     cfg = OmegaConf.create(
         {"metrics": OmegaConf.load(Path(__file__).parent.parent / f"conf/metrics/{name}.yaml")}

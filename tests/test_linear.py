@@ -4,7 +4,7 @@ impulses, and on impulses of its own."""
 import pytest
 import torch
 
-from diffgeo.commands.theory.orders import names, sampler
+from diffgeo.config.named import names, sampler
 from diffgeo.core import Step
 from diffgeo.data import Gaussian
 from diffgeo.errors import UsageError
@@ -17,7 +17,7 @@ from diffgeo.theory.orders import EIGENVALUES, gaussian, impulse_response
 GRID = VE(sigma_min=0.02, sigma_max=20, spacing=Exponential(), to_zero=False).grid(12)
 
 
-@pytest.mark.parametrize("name", [n for n in names() if n not in ("rk45", "dpm_adaptive")])
+@pytest.mark.parametrize("name", [n for n in names("sampler") if n not in ("rk45", "dpm_adaptive")])
 def test_law_of_every_sampler_is_that_of_its_impulse_response(name):
     method = sampler(name, 12)
     mean = torch.tensor([4.0, 3.5, -1.0, 0.0]).double()

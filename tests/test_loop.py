@@ -11,7 +11,7 @@ import torch
 from simulations import draw, made_by
 
 from diffgeo.commands.reproduce.engine import execute
-from diffgeo.commands.theory.orders import names, sampler
+from diffgeo.config.named import names, sampler
 from diffgeo.core import Fitted, Past, Run
 from diffgeo.data import Circle, Mixture
 from diffgeo.denoiser import AnalyticFirst, Clipped, Counted, Thresholded
@@ -163,7 +163,7 @@ def test_options_out_of_range_are_refused(option):
         Loop(**option)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", names("sampler"))
 def test_a_sample_depends_on_its_seed_and_number_alone(name):
     """Not on the batch, nor on which others are drawn, nor on how a run is shared out: for every
     sampler of conf/sampler."""
@@ -203,7 +203,7 @@ def test_flow_error_against_the_closed_form():
 
 
 def test_flow_error_of_one_step_into_zero():
-    """The flow from the first level to itself is no flow at all: X = D(x), which is Euler's step."""
+    """The flow from the first level to itself is none at all: X = D(x), which is Euler's step."""
     grid = VE().grid(1)
     drawn = draw(Euler(), LAW.denoiser(), grid, (2,), 5)
     run = made_by(LAW.denoiser(), drawn.samples, sigmas=grid, nfe=1)
@@ -214,7 +214,7 @@ def test_flow_error_of_one_step_into_zero():
 
 
 def test_one_denoiser_s_flow_is_kept_and_no_other(monkeypatch):
-    """A sweep asks for the same few ends again and again; the network of an earlier run is let go."""
+    """A sweep asks for the same few ends again and again; an earlier run's network is let go."""
     computed = []
     monkeypatch.setattr(
         flow, "flow", lambda denoise, x, first, last, *rest: computed.append((denoise, last)) or x
@@ -258,7 +258,7 @@ def test_the_trajectories_drawn_end_in_the_samples(tmp_path, monkeypatch):
     assert (drawn[0].x[-1] - drawn[1].x[-1]).abs().max() > 1e-6
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", names("sampler"))
 def test_a_sampler_is_deterministic_where_it_draws_no_noise(name):
     """As a run tells: with other noise after the start the end is another one, or it is not."""
     method = sampler(name, 9)

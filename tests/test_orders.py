@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffgeo.commands.theory.orders import names, sampler
 from diffgeo.config.line import conf_dir
+from diffgeo.config.named import names, sampler
 from diffgeo.sampler import DDPM, Euler, Heun, IPNDMv
 from diffgeo.theory.orders import (
     COUNTS,
@@ -28,7 +28,7 @@ from diffgeo.theory.orders import (
 ADAPTIVE = ("rk45", "dpm_adaptive")
 
 
-@pytest.mark.parametrize("name", [n for n in names() if n not in ADAPTIVE])
+@pytest.mark.parametrize("name", [n for n in names("sampler") if n not in ADAPTIVE])
 def test_declared_order(name):
     found = measure(partial(sampler, name))
     assert found.slopes and min(found.slopes.values()) > found.order - 0.2, found
@@ -117,7 +117,7 @@ def test_the_documentation_names_every_sampler_and_schedule():
     page, readme = (
         (conf_dir().parent / name).read_text() for name in ("docs/samplers.md", "README.md")
     )
-    for name in names():
+    for name in names("sampler"):
         assert f"| `{name}`" in page, name
         assert re.search(rf"[` ]{name}[` ]", readme), name
     for path in (conf_dir() / "schedule").glob("*.yaml"):

@@ -11,9 +11,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from diffgeo.config.build import build
 from diffgeo.config.line import conf_dir
 from diffgeo.denoiser import Counted
-from diffgeo.run import build
 from diffgeo.sampler import (
     Euler,
     EulerMaruyama,

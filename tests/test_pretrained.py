@@ -243,7 +243,10 @@ def test_another_architecture_names_the_first_tensors(tmp_path):
         said,
     )
     (tmp_path / "config.json").write_text(json.dumps(config | {"layers_per_block": 2}))
-    absent = r"down_blocks\.0\.resnets\.1\.norm1\.weight is absent in the file, \(32,\) in the network.* and \d+ more"
+    absent = (
+        r"down_blocks\.0\.resnets\.1\.norm1\.weight is absent in the file, "
+        r"\(32,\) in the network.* and \d+ more"
+    )
     with pytest.raises(UsageError, match=absent):
         diffusers(Images(), folder=str(tmp_path))
 
@@ -290,7 +293,7 @@ def test_configs_ask_for_what_they_need(name):
 
     from hydra import compose, initialize_config_dir
 
-    from diffgeo.run import build
+    from diffgeo.config.build import build
 
     with initialize_config_dir(
         str(Path(__file__).resolve().parent.parent / "conf"), version_base="1.3"

@@ -13,10 +13,10 @@ from diffgeo import plot
 from diffgeo.data.images import Images
 from diffgeo.errors import UsageError
 from diffgeo.machine.distributed import ALONE
-from diffgeo.report.finish import Sampling
 from diffgeo.report.preview import Preview
 from diffgeo.sampler import Heun
 from diffgeo.simulation import ClassLabel, Simulation
+from diffgeo.simulation.sampling import Sampling
 
 
 class Recorded(list):
@@ -55,14 +55,14 @@ def look(tmp_path, monkeypatch):
         experiment = SimpleNamespace(
             data=law,
             simulation=simulation,
+            sampling=Sampling("float32", 4, torch.device("cpu")),
             metrics=lambda run, data: {"mean": float(data.quantize(run.samples).double().mean())},
         )
         training = SimpleNamespace(
             world=ALONE, step=step, averaged=lambda: contextlib.nullcontext(model)
         )
-        plan = Sampling("float32", 4, False, torch.device("cpu"), True)
         logger = Recorded()
-        preview(training, before, experiment, tmp_path, logger, 7, plan)
+        preview(training, before, experiment, tmp_path, logger)
         return law, condition, shown, stored, logger
 
     return run

@@ -9,15 +9,17 @@ import torch
 from omegaconf import OmegaConf
 
 from diffgeo.commands.reproduce.engine import reproduce
-from diffgeo.commands.theory.gaussian_options import process, scheme
+from diffgeo.commands.theory.gaussian_options import scheme
 from diffgeo.config.line import conf_dir
 from diffgeo.core import generator
 from diffgeo.data import image_set
 from diffgeo.theory import spectrum as spectra
-from diffgeo.theory.ablation import ablation, compared
+from diffgeo.theory.ablation import ablation
+from diffgeo.theory.ablation_table import compared
 from diffgeo.theory.distances import w2
 from diffgeo.theory.gaussian import SCHEMES, discrete, levels
 from diffgeo.theory.learned import drawn, flip
+from diffgeo.theory.process import process
 
 SCHEME_NAMES = ("EM", "EI", "Euler", "Heun")
 

@@ -17,11 +17,12 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine.distributed import ALONE
 from diffgeo.machine.speed import flops
 from diffgeo.parameterization import EDM
-from diffgeo.report.finish import pictures, streamed
+from diffgeo.report.finish import pictures
 from diffgeo.run import load
 from diffgeo.sampler import Euler, Heun
 from diffgeo.schedule import VE
 from diffgeo.simulation import ClassLabel, Simulation, fitting, ranges
+from diffgeo.simulation.draw import streamed
 from diffgeo.store import shards
 
 SIGMAS = VE(sigma_min=0.02, sigma_max=20.0).grid(6)
@@ -288,7 +289,7 @@ def test_images_of_another_kind_are_one_line(inside, tmp_path):
 def test_a_short_image_run_can_be_stopped_looked_at_and_sampled(inside, tmp_path, monkeypatch):
     """max_seconds=0 stops at the first report; resumed, with a look on the way, it ends as the
     undisturbed run to the byte."""
-    monkeypatch.setattr("diffgeo.commands.train.peak", lambda device, precision: 1e12)
+    monkeypatch.setattr("diffgeo.training.fit.peak", lambda device, precision: 1e12)
     train = [
         "train",
         *DIGITS,

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from gaussian_runs import KARRAS, LAM, SAME, published, run
+from hydra import compose, initialize_config_dir
 
+from diffgeo.config.build import assemble, fitted
+from diffgeo.config.line import conf_dir
 from diffgeo.data import Circle
 from diffgeo.errors import UsageError
-from diffgeo.run import Experiment, fitted
 from diffgeo.sampler import AnalyticVariance, Euler, posterior_variance
 from diffgeo.theory.orders import gaussian, impulse_response, weak_errors
 
@@ -136,23 +138,16 @@ def test_a_run_is_evaluated_and_its_trajectories_measured_with_the_same_table(in
 
 def test_fitted_measures_the_law_with_the_seed_and_leaves_other_samplers_alone():
     law = Circle()
-    e = Experiment(
-        law,
-        law.denoiser(),
-        None,
-        None,
-        AnalyticVariance(n=50, levels=(0.1, 1.0)),
-        None,
-        None,
-        None,
-        None,
-        None,
-    )
-    assert fitted(e, 7).sampler.variances == posterior_variance(
-        law.denoiser(), law, (0.1, 1.0), 50, 7
-    )
-    plain = replace(e, sampler=Euler())
-    assert fitted(plain, 7) is plain
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("sample", ["data=circle", "model=exact", "sampler=a_ddim", "seed=7"])
+    experiment = assemble(cfg)
+    sampler = AnalyticVariance(n=50, levels=(0.1, 1.0))
+    simulation = replace(experiment.simulation, sampler=sampler)
+    found = fitted(replace(experiment, simulation=simulation)).simulation.sampler
+    expected = posterior_variance(law.denoiser(), law, (0.1, 1.0), 50, 7)
+    assert found.variances == expected
+    plain = replace(experiment, simulation=replace(simulation, sampler=Euler()))
+    assert fitted(plain) is plain
 
 
 def test_a_step_without_a_table_says_what_happened():

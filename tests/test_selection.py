@@ -10,7 +10,7 @@ import torch
 
 from diffgeo.commands.theory import gamma as theory_gamma
 from diffgeo.commands.theory import winners as theory_winners
-from diffgeo.commands.theory.orders import names, sampler
+from diffgeo.config.named import names, sampler
 from diffgeo.data import Circle, Gaussian, Mixture, normal
 from diffgeo.sampler import IPNDM, DPMSolver3, Euler, Heun
 from diffgeo.theory.gamma import best_gamma, coefficient, gamma_errors, gaussian_coefficient
@@ -96,7 +96,7 @@ def test_what_competes_is_all_of_conf_that_is_deterministic():
         "unipc",
     }
     # they draw noise, or are adaptive
-    assert {"restart", "ddpm", "sa_solver", "a_ddim", "rk45"} <= set(names())
+    assert {"restart", "ddpm", "sa_solver", "a_ddim", "rk45"} <= set(names("sampler"))
     for name in ("ipndm", "unipc", "pndm"):  # one object serves every number of steps
         assert sampler(name, 5) == theory_winners.samplers()[name]
 

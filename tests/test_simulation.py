@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diffgeo.commands.reproduce.engine import execute
-from diffgeo.commands.theory.orders import names, sampler
+from diffgeo.config.named import names, sampler
 from diffgeo.core import Fitted
 from diffgeo.data import Circle, Mixture
 from diffgeo.errors import UsageError
@@ -23,7 +23,7 @@ LOOP = Loop(afs=1.0, lower_order_final=True, threshold=0.9, clip=2.0, ball=1.5)
 
 
 @pytest.mark.parametrize("loop", [Loop(), LOOP], ids=["plain", "loop"])
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", names("sampler"))
 def test_a_trajectory_ends_in_the_samples(name, loop):
     method = sampler(name, 9)
     if isinstance(method, Fitted):
@@ -92,7 +92,8 @@ def test_the_picture_of_a_run_shows_its_own_samples(tmp_path, monkeypatch, optio
     """noise: one row, repeated. The picture used to show 64 other paths."""
     noise = tmp_path / "one.npy"
     np.save(noise, np.tile([[0.3, -1.2]], (50, 1)))
-    command = f"sample model=exact data=circle sampler.steps=6 n=50 metrics=none {options.format(noise=noise)}"
+    common = "sample model=exact data=circle sampler.steps=6 n=50 metrics=none"
+    command = f"{common} {options.format(noise=noise)}"
     samples, paths, folder = drawn_and_shown(tmp_path, monkeypatch, command)
     assert np.array_equal(paths.x[-1].numpy(), samples)
     again = load(folder)

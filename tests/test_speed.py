@@ -10,7 +10,7 @@ from diffgeo.machine.speed import Meter, flops, peak, product_rate
 
 
 def test_flops_of_a_convolution_by_hand():
-    """A 3 x 3 convolution from 5 to 7 channels on 8 x 8 is 2 * 9 * 5 * 7 * 64 operations an image."""
+    """A 3 x 3 convolution from 5 to 7 channels on 8 x 8: 2 * 9 * 5 * 7 * 64 operations an image."""
     net = nn.Sequential(nn.Conv2d(5, 7, 3, padding=1), nn.Dropout(0.5))
     before = torch.random.get_rng_state()
     assert flops(net, torch.zeros(3, 5, 8, 8)) == 3 * 2 * 9 * 5 * 7 * 64
@@ -102,8 +102,8 @@ def test_what_is_measured_is_measured_in_full():
     before in this process."""
     from hydra import compose, initialize_config_dir
 
+    from diffgeo.config.build import assemble
     from diffgeo.config.line import conf_dir
-    from diffgeo.run import assemble
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

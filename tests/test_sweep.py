@@ -50,13 +50,13 @@ def test_a_sweep_ends_in_one_table_and_finds_its_jobs_again(inside, tmp_path):
 def test_a_sweep_over_samplers_loads_its_model_once_and_ranks(inside, tmp_path, monkeypatch):
     """Evaluations as they must be; errors that fall with steps and order; the ranking is by them;
     no figures but the sweep's own."""
-    from diffgeo.commands import sample
+    from diffgeo import run
 
     made = []
     monkeypatch.setattr(
-        sample,
+        run,
         "make",
-        lambda cfg, device, make=sample.make: made.append(cfg.sampler.steps) or make(cfg, device),
+        lambda cfg, device, make=run.make: made.append(cfg.sampler.steps) or make(cfg, device),
     )
     line = [
         "sample",

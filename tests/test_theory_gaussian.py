@@ -13,13 +13,15 @@ from omegaconf import OmegaConf
 
 from diffgeo.analytic import gaussian as exact
 from diffgeo.commands.theory.gaussian import theory_gaussian
-from diffgeo.commands.theory.gaussian_options import process, scheme
+from diffgeo.commands.theory.gaussian_options import scheme
 from diffgeo.config.line import conf_dir
 from diffgeo.data import Gaussian
 from diffgeo.errors import UsageError
 from diffgeo.theory import learned
-from diffgeo.theory.ablation import Cell, ablation, compared, modes, power_of_ten, printed, rows
+from diffgeo.theory.ablation import Cell, ablation, modes
+from diffgeo.theory.ablation_table import compared, power_of_ten, printed, rows
 from diffgeo.theory.gaussian import SCHEMES, Spectrum, discrete, first_order, levels
+from diffgeo.theory.process import process
 
 LOW = 0.05
 HIGH = 10.0
@@ -218,7 +220,8 @@ def test_command_writes_what_it_prints(inside, spectrum, tmp_path):
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     values, counts = np.array(SPECTRUM).T
     for line in lines:
-        key = f"w2/{line['scheme']}@eps={float(line['eps']):g},points={line['points']},start={line['start']}"
+        level = f"eps={float(line['eps']):g}"
+        key = f"w2/{line['scheme']}@{level},points={line['points']},start={line['start']}"
         assert float(line["w2"]) == metrics[key]
         assert float(line["frechet"]) == pytest.approx(float(line["w2"]) ** 2)
         infinite = (
@@ -626,6 +629,8 @@ def test_a_start_that_does_not_commute(inside, tmp_path):
 
 
 def test_a_sampler_with_a_chart_of_its_own_keeps_it():
-    for name in ("splitting", "dpum"):
-        made = scheme(name, process([0.05, 10.0], 1.0)).make(10)
-        assert made.chart == type(made)().chart, name
+    chart = process([0.05, 10.0], 1.0)
+    splitting = scheme("splitting", chart).sampler
+    dpum = scheme("dpum", chart).sampler
+    assert splitting.chart == type(splitting)().chart
+    assert dpum.stages == type(dpum)().stages

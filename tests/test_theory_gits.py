@@ -10,6 +10,7 @@ from diffgeo.data import Mixture
 from diffgeo.sampler import IPNDM
 from diffgeo.schedule import VE
 from diffgeo.schedule.listed import Planned
+from diffgeo.simulation import Simulation
 from diffgeo.theory.gits import fit
 
 MIXTURE = Mixture(
@@ -30,7 +31,8 @@ def test_planned_levels_beat_karras_at_the_same_evaluations(inside, tmp_path):
     planned = inside("theory", "gits", "data=mixture", "most=10", "hydra.run.dir=plan")
     assert planned.returncode == 0, planned.stderr
     stored = json.loads((tmp_path / "plan" / "gits.json").read_text())
-    direct = fit(MIXTURE.denoiser(), IPNDM(), (2,), VE().grid(61), n=256, seed=0, steps=10)
+    teacher = Simulation(IPNDM(), MIXTURE.denoiser(), VE().grid(61), (2,))
+    direct = fit(teacher, range(256), steps=10)
     assert stored["levels"] == direct["levels"] and stored["cost"] == direct["cost"]
     assert (
         json.loads((tmp_path / "plan" / "metrics.json").read_text())["gits/cost@10"]

@@ -372,7 +372,7 @@ def test_configs_have_the_parameters_that_they_say(name, shape):
 
     from hydra import compose, initialize_config_dir
 
-    from diffgeo.run import build
+    from diffgeo.config.build import build
 
     conf = Path(__file__).resolve().parent.parent / "conf"
     with initialize_config_dir(str(conf), version_base="1.3"):

@@ -1,9 +1,9 @@
 """The command line as Hydra shall read it. What is changed before Hydra sees it:
 
     -m, --cfg job, ...       come first, wherever they were typed
-    sampler.schedule=vp      schedule@sampler.schedule=vp        (the second slot of the group `schedule`)
-    sampler.corrector=ulmc   sampler/corrector=ulmc              (a group inside a group, where it has such a choice)
-    run=a folder, with =     run='a folder, with ='              (and every other option that is a path)
+    sampler.schedule=vp      schedule@sampler.schedule=vp     the second slot of the group `schedule`
+    sampler.corrector=ulmc   sampler/corrector=ulmc           a group inside a group, if it has one
+    run=a folder, with =     run='a folder, with ='           and every other option that is a path
     resume=R                 R's recorded overrides, then the line's, and R as the run's own folder
     sample run=R ...         R's recorded overrides, then the line's
     sample -m                figures=false
@@ -49,9 +49,6 @@ NOT_SHARED = (
     "threads",
     "batch",
 )
-# those that look at the run's own samples, by number
-DRAWS_RUN = ("sample", "evaluate", "theory admissibility")
-TAKES_RUN = ("sample", "evaluate", "theory admissibility", "theory gits", "theory gaussian")
 # flags whose value is the next word
 VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn")
 
@@ -60,6 +57,13 @@ def conf_dir() -> Path:
     """The config folder: inside the installed package, or beside it in a checkout."""
     here = Path(__file__).resolve().parent.parent
     return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
+
+
+def own_options(command: str) -> set[str]:
+    """The options that a command has beside those of every command: the keys of its own config."""
+    path = conf_dir() / f"{command.replace(' ', '/')}.yaml"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return set(re.findall(r"^(\w+):", text, re.MULTILINE))
 
 
 def key_of(override: str) -> str:
@@ -91,6 +95,18 @@ def multirun(line: list[str]) -> bool:
     return "-m" in line or "--multirun" in line
 
 
+def written_by(config: Path) -> None:
+    """Raise UsageError where an older diffgeo, which put no version into its first line, wrote the
+    config of a run folder."""
+    with config.open(encoding="utf-8") as file:
+        first = file.readline()
+    if not first.startswith("# diffgeo"):
+        raise UsageError(
+            f"{config.parent} is from an older diffgeo, whose classes had other names: make the "
+            "run again, or read the folder with the diffgeo that made it"
+        )
+
+
 def recorded(folder: str, line: list[str], option: str) -> list[str]:
     """The overrides that made the run `folder`, without those that the line sets again: a group
     that it chooses takes its keys along."""
@@ -102,6 +118,7 @@ def recorded(folder: str, line: list[str], option: str) -> list[str]:
             f"{option}={folder} is not a run folder (no config.yaml in it): write the folder that "
             "`diffgeo train` printed"
         )
+    written_by(Path(folder) / "config.yaml")
     try:
         overrides = [str(o) for o in yaml.safe_load(path.read_text()) or []]
     except (yaml.YAMLError, OSError) as error:
@@ -181,14 +198,16 @@ def prepare(command: str, line: list[str]) -> list[str]:
         elif key in PATHS and value != "null" and not (multirun(line) and "," in value):
             word = f"{key}={quoted(unquoted(value))}"
         out.append(word)
-    if command == "train" and (folder := value_of("resume", out)):
-        out = recorded(folder, out, "resume") + out + [f"hydra.run.dir={quoted(folder)}"]
-    if command in TAKES_RUN and (folder := value_of("run", out)):
+    resumed = value_of("resume", out)
+    if resumed and "resume" in own_options(command):
+        out = recorded(resumed, out, "resume") + out + [f"hydra.run.dir={quoted(resumed)}"]
+    folder = value_of("run", out)
+    if folder and "run" in own_options(command):
         several = multirun(line) and "," in folder
         known = of_runs(folder, out) if several else recorded(folder, out, "run")
-        out = [
-            o for o in known if command in DRAWS_RUN or key_of(o) not in ("first", "noise")
-        ] + out
+        # a command that does not look at the run's own samples has no option for their noise
+        foreign = {"first", "noise"} - own_options(command)
+        out = [o for o in known if key_of(o) not in foreign] + out
     if multirun(line) and command == "sample" and value_of("figures", out) is None:
         out.append("figures=false")  # the sweep's own picture is compare.png
     if multirun(line) and value_of("hydra.sweep.dir", out) is None:

@@ -1,87 +1,48 @@
-"""What follows a network or an exact denoiser in every command: sample it, measure it, draw it, and
-leave a finished run folder."""
+"""How every command ends: sample a network or an exact denoiser, measure, draw, and leave a
+finished run folder."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from diffgeo.config import kinds
-from diffgeo.core import Data, Denoiser, Run
+from diffgeo.config.build import Experiment, fitted
+from diffgeo.core import ImageSet, Run
 from diffgeo.denoiser import trainable
-from diffgeo.machine import memory, precision
+from diffgeo.machine import memory
 from diffgeo.machine.distributed import ALONE, World
 from diffgeo.metrics.suite import text
-from diffgeo.report.figures import figures
-from diffgeo.run import Experiment, fitted, provenance
-from diffgeo.simulation import Drawn, Simulation, fitting, ranges
+from diffgeo.report.figures import View, chosen, draw
+from diffgeo.run import RunFolder
+from diffgeo.simulation import Drawn
+from diffgeo.simulation.draw import streamed
 from diffgeo.store import shards
 from diffgeo.store.files import write_array, write_json
 from diffgeo.store.logger import Group, Logger
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How a config asks for its samples: what `planned` has found to fit the law, the model and the
-    sampler."""
-
-    precision: str  # float32, tf32 or bf16
-    batch: int  # samples at once
-    png: bool
-    device: torch.device
-    recurring: bool  # batches of one shape, throughout
-
-    @contextlib.contextmanager
-    def running(self, model: Denoiser) -> Iterator[Denoiser]:
-        """The model as it is sampled, in the precision asked for."""
-        with precision.running(self.precision, self.recurring):
-            yield (
-                precision.Cast(model, self.device, self.precision)
-                if self.precision == "bf16"
-                else model
-            )
-
-
-def planned(cfg, experiment: Experiment) -> Sampling:
-    """The sampling options of a config, checked: to be called before anything is trained, drawn or
-    written. Raises UsageError."""
-    png = kinds.plain("png", cfg.get("png", False), bool)
-    kinds.plain("figures", cfg.figures, bool)
-    adaptive = experiment.simulation.sampler.adaptive
-    kind = precision.resolved(
-        cfg.get("precision", "float32"), experiment.device, "tf32", "precision"
-    )
-    return Sampling(
-        kind,
-        cfg.get("batch") or fitting(experiment.data.shape),
-        png,
-        experiment.device,
-        not adaptive,
-    )
+def ready(experiment: Experiment, n: int) -> None:
+    """Check what the end of a run will ask for: the files of its metrics of n samples, the names of
+    its figures. To be called before anything is trained, drawn or written. Raises UsageError."""
+    chosen(experiment.figures)
+    experiment.metrics.prepare(experiment.data, n)
 
 
 def report(
-    cfg,
-    verb: str,
     experiment: Experiment,
-    folder: Path,
-    plan: Sampling,
+    folder: RunFolder,
     logger: Logger | None = None,
     world: World = ALONE,
     **measured,
 ) -> None:
-    """Sample `experiment.model` into `folder` as planned, measure and draw; `measured` goes to
+    """Sample the experiment's model into `folder`, measure and draw; `measured` goes to
     provenance.json. Every process samples, rank 0 does the rest."""
     cpu = time.process_time()
     wall = time.monotonic()
     experiment = fitted(experiment)
-    drawn = sampled(experiment, folder, plan, world)
+    drawn = sampled(experiment, folder.path, world)
     if not world.first:
         return
     measured |= {
@@ -89,77 +50,49 @@ def report(
         "sampling_wall_s": time.monotonic() - wall,
         "n": len(drawn.samples),
     }
-    exact = not trainable(experiment.model)
-    run = Run(drawn.samples, cfg.seed, experiment.numbers, experiment.simulation, exact, drawn.nfe)
-    measure(cfg, verb, experiment, folder, run, logger, **measured)
-    shards.remove(folder / "shards")
+    simulation = experiment.simulation
+    run = Run(
+        drawn.samples,
+        seed=simulation.seed,
+        numbers=experiment.numbers,
+        simulation=simulation,
+        exact=not trainable(experiment.model),
+        nfe=drawn.nfe,
+    )
+    measure(experiment, folder, run, logger, **measured)
+    shards.remove(folder.path / "shards")
 
 
-def sampled(experiment: Experiment, folder: Path, plan: Sampling, world: World) -> Drawn:
-    """The experiment's samples in `folder`/samples.npy, and labels.npy where they have classes.
+def sampled(experiment: Experiment, path: Path, world: World) -> Drawn:
+    """The experiment's samples in `path`/samples.npy, and beside it what each of them was told.
 
     Points are drawn in memory. Images, and whatever several processes draw, go through shards:
     those that are there are not drawn again.
     """
     data = experiment.data
-    simulation = experiment.simulation
     numbers = experiment.numbers
-    images = hasattr(data, "quantize")
+    sampling = experiment.sampling
+    images = isinstance(data, ImageSet)
     if world.first:
-        for name, values in simulation.condition.told(numbers).items():
-            write_array(folder / f"{name}.npy", values.numpy())
-    advice = f"write batch={max(1, min(plan.batch, len(numbers)) // 2)}, the samples drawn at once"
-    with memory.advised(advice), plan.running(simulation.denoise) as model:
-        simulation = replace(simulation, denoise=model)
+        for name, values in experiment.simulation.condition.told(numbers).items():
+            write_array(path / f"{name}.npy", values.numpy())
+    half = max(1, min(sampling.batch, len(numbers)) // 2)
+    with (
+        memory.advised(f"write batch={half}, the samples drawn at once"),
+        sampling.running(experiment.simulation) as simulation,
+    ):
         if images or world.size > 1:
-            drawn = streamed(simulation, numbers, plan.batch, data, folder, world, quiet=not images)
+            drawn = streamed(
+                simulation, numbers, sampling.batch, data, path, world, quiet=not images
+            )
         else:
-            drawn = simulation.draw(numbers, plan.batch)
-            write_array(folder / "samples.npy", data.store(drawn.samples))
+            drawn = simulation.draw(numbers, sampling.batch)
+            write_array(path / "samples.npy", data.store(drawn.samples))
     if not images:
-        drawn = drawn._replace(samples=drawn.samples.to(experiment.device))
-    if images and world.first and plan.png:
-        pictures(drawn.samples, folder / "samples", numbers.start)
+        return drawn._replace(samples=drawn.samples.to(experiment.device))
+    if world.first and experiment.png:
+        pictures(drawn.samples, path / "samples", numbers.start)
     return drawn
-
-
-def streamed(
-    simulation: Simulation,
-    numbers: range,
-    batch: int,
-    data: Data,
-    folder: Path,
-    world: World,
-    quiet: bool = False,
-) -> Drawn:
-    """The samples of `numbers` by way of shards, each process its own; rank 0 assembles
-    samples.npy. The others return empty."""
-    from tqdm import tqdm
-
-    place = folder / "shards"
-    path = folder / "samples.npy"
-    missing = [
-        piece
-        for gap in shards.gaps(shards.held(place, numbers), numbers)
-        for piece in ranges(gap, batch)
-    ]
-    world.barrier()  # all have looked before one writes
-    mine = missing[world.rank :: world.size]
-    with tqdm(
-        total=len(numbers),
-        initial=len(numbers) - sum(map(len, missing)),
-        desc="sample",
-        unit="sample",
-        disable=quiet or None if world.first else True,
-    ) as bar:
-        for piece, part in zip(mine, simulation.parts(mine), strict=True):
-            shards.write(place, piece, data.store(part.samples), part.nfe)
-            bar.update(len(piece) * world.size)
-    world.barrier()
-    if not world.first:
-        return Drawn(torch.empty(0), 0.0)
-    nfe = shards.assemble(place, numbers, path)
-    return Drawn(data.restore(np.load(path, mmap_mode="c", allow_pickle=False)), nfe)
 
 
 def pictures(samples: torch.Tensor, folder: Path, first: int) -> None:
@@ -171,17 +104,15 @@ def pictures(samples: torch.Tensor, folder: Path, first: int) -> None:
         return
     temporary = folder.with_name(f".{folder.name}")
     temporary.mkdir(exist_ok=True)
-    for i, image in enumerate(samples, first):
+    for number, image in enumerate(samples, first):
         pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
-        Image.fromarray(pixels.contiguous().numpy()).save(temporary / f"{i:06d}.png")
+        Image.fromarray(pixels.contiguous().numpy()).save(temporary / f"{number:06d}.png")
     temporary.rename(folder)
 
 
 def measure(
-    cfg,
-    verb: str,
     experiment: Experiment,
-    folder: Path,
+    folder: RunFolder,
     run: Run,
     logger: Logger | None = None,
     **measured,
@@ -189,25 +120,24 @@ def measure(
     """Metrics, figures, provenance, and last of all metrics.json, which marks the folder as
     finished."""
     logger = logger or Group()
+    metrics = experiment.metrics
     started = time.process_time()
-    values = experiment.metrics(run, experiment.data)
-    told = (
-        experiment.metrics.describe(run, experiment.data)
-        if hasattr(experiment.metrics, "describe")
-        else {}
-    )
+    values = metrics(run, experiment.data)
+    told = metrics.describe(run, experiment.data)
     if run.nfe is not None:
         values["sampling/nfe"] = run.nfe
     measured["metrics_cpu_s"] = time.process_time() - started
-    if cfg.figures:
+    if experiment.figures:
         started = time.process_time()
-        for path in figures(experiment, run, folder, values):
-            logger.figure(path.stem, path)
+        view = View(experiment, run, values, folder.path)
+        for picture in draw(chosen(experiment.figures), view):
+            logger.figure(picture.stem, picture)
         measured["figures_cpu_s"] = time.process_time() - started
     logger.finish(values, run.samples)
-    provenance(folder, cfg, verb, experiment.device, **measured)
+    folder.provenance(experiment.device, **measured)
     if told:
-        write_json(folder / "fid.json", told)
-    write_json(folder / "metrics.json", values)
-    print(text(experiment.metrics, values))
-    print(f"written: {folder}/metrics.json" + (", figures/" if cfg.figures else ""))
+        write_json(folder.path / "fid.json", told)
+    write_json(folder.path / "metrics.json", values)
+    print(text(metrics, values))
+    drawn = ", figures/" if experiment.figures else ""
+    print(f"written: {folder.path}/metrics.json{drawn}")

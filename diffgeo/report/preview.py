@@ -3,17 +3,16 @@ the training as it was to the bit."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from diffgeo import plot
-from diffgeo.core import Run
+from diffgeo.config.build import Experiment, fitted
+from diffgeo.core import ImageSet, Run
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import memory, precision
-from diffgeo.report.finish import Sampling
-from diffgeo.run import Experiment, fitted
 from diffgeo.simulation import ranges
 from diffgeo.store.logger import Logger
 from diffgeo.training import Training
@@ -48,46 +47,46 @@ class Preview:
         experiment: Experiment,
         folder: Path,
         logger: Logger,
-        seed: int,
-        plan: Sampling,
     ) -> None:
         """Where a preview is due since the step `before`, draw and measure the average of now; rank
         0 alone does. A sampler that diverges on it, or a lack of memory, is told, and training goes
         on."""
         if not training.world.first or not self.due(training.step, before):
             return
+        half = max(1, experiment.sampling.batch // 2)
+        advice = f"write batch={half}, the samples drawn at once, or a smaller preview.metrics"
         try:
-            with memory.advised(
-                f"write batch={max(1, plan.batch // 2)}, the samples drawn at once, or a smaller "
-                "preview.metrics"
-            ):
-                self.look(training, experiment, folder, logger, seed, plan)
+            with memory.advised(advice):
+                self.look(training, experiment, folder, logger)
         except DiffgeoError as error:
             print(f"no preview at step {training.step}: {error}")
 
     def look(
-        self,
-        training: Training,
-        experiment: Experiment,
-        folder: Path,
-        logger: Logger,
-        seed: int,
-        plan: Sampling,
+        self, training: Training, experiment: Experiment, folder: Path, logger: Logger
     ) -> None:
         data = experiment.data
         step = training.step
-        pieces = ranges(range(max(self.n, self.metrics)), plan.batch)
-        with training.averaged() as model, plan.running(model) as shown:
-            simulation = replace(fitted(experiment).simulation, denoise=shown)
-            drawn = simulation.parts(pieces)
-            # of images, bytes
-            samples = torch.cat([data.restore(data.store(part.samples)) for part in drawn])
+        samples = self.samples(training, experiment)
         path = folder / "figures" / f"preview_{step:07d}.png"
-        plot.grid(path, samples[: self.n]) if samples.ndim == 4 else plot.samples(
-            path, samples[: self.n], data
-        )
+        if isinstance(data, ImageSet):
+            plot.grid(path, samples[: self.n])
+        else:
+            plot.samples(path, samples[: self.n], data)
         if self.metrics:
             with precision.running("float32"):
-                values = experiment.metrics(Run(samples[: self.metrics], seed), data)
+                run = Run(samples[: self.metrics], experiment.simulation.seed)
+                values = experiment.metrics(run, data)
             logger.log(step, {f"preview/{key}": value for key, value in values.items()})
         logger.figure(path.stem, path)  # last: Weights & Biases takes no more values for this step
+
+    def samples(self, training: Training, experiment: Experiment) -> torch.Tensor:
+        """The first samples of the run by the averaged weights of now, as the law stores them."""
+        data = experiment.data
+        sampling = experiment.sampling
+        numbers = range(max(self.n, self.metrics))
+        with training.averaged():
+            simulation = fitted(experiment).simulation
+            with sampling.running(simulation) as shown:
+                parts = shown.parts(ranges(numbers, sampling.batch))
+                stored = [data.restore(data.store(part.samples)) for part in parts]
+        return torch.cat(stored)

@@ -1,1 +1,1 @@
-"""The commands `diffgeo data ...`."""
+"""The commands `diffgeo data ...`, and what they share: the set that a line names."""

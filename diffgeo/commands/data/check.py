@@ -1,5 +1,7 @@
-"""`diffgeo data check NAME [data.root=ROOT] [data.size=64] [data.crop=ddim|140] [data.path=FOLDER]
-[data.file=FILE]`
+"""`diffgeo data check`: a prepared set against the hashes of its manifest
+
+    diffgeo data check NAME [data.root=ROOT] [data.size=64] [data.crop=ddim|140] \\
+        [data.path=FOLDER] [data.file=FILE]
 
 Read every byte of a prepared set and compare the shape, dtype and sha256 of each array with the
 manifest. Exit status 1 and one line at the first that differs. Nothing is prepared or downloaded.
@@ -7,40 +9,35 @@ manifest. Exit status 1 and one line at the first that differs. Nothing is prepa
 
 from __future__ import annotations
 
-from diffgeo.commands.data.list import named
+from diffgeo.config.catalogue import commands
 from diffgeo.errors import UsageError
 
 
 def main(line: list[str]) -> None:
-    if {"-h", "--help"} & set(line) or not line:
-        print(__doc__.strip())
+    if not line:
+        print(commands()["data check"].help)
         return
+    from diffgeo.commands.data.asked import named, shown
     from diffgeo.data import prepared
+    from diffgeo.data.sources import Prepared
 
-    source, root, _ = named(line, ("root", "size", "crop", "path", "file"))
-    if hasattr(source, "prepare"):
+    source, root, _ = named("data check", line, ("root", "size", "crop", "path", "file"))
+    if isinstance(source, Prepared):
         folder = source.folder(root)
         manifest = prepared.manifest_of(folder)
         if manifest is None:
             unpacked = prepared.unpacked(folder)
+            wrong = "has no manifest to check against" if unpacked else "is not there"
             raise UsageError(
-                f"{folder} "
-                + ("has no manifest to check against" if unpacked else "is not there")
-                + f": write `diffgeo data prepare {source.name} data.root={root}` first, or data.root=ROOT where the set is"
+                f"{folder} {wrong}: write `diffgeo data prepare {source.name} data.root={root}` "
+                "first, or data.root=ROOT where the set is"
             )
+        found = "is as its manifest says"
         entries = prepared.check(folder, manifest)
     else:
-        opened = source.open(root, False)
-        arrays = zip(prepared.PARTS, opened.split("train"), strict=True)
+        found = "can be read"
+        arrays = zip(prepared.PARTS, source.open(root, False).split("train"), strict=True)
         entries = ((name, prepared.entry(array)) for name, array in arrays if array is not None)
     for name, entry in entries:
-        print(
-            f"  {name:<13} {entry['dtype']} {'x'.join(map(str, entry['shape']))}  sha256 "
-            f"{entry['sha256'][:16]}... right",
-            flush=True,
-        )
-    print(
-        f"data: {source.name} is as its manifest says"
-        if hasattr(source, "prepare")
-        else f"data: {source.name} can be read"
-    )
+        print(f"{shown(name, entry)} right", flush=True)
+    print(f"data: {source.name} {found}")

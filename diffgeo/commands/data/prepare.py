@@ -1,5 +1,7 @@
-"""`diffgeo data prepare NAME [data.root=ROOT] [data.size=64] [data.crop=ddim|140]
-[data.path=FOLDER] [data.download=false]`
+"""`diffgeo data prepare`: download or find a set of images, once
+
+    diffgeo data prepare NAME [data.root=ROOT] [data.size=64] [data.crop=ddim|140] \\
+        [data.path=FOLDER] [data.download=false]
 
 Put a set of images into the prepared layout under ROOT ($DIFFGEO_DATA, else ~/.cache/diffgeo/data):
 from what lies there, from a folder, or through torchvision. A set that is prepared is checked, and
@@ -11,25 +13,29 @@ from __future__ import annotations
 import re
 import sys
 
-from diffgeo.commands.data.list import named, size_of
+from diffgeo.config.catalogue import commands
 from diffgeo.errors import DiffgeoError
+
+TAKES = ("root", "size", "crop", "path", "file", "download")
 
 
 def main(line: list[str]) -> None:
-    if {"-h", "--help"} & set(line) or not line:
-        print(__doc__.strip())
+    if not line:
+        print(commands()["data prepare"].help)
         return
+    from diffgeo.commands.data.asked import named, shown, size_of
     from diffgeo.data import prepared
+    from diffgeo.data.sets import OPTIONS
+    from diffgeo.data.sources import Prepared
 
-    source, root, download = named(line, ("root", "size", "crop", "path", "file", "download"))
-    if not hasattr(source, "prepare"):
+    source, root, download = named("data prepare", line, TAKES)
+    if not isinstance(source, Prepared):
         arrays = source.open(root, download).split("train")
         print(f"data: {source.name} needs no preparing: {len(arrays.images)} images to train on")
         return
     folder = source.folder(root)
-    if not hasattr(source, "size") and any(
-        word.partition("=")[0].removeprefix("data.") == "size" for word in line
-    ):
+    sized = any(word.removeprefix("data.").startswith("size=") for word in line)
+    if sized and "size" not in OPTIONS.get(source.name, ()):
         print(
             f"data: {source.name} is prepared at its own size; data.size= resizes it when it is "
             "read"
@@ -44,14 +50,9 @@ def main(line: list[str]) -> None:
         try:
             entries = source.prepare(root, download)["arrays"]
         except DiffgeoError as absent:  # what is wrong, and what would mend it
-            raise DiffgeoError(
-                f"{re.split('[:;] prepare the set again', str(error))[0]}, and it cannot be made "
-                f"again: {absent}"
-            ) from None
+            wrong = re.split("[:;] prepare the set again", str(error))[0]
+            raise DiffgeoError(f"{wrong}, and it cannot be made again: {absent}") from None
     for name, entry in entries.items():
-        print(
-            f"  {name:<13} {entry['dtype']} {'x'.join(map(str, entry['shape']))}  sha256 "
-            f"{entry['sha256'][:16]}..."
-        )
+        print(shown(name, entry))
     held = sum(file.stat().st_size for file in folder.glob("*.npy"))
     print(f"data: {source.name} is prepared in {folder}, {size_of(held)}")

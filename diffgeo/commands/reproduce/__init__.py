@@ -1,4 +1,17 @@
-"""The published tables: `engine` makes one from its conf, the other modules draw their figures."""
+"""`diffgeo reproduce`: a published table or figure beside what is measured here
+
+    diffgeo reproduce NAME [budget=paper|quick] [out=FOLDER]
+    diffgeo reproduce list
+
+Each conf/reproduce/NAME.yaml lists cells: a name, the command that makes it, and the published
+numbers. The engine runs the commands (a cell that is finished is not run again), prints the table
+and writes table.md, table.csv and the figures that the file names, which the other modules of this
+folder draw.
+
+Some tables need a model that is brought: their `models` say which options name one
+(checkpoint=FILE, run=FOLDER). Without it their cells stay empty, and the commands that would fill
+them are listed.
+"""
 
 from diffgeo.commands.reproduce.engine import main
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 
 from diffgeo import plot
+from diffgeo.config.build import Experiment, load_array
 from diffgeo.core import generator
 from diffgeo.metrics import denoiser_error
 from diffgeo.metrics import fixed_point as fixed_point_curves
 from diffgeo.plot.canvas import plane, sheet, support
-from diffgeo.run import Experiment, load, load_array
+from diffgeo.run import load
 from diffgeo.schedule import OU
 from diffgeo.schedule.spacing import UniformTimes
 

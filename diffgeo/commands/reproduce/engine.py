@@ -1,20 +1,8 @@
-"""`diffgeo reproduce NAME [budget=paper|quick] [out=FOLDER]`: a published table or figure,
-published and measured side by side.
-
-Each conf/reproduce/NAME.yaml lists cells: a name, the command that makes it, and the published
-numbers. The engine runs the commands (a cell that is finished is not run again), prints the table
-and writes table.md, table.csv and the figures that the file names. `reproduce list` lists the
-names.
-
-Some tables need a model that is brought: their `models` say which options name one
-(checkpoint=FILE, run=FOLDER). Without it their cells stay empty, and the commands that would fill
-them are listed.
-"""
+"""The engine of `diffgeo reproduce`: from a file of conf/reproduce to a table, published and
+measured side by side."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -25,10 +13,14 @@ from string import Template
 
 from omegaconf import OmegaConf
 
-from diffgeo.cli import PLAIN, module, split
+from diffgeo.config.build import build
+from diffgeo.config.catalogue import commands, split
 from diffgeo.config.line import conf_dir, prepare
 from diffgeo.errors import UsageError
+from diffgeo.metrics.suite import within_floor
+from diffgeo.run import Job
 from diffgeo.store.files import read_json, write_text
+from diffgeo.tables import csv_text, markdown
 
 BUDGETS = ("paper", "quick")
 
@@ -51,10 +43,13 @@ class Cell:
 def names() -> dict[str, str]:
     """Every reproduction and the first comment of its file."""
     root = conf_dir() / "reproduce"
-    return {
-        str(p.relative_to(root).with_suffix("")): p.read_text().splitlines()[0].lstrip("# ")
-        for p in sorted(root.rglob("*.yaml"))
-    }
+    found = {}
+    for path in sorted(root.rglob("*.yaml")):
+        with path.open(encoding="utf-8") as file:
+            found[str(path.relative_to(root).with_suffix(""))] = (
+                file.readline().lstrip("# ").strip()
+            )
+    return found
 
 
 def options(arguments: Sequence[str]) -> tuple[str, str, Path, dict[str, str]]:
@@ -98,20 +93,20 @@ def spec_of(name: str):
     return OmegaConf.load(conf_dir() / "reproduce" / f"{name}.yaml")
 
 
-def execute(command: str, folder: Path) -> None:
-    """Run `train ...`, `sample ...`, `theory certify ...` in this process, into `folder`; one
+def execute(line: str, folder: Path) -> None:
+    """Run `train ...`, `sample ...`, `theory certify ...` in this process, into `folder`; a command
     without a config takes it as out=FOLDER."""
     from hydra import compose, initialize_config_dir
 
-    command, words = split(shlex.split(command))
-    if command in PLAIN:
-        module(command).main([*words, f"out={folder}"])
+    name, words = split(shlex.split(line))
+    command = commands()[name]
+    if not command.configured:
+        command.module().main([*words, f"out={folder}"])
         return
-    overrides = prepare(command, words)
-    verb = command.replace(" ", "_")
+    overrides = prepare(name, words)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose(command.replace(" ", "/"), overrides)
-    getattr(module(command), verb)(cfg, folder, overrides)
+        config = compose(command.path, overrides)
+    command.module().main(config, Job(folder, tuple(overrides)))
 
 
 def plain(name: str) -> str:
@@ -119,26 +114,36 @@ def plain(name: str) -> str:
     return re.sub(r"\W+", "_", name).strip("_")
 
 
+def filled(node, values: Mapping[str, object]):
+    """A node of a spec, $name in its words replaced by the value of that name."""
+    if isinstance(node, dict):
+        return {key: filled(child, values) for key, child in node.items()}
+    if isinstance(node, list):
+        return [filled(child, values) for child in node]
+    return Template(node).substitute(values) if isinstance(node, str) else node
+
+
+def own_published(published: Mapping, number: int) -> dict:
+    """The published numbers of one combination: of a list, its own entry; null is none."""
+    own = {}
+    for key, value in published.items():
+        mine = value[number] if isinstance(value, list) else value
+        if mine is not None:
+            own[key] = mine
+    return own
+
+
 def expanded(entries) -> list[dict]:
     """A spec's entries as plain dicts; one with `for: {name: [values]}` stands for every
     combination, $name in it for the value; of a list among its published numbers each combination
     takes its own, null for none."""
-
-    def fill(node, values):
-        if isinstance(node, dict):
-            return {k: fill(v, values) for k, v in node.items()}
-        if isinstance(node, list):
-            return [fill(v, values) for v in node]
-        return Template(node).substitute(values) if isinstance(node, str) else node
-
     out = []
     for entry in OmegaConf.to_container(entries, resolve=False):
         over = entry.pop("for", {})
-        for i, values in enumerate(product(*over.values())):  # without `for`: once
-            cell = fill(entry, dict(zip(over, values, strict=True)))
+        for number, values in enumerate(product(*over.values())):  # without `for`: once
+            cell = filled(entry, dict(zip(over, values, strict=True)))
             if over and "published" in cell:
-                own = {k: v[i] if isinstance(v, list) else v for k, v in cell["published"].items()}
-                cell["published"] = {k: v for k, v in own.items() if v is not None}
+                cell["published"] = own_published(cell["published"], number)
             out.append(cell)
     return out
 
@@ -150,149 +155,145 @@ def cells_of(spec, budget: str, out: Path, brought: Mapping[str, str] = {}) -> l
     cells: dict[str, Cell] = {}
     models = OmegaConf.to_container(spec.get("models", OmegaConf.create({})))
     model = next(iter(brought), next(iter(models), None))
+    words = {"common": spec.get("common", "")}
+    if model is not None:
+        path = shlex.quote(brought.get(model, "PATH"))
+        words["model"] = models[model].format(**{model: path})
     for entry in expanded(spec.cells):
         name = entry["name"]
-        command = entry.get("command")
-        if command is None:  # published, and nothing here can make it
-            cells[name] = Cell(name, "", entry["published"], out / plain(name), empty=True)
+        folder = out / plain(name)
+        line = entry.get("command")
+        if line is None:  # published, and nothing here can make it
+            cells[name] = Cell(name, "", entry["published"], folder, empty=True)
             continue
-        empty = "{model}" in command and not brought
-        words = {plain(k): c.folder for k, c in cells.items()} | {"common": spec.get("common", "")}
-        if model is not None:
-            words["model"] = models[model].format(
-                **{model: shlex.quote(brought.get(model, "PATH"))}
-            )
-        extra = (
-            entry.get("budget", spec.budget)[budget]
-            if command.startswith(("train", "theory")) or "{model}" in command
-            else []
-        )
-        plainly = split(command.split())[0] in PLAIN
-        command = " ".join(
-            [command.format(**words), *extra, *([] if plainly else ["figures=false"])]
-        )
-        cells[name] = Cell(name, command, entry.get("published", {}), out / plain(name), empty)
+        brings = "{model}" in line
+        command = line.format(**words)
+        parts = [command]
+        if line.startswith(("train", "theory")) or brings:
+            parts += entry.get("budget", spec.budget)[budget]
+        if commands()[split(command.split())[0]].configured:
+            parts.append("figures=false")
+        published = entry.get("published", {})
+        empty = brings and not brought
+        cells[name] = Cell(name, " ".join(parts), published, folder, empty)
+        words[plain(name)] = folder
     return list(cells.values())
 
 
-def shown(values: dict[str, float], key: str, digits: str = ".4g") -> str:
-    return f"{values[key]:{digits}}" if key in values else "-"
+def shown(values: Mapping[str, float], key: str) -> str:
+    return f"{values[key]:.4g}" if key in values else "-"
 
 
 def table(cells: list[Cell], columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: for each column the published and the measured value; after them the floors,
     where the cells share them."""
-    from diffgeo.metrics.suite import within_floor
-
-    published = [k for k in columns if any(k in c.published for c in cells)]
-    groups = {k.rpartition("/")[0] for k in columns}
-    # a group that all share is no news
-    short = {k: k.rpartition("/")[2] if len(groups) == 1 else k for k in columns}
-    header = [
-        "cell",
-        *(
-            part
-            for k in columns
-            for part in (
-                (f"{short[k]} published", "measured")
-                if k in published
-                else (f"{short[k]} measured",)
-            )
-        ),
-    ]
+    published = [key for key in columns if any(key in cell.published for cell in cells)]
+    header = ["cell", *headings(columns, published)]
     rows = []
     for cell in cells:
         metrics = cell.metrics()
         row = [cell.name]
-        for k in columns:
-            measured = shown(metrics, k) + (" *" if within_floor(metrics, k) else "")
-            row += [shown(cell.published, k), measured] if k in published else [measured]
+        for key in columns:
+            if key in published:
+                row.append(shown(cell.published, key))
+            row.append(shown(metrics, key) + (" *" if within_floor(metrics, key) else ""))
         rows.append(row)
-    one_law = all(
-        len({c.metrics()[k + "_floor"] for c in cells if k + "_floor" in c.metrics()}) <= 1
-        for k in columns
-    )
     for label, suffix in (("noise floor", "_floor"), ("last step's noise", "_last_step_noise")):
-        if one_law and any(k + suffix in c.metrics() for c in cells for k in columns):
-            source = next(
-                c.metrics() for c in cells if any(k + suffix in c.metrics() for k in columns)
-            )
+        floors = shared_floors(cells, columns, suffix)
+        if floors:
             row = [label]
-            for k in columns:
-                row += (
-                    ["", shown(source, k + suffix)]
-                    if k in published
-                    else [shown(source, k + suffix)]
-                )
+            for key in columns:
+                row += ["", shown(floors, key)] if key in published else [shown(floors, key)]
             rows.append(row)
     return header, rows
 
 
-def reproduce(name: str, budget: str, out: Path, brought: Mapping[str, str] = {}) -> None:
-    from diffgeo.commands.compare import markdown
-    from diffgeo.run import build
+def headings(columns: Sequence[str], published: Sequence[str]) -> list[str]:
+    """One heading a column, two where there is a published number beside the measured one."""
+    groups = {key.rpartition("/")[0] for key in columns}
+    out = []
+    for key in columns:
+        # a group that all share is no news
+        short = key.rpartition("/")[2] if len(groups) == 1 else key
+        out += [f"{short} published", "measured"] if key in published else [f"{short} measured"]
+    return out
 
-    spec = spec_of(name)
-    cells = cells_of(spec, budget, out, brought)
-    print(
-        f"{name}: {spec.title}\nbudget={budget}: "
-        f"{' '.join(spec.budget[budget]) or 'as published'}\n"
-    )
-    for cell in (c for c in cells if not c.empty):
-        print(f"== {cell.name}: diffgeo {cell.command}")
-        execute(cell.command, cell.folder)
-    text = [
-        f"# {name}: {spec.title}",
-        f"\nbudget={budget}: {' '.join(spec.budget[budget]) or 'as published'}\n",
-    ]
+
+def shared_floors(cells: list[Cell], columns: Sequence[str], suffix: str) -> dict[str, float]:
+    """What stands in the first cell that has them under each column's key and `suffix`; nothing,
+    where the cells are of several laws and so have several floors."""
+    every = [cell.metrics() for cell in cells]
+    for key in columns:
+        if len({metrics[f"{key}_floor"] for metrics in every if f"{key}_floor" in metrics}) > 1:
+            return {}
+    for metrics in every:
+        found = {key: metrics[key + suffix] for key in columns if key + suffix in metrics}
+        if found:
+            return found
+    return {}
+
+
+def every_number(cells: list[Cell]) -> str:
+    """Every published and measured number of every cell, as CSV."""
+    rows = []
+    for cell in cells:
+        numbers = dict.fromkeys(cell.published, "") | cell.metrics()
+        for key, measured in numbers.items():
+            rows.append([cell.name, key, cell.published.get(key, ""), measured])
+    return csv_text(["cell", "metric", "published", "measured"], rows)
+
+
+def drawn(spec, cells: list[Cell], out: Path) -> list[str]:
+    """Draw the figures of a spec into `out`; the texts that they add to the report."""
+    by_name = {cell.name: cell for cell in cells}
+    texts = []
+    for node in expanded(spec.get("figures", OmegaConf.create([]))):
+        figure = build(OmegaConf.create(node), _convert_="all")
+        text = figure(out, by_name)
+        if text:
+            texts.append(text)
+    return texts
+
+
+def report(name: str, spec, cells: list[Cell], size: str, out: Path) -> str:
+    """The report as text: the table, what the figures say, the findings, the commands."""
     header, rows = table(cells, spec.columns)
-    text += [
-        markdown(header, rows),
-        *(
-            ["* within floor + 4 sd\n"]
-            if any(cell.endswith(" *") for row in rows for cell in row)
-            else []
-        ),
-    ]
-    for figure in expanded(spec.get("figures", OmegaConf.create([]))):
-        made = build(OmegaConf.create(figure), _convert_="all")(out, {c.name: c for c in cells})
-        text += [made] if made else []
-    text += [
-        "What to see\n",
-        *(f"- {' '.join(finding.split())}" for finding in spec.get("findings", [])),
-    ]
-    if any(c.empty and c.command for c in cells):
-        text += [
+    text = [f"# {name}: {spec.title}", f"\n{size}\n", markdown(header, rows)]
+    if any(cell.endswith(" *") for row in rows for cell in row):
+        text.append("* within floor + 4 sd\n")
+    text += drawn(spec, cells, out)
+    text.append("What to see\n")
+    text += [f"- {' '.join(finding.split())}" for finding in spec.get("findings", [])]
+    if any(cell.empty and cell.command for cell in cells):
+        text.append(
             f"- Cells marked - have no model here: `diffgeo reproduce {name} "
             f"{next(iter(spec.models))}=PATH` fills them."
-        ]
-    text += ["\nCommands\n"]
-    text += [f"- {c.name}: `diffgeo {c.command}`" for c in cells if c.command]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerows(
-        [
-            ["cell", "metric", "published", "measured"],
-            *(
-                [c.name, k, c.published.get(k, ""), v]
-                for c in cells
-                for k, v in (dict.fromkeys(c.published, "") | c.metrics()).items()
-            ),
-        ]
-    )
-    write_text(out / "table.csv", buffer.getvalue())
-    write_text(out / "table.md", "\n".join(text) + "\n")
-    print("\n" + "\n".join(text))
-    print(
-        f"\nwritten: {out}/table.md, table.csv"
-        + "".join(f", {p.name}" for p in sorted(out.glob("*.png")))
-    )
+        )
+    text.append("\nCommands\n")
+    text += [f"- {cell.name}: `diffgeo {cell.command}`" for cell in cells if cell.command]
+    return "\n".join(text)
+
+
+def reproduce(name: str, budget: str, out: Path, brought: Mapping[str, str] = {}) -> None:
+    """Run the commands of conf/reproduce/NAME.yaml and write the report into `out`."""
+    spec = spec_of(name)
+    cells = cells_of(spec, budget, out, brought)
+    size = f"budget={budget}: {' '.join(spec.budget[budget]) or 'as published'}"
+    print(f"{name}: {spec.title}\n{size}\n")
+    for cell in cells:
+        if not cell.empty:
+            print(f"== {cell.name}: diffgeo {cell.command}")
+            execute(cell.command, cell.folder)
+    text = report(name, spec, cells, size, out)
+    write_text(out / "table.csv", every_number(cells))
+    write_text(out / "table.md", text + "\n")
+    print("\n" + text)
+    pictures = "".join(f", {path.name}" for path in sorted(out.glob("*.png")))
+    print(f"\nwritten: {out}/table.md, table.csv{pictures}")
 
 
 def main(arguments: list[str]) -> None:
-    if not arguments or arguments[0] in ("list", "-h", "--help"):
-        if arguments and arguments[0] != "list":
-            print(__doc__.strip() + "\n")
+    if not arguments or arguments[0] == "list":
         print("\n".join(f"{name:<16} {text}" for name, text in names().items()))
         return
     reproduce(*options(arguments))

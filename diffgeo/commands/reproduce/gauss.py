@@ -10,30 +10,43 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from diffgeo.commands.compare import markdown
-from diffgeo.commands.theory.gaussian_options import process, scheme, subject
+from diffgeo.config.build import build
+from diffgeo.config.kinds import numbers
 from diffgeo.plot import gaussian as plot
 from diffgeo.run import read_config
-from diffgeo.theory.ablation import SPAN, Cell, compared, table
+from diffgeo.schedule import VP
+from diffgeo.tables import markdown
+from diffgeo.theory import spectrum as spectra
+from diffgeo.theory.ablation import SPAN, Cell, Scheme
 from diffgeo.theory.ablation import modes as by_eigenvalue
-from diffgeo.theory.gaussian import SCHEMES
+from diffgeo.theory.ablation_table import compared, table
+from diffgeo.theory.gaussian import SCHEMES, stochastic
 from diffgeo.theory.learned import drawn, flip, flips_by_eigenvalue
+from diffgeo.theory.process import process
+
+SHOWN = (1e-6, 1e-4, 1e-2, 1.0, 100.0)  # eigenvalues of a table
+ETAS = torch.logspace(-5, 0, 26, dtype=torch.float64)
+EIGENVALUES = torch.logspace(-5, 2, 15, dtype=torch.float64)  # of a figure; a table has every other
 
 
 def read(folder: Path) -> list[Cell]:
     """The cells of a run's table.csv."""
+    cells = []
+    with (folder / "table.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            scheme = row.pop("scheme")
+            eps = float(row.pop("eps"))
+            points = row.pop("points")
+            start = row.pop("start")
+            distances = {name: float(value) for name, value in row.items()}
+            count = None if points == "continuous" else int(points)
+            cells.append(Cell(scheme, eps, count, start, distances))
+    return cells
 
-    def cell(scheme: str, eps: str, points: str, start: str, **distances: str) -> Cell:
-        return Cell(
-            scheme,
-            float(eps),
-            None if points == "continuous" else int(points),
-            start,
-            {k: float(v) for k, v in distances.items()},
-        )
 
-    with (folder / "table.csv").open() as file:
-        return [cell(**row) for row in csv.DictReader(file)]
+def forward(config) -> VP:
+    """The forward process of a run of `theory gaussian`."""
+    return process(numbers("beta", config.beta), config.T)
 
 
 def cells(out: Path, every: Mapping, cell: str) -> str:
@@ -42,45 +55,32 @@ def cells(out: Path, every: Mapping, cell: str) -> str:
     published = OmegaConf.to_container(read_config(folder).published)
     measured = read(folder)
     found = compared(measured, published["columns"], published["table"])
-    lines = [
-        [
-            name,
-            f"{eps:g}",
-            str(points or "continuous"),
-            start,
-            theirs,
-            ours,
-            "" if ours == theirs else "differs",
-        ]
-        for (name, eps, points, start), (ours, theirs) in found.pairs.items()
-    ]
-    text = f"**{found}**, W2 to p_0\n\n" + markdown(*table(measured, "w2", "points", found))
-    return (
-        text
-        + "\nCell by cell\n\n"
-        + markdown(["scheme", "eps", "points", "start", "published", "measured", ""], lines)
-    )
-
-
-SHOWN = (1e-6, 1e-4, 1e-2, 1.0, 100.0)
+    lines = []
+    for (name, eps, points, start), (ours, theirs) in found.pairs.items():
+        count = str(points or "continuous")
+        verdict = "" if ours == theirs else "differs"
+        lines.append([name, f"{eps:g}", count, start, theirs, ours, verdict])
+    header = ["scheme", "eps", "points", "start", "published", "measured", ""]
+    whole = markdown(*table(measured, "w2", "points", found))
+    return f"**{found}**, W2 to p_0\n\n{whole}\nCell by cell\n\n{markdown(header, lines)}"
 
 
 def modes(out: Path, every: Mapping, cell: str, eps: float, points: int, eta: float) -> str:
     """The errors by eigenvalue at one eps and number of grid points, drawn, and at a few
     eigenvalues as a table."""
-    cfg = read_config(every[cell].folder)
-    chart = process(cfg.beta, cfg.T)
-    schemes = {name: scheme(name, chart) for name in ("EM", "EI", "Euler", "Heun")}
+    chart = forward(read_config(every[cell].folder))
+    names = ("EM", "EI", "Euler", "Heun")
+    schemes = {name: Scheme(SCHEMES[name](chart), stochastic(name)) for name in names}
+
+    def errors(eigenvalues: torch.Tensor) -> dict[str, torch.Tensor]:
+        return by_eigenvalue(eigenvalues, chart, schemes, points - 1, eps, eta)
+
     title = f"eps = {eps:g}, {points} points, eta = {eta:g}"
-    plot.modes(out / "modes.png", by_eigenvalue(SPAN, chart, schemes, points - 1, eps, eta), title)
-    few = by_eigenvalue(
-        torch.tensor(SHOWN, dtype=torch.float64), chart, schemes, points - 1, eps, eta
-    )
-    rows = [
-        [name, *(f"{v:.2e}" for v in values.tolist())]
-        for name, values in few.items()
-        if name != "eigenvalue"
-    ]
+    plot.modes(out / "modes.png", errors(SPAN), title)
+    rows = []
+    for name, values in errors(torch.tensor(SHOWN, dtype=torch.float64)).items():
+        if name != "eigenvalue":
+            rows.append([name, *(f"{v:.2e}" for v in values.tolist())])
     return (
         f"Error of one direction, by eigenvalue (figure modes.png): truncation at eps = {eps:g}, "
         f"discretization of {points} points\n"
@@ -89,8 +89,11 @@ def modes(out: Path, every: Mapping, cell: str, eps: float, points: int, eta: fl
     )
 
 
-ETAS = torch.logspace(-5, 0, 26, dtype=torch.float64)
-EIGENVALUES = torch.logspace(-5, 2, 15, dtype=torch.float64)
+def at_eta(eta: float) -> str:
+    """Where a lead is lost, as a table shows it."""
+    if eta == 0:
+        return "never ahead"
+    return "above 1" if eta > 1 else f"{eta:.2g}"
 
 
 def flipped(
@@ -98,39 +101,32 @@ def flipped(
 ) -> str:
     """The eta at which Heun falls behind EM: in W2, for errors of one sign and random ones, and
     eigenvalue by eigenvalue."""
-    cfg = read_config(every[cell].folder)
-    chart = process(cfg.beta, cfg.T)
-    spectrum = subject(cfg, chart, eps, [])[0]
+    config = read_config(every[cell].folder)
+    chart = forward(config)
+    law = build(config.data)
+    mirrored = config.data.get("flip", False)
+    spectrum, _ = spectra.of_law(law, config.mean, mirrored, config.samples, config.seed)
     samplers = {name: SCHEMES[name](chart) for name in ("Heun", "EM")}
     signs = {"random": drawn(1.0, len(spectrum.values), seed), "all +": 1.0, "all -": -1.0}
+    rows = []
+    for e in eps:
+        for n in points:
+            found = [flip(spectrum, chart, samplers, n, e, "N_0", xi) for xi in signs.values()]
+            rows.append([f"{e:g}", str(n), *(at_eta(lost.eta) for lost in found)])
+    by_sign = markdown(["eps", "points", *signs], rows)
 
-    def shown(eta: float) -> str:
-        return "never ahead" if eta == 0 else "above 1" if eta > 1 else f"{eta:.2g}"
-
-    rows = [
-        [
-            f"{e:g}",
-            str(n),
-            *(shown(flip(spectrum, chart, samplers, n, e, "N_0", xi).eta) for xi in signs.values()),
-        ]
-        for e in eps
-        for n in points
-    ]
-    text = (
-        "eta at which Heun's W2 to p_0 exceeds EM's, from N_0, by the sign of the error\n\n"
-        + markdown(["eps", "points", *signs], rows)
-    )
     e = eps[-1]
-    single = {
-        n: flips_by_eigenvalue(EIGENVALUES, chart, samplers, n, e, "N_0", ETAS) for n in points
-    }
+    single = {}
+    for n in points:
+        single[n] = flips_by_eigenvalue(EIGENVALUES, chart, samplers, n, e, "N_0", ETAS)
     plot.flips(out / "flips.png", EIGENVALUES, single, f"eps = {e:g}")
-    lines = [
-        [f"{float(value):.0e}", *(shown(float(found[k])) for found in single.values())]
-        for k, value in enumerate(EIGENVALUES)
-        if k % 2 == 0
-    ]
-    return text + (
-        f"\nThe same for one direction alone, by eigenvalue, eps = {e:g} (rms over both signs; "
-        "figure flips.png)\n\n" + markdown(["lambda", *(f"{n} points" for n in points)], lines)
+    lines = []
+    for k in range(0, len(EIGENVALUES), 2):
+        lost = [at_eta(float(etas[k])) for etas in single.values()]
+        lines.append([f"{float(EIGENVALUES[k]):.0e}", *lost])
+    alone = markdown(["lambda", *(f"{n} points" for n in points)], lines)
+    return (
+        "eta at which Heun's W2 to p_0 exceeds EM's, from N_0, by the sign of the error\n\n"
+        f"{by_sign}\nThe same for one direction alone, by eigenvalue, eps = {e:g} (rms over both "
+        f"signs; figure flips.png)\n\n{alone}"
     )

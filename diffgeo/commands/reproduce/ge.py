@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from diffgeo import plot
-from diffgeo.commands.compare import markdown
 from diffgeo.commands.reproduce.engine import plain
-from diffgeo.commands.theory.admissibility import inequality
 from diffgeo.plot.canvas import BLUE, VERMILION, plane, sheet, support
 from diffgeo.run import load
-from diffgeo.theory.admissibility import Verdict, denoiser_errors, measure
+from diffgeo.tables import markdown
+from diffgeo.theory.admissibility import denoiser_errors, inequality, measure
+from diffgeo.theory.verdict import Verdict
 
 
 def timesteps(

@@ -7,48 +7,39 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from diffgeo.commands.compare import markdown
-from diffgeo.commands.theory.convergence import WARNING
 from diffgeo.store.files import read_json
+from diffgeo.tables import markdown
+from diffgeo.theory.convergence import WARNING, Experiment, Series
 
 
-def records(folder: Path) -> list:
+def records(folder: Path) -> list[Experiment]:
     """The experiments that `theory convergence` wrote into a folder, from its table and metrics."""
-    from diffgeo.theory.convergence import Experiment, Series
-
     metrics = read_json(folder / "metrics.json")
-    found = {}
-    with (folder / "table.csv").open() as file:
+    about: dict[str, dict[str, str]] = {}  # of an experiment: one of its rows
+    points: dict[tuple, list[tuple[float, float]]] = {}  # (x, value) of a series
+    with (folder / "table.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            kept = found.setdefault(row["experiment"], {"rows": {}, **row})
-            kept["rows"].setdefault(
-                (row["quantity"], row["label"], float(row["noise"])), []
-            ).append((float(row["x"]), float(row["value"])))
-    out = []
-    for name, kept in found.items():
-        series = tuple(
-            Series(
-                key,
-                label,
-                tuple(v for _, v in points),
-                metrics.get(f"{name}/{key}_expected"),
-                metrics.get(f"{name}/{key}_slope"),
-                noise=noise,
-            )
-            for (key, label, noise), points in kept["rows"].items()
-        )
-        x = tuple(x for x, _ in next(iter(kept["rows"].values())))
-        out.append(
+            name = row["experiment"]
+            about.setdefault(name, row)
+            series = name, row["quantity"], row["label"], float(row["noise"])
+            points.setdefault(series, []).append((float(row["x"]), float(row["value"])))
+    found = []
+    for name, row in about.items():
+        own = {series: curve for series, curve in points.items() if series[0] == name}
+        series = []
+        for (_, key, label, noise), curve in own.items():
+            values = tuple(value for _, value in curve)
+            expected = metrics.get(f"{name}/{key}_expected")
+            slope = metrics.get(f"{name}/{key}_slope")
+            series.append(Series(key, label, values, expected, slope, noise=noise))
+        x = tuple(x for x, _ in next(iter(own.values())))
+        exponential = row["exponential"] == "True"
+        found.append(
             Experiment(
-                name,
-                kept["title"],
-                kept["variable"],
-                x,
-                series,
-                exponential=kept["exponential"] == "True",
+                name, row["title"], row["variable"], x, tuple(series), exponential=exponential
             )
         )
-    return out
+    return found
 
 
 def beside(out: Path, every: Mapping, cells: Sequence[str]) -> str:

@@ -1,10 +1,9 @@
-"""`diffgeo theory admissibility`: is a denoiser an approximate projection along a sampler's
-trajectories, and what follows?
+"""`diffgeo theory admissibility`: how good a projection a denoiser is along trajectories
 
-    diffgeo theory admissibility data=curve data.ambient=64          the exact denoiser under DDIM
-    diffgeo theory admissibility run=FOLDER sampler=heun             a trained network; its law comes from the run
+    diffgeo theory admissibility data=curve data.ambient=64     the exact denoiser under DDIM
+    diffgeo theory admissibility run=FOLDER sampler=heun        a network; its law is the run's
 
-prints eta and nu by level, the violations of the per-step inequality, whether the theorem's
+prints, along a sampler's trajectories, eta and nu by level, the violations of the per-step inequality, whether the theorem's
 assumption is met and where it is not, the grid's certificate at the measured eta, and the distance
 estimators side by side. levels.csv holds every level.
 """
@@ -12,44 +11,42 @@ estimators side by side. levels.csv holds every level.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
 from torch import Tensor
 
 from diffgeo import plot
-from diffgeo.commands.compare import markdown
-from diffgeo.commands.sample import loaded
-from diffgeo.commands.theory.certify import write_csv
+from diffgeo.config.build import Experiment, assemble, fitted
 from diffgeo.config.kinds import plain
-from diffgeo.config.line import key_of
 from diffgeo.metrics import table
-from diffgeo.run import Experiment, assemble, begin, fitted, provenance, read_config
-from diffgeo.store.files import write_json
-from diffgeo.theory.admissibility import Measured, Verdict, check, denoiser_errors, measure
+from diffgeo.run import Job, RunFolder, loaded, take_model
+from diffgeo.store.files import write_json, write_text
+from diffgeo.tables import csv_text, markdown
+from diffgeo.theory.admissibility import (
+    Measured,
+    check,
+    denoiser_errors,
+    inequality,
+    measure,
+)
 from diffgeo.theory.certificate import beta_star, betas
 from diffgeo.theory.energy import estimates
+from diffgeo.theory.verdict import Verdict
 
 SHOWN = 14  # levels in the printed table
 
 
-def main(cfg) -> None:
-    theory_admissibility(
-        cfg, Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().overrides.task
-    )
-
-
-def theory_admissibility(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
-    """Measure cfg.n trajectories into `folder`."""
-    take_model(cfg, overrides)
+def main(cfg, job: Job) -> None:
+    """Measure cfg.n trajectories."""
+    take_model(cfg, job.overrides)
     experiment = assemble(cfg, loaded)
     plain("legacy_offset", cfg.legacy_offset, bool)
     check(experiment.data, plain("quantile", cfg.quantile))
     beta_star(0.0, plain("nu", cfg.nu), 1)
-    if begin(folder, cfg, overrides):
+    folder = RunFolder.of("theory admissibility", cfg, job)
+    if folder.begin():
         return
     started = time.process_time()
     experiment = fitted(experiment)
@@ -60,12 +57,12 @@ def theory_admissibility(cfg, folder: Path, overrides: Sequence[str] = ()) -> No
     guesses = estimates(simulation, data, numbers[:128])
     measured = {"measuring_cpu_s": time.process_time() - started}
     header, rows = by_level(verdict.measured, guesses)
-    write_csv(folder / "levels.csv", header, rows)
+    write_text(job.path / "levels.csv", csv_text(header, rows))
     if cfg.figures:
-        figures(folder / "figures", experiment, verdict, guesses, cfg.seed)
+        figures(job.path / "figures", experiment, verdict, guesses)
     values = summary(verdict, cfg.nu)
-    provenance(folder, cfg, "theory admissibility", experiment.device, **measured)
-    write_json(folder / "metrics.json", values)
+    folder.provenance(experiment.device, **measured)
+    write_json(job.path / "metrics.json", values)
     kept = (
         range(len(rows))
         if len(rows) <= SHOWN
@@ -74,22 +71,7 @@ def theory_admissibility(cfg, folder: Path, overrides: Sequence[str] = ()) -> No
     print(markdown(header, [rows[i] for i in kept]))
     print(table(values))
     print(f"\n{verdict}\n{inequality(verdict.measured)}")
-    print(f"written: {folder}/metrics.json, levels.csv" + (", figures/" if cfg.figures else ""))
-
-
-def take_model(cfg, overrides: Sequence[str]) -> None:
-    """With run= the model is the run's, where the line chooses none: this command's own default is
-    the exact denoiser."""
-    if cfg.run is not None and "model" not in map(key_of, overrides):
-        with open_dict(cfg):
-            cfg.model = read_config(Path(cfg.run)).model
-
-
-def inequality(measured: Measured) -> str:
-    count = int(measured.violations.sum())
-    states = measured.eta.numel()
-    text = f"per-step inequality with the measured eta: {count} violations in {states} steps of {measured.eta.shape[1]} trajectories"
-    return text if measured.ddim else f"{text}; it is DDIM's, and this sampler takes other steps"
+    print(f"written: {job.path}/metrics.json, levels.csv" + (", figures/" if cfg.figures else ""))
 
 
 def summary(verdict: Verdict, nu: float) -> dict[str, float]:
@@ -145,9 +127,7 @@ def by_level(
     return header, rows
 
 
-def figures(
-    folder: Path, e: Experiment, verdict: Verdict, guesses: Mapping[str, Tensor], seed: int
-) -> None:
+def figures(folder: Path, e: Experiment, verdict: Verdict, guesses: Mapping[str, Tensor]) -> None:
     """The three empirical figures of the paper, the theorem's bound, and the estimators."""
     measured = verdict.measured
     sigma = measured.sigma[: len(measured.eta)]
@@ -155,7 +135,7 @@ def figures(
     plot.noise_error(
         folder / "noise_error.png",
         sigma,
-        denoiser_errors(e.model, e.data, sigma, seed=seed, device=e.device),
+        denoiser_errors(e.model, e.data, sigma, seed=e.simulation.seed, device=e.device),
     )
     plot.relative_error(folder / "relative_error.png", measured)
     plot.distance_bounds(folder / "distance_bounds.png", verdict)

@@ -1,5 +1,4 @@
-"""`diffgeo theory certify`: is a grid of noise levels admissible for a denoiser of relative error
-eta?
+"""`diffgeo theory certify`: the certificate of a schedule: is it admissible at an error eta?
 
     diffgeo theory certify sampler.schedule=ddim sampler.steps=10 eta=0.05
 
@@ -10,32 +9,23 @@ with the timesteps where the schedule is discrete.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 
-from diffgeo.commands.compare import markdown
+from diffgeo.config.build import grid_of
 from diffgeo.config.kinds import numbers, plain
-from diffgeo.run import begin, build, provenance
+from diffgeo.run import Job, RunFolder
 from diffgeo.schedule.discrete import TIE
 from diffgeo.store.files import write_json, write_text
+from diffgeo.tables import csv_text, markdown
 from diffgeo.theory.certificate import beta_star, betas, nu_min, reachable, steps_needed
 
 
-def main(cfg) -> None:
-    theory_certify(
-        cfg, Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().overrides.task
-    )
-
-
-def theory_certify(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
-    """Certify the grid of cfg.sampler.schedule at every eta of cfg.eta, into `folder`."""
-    chart = build(cfg.sampler.schedule)
-    sigmas = [s for s in chart.grid(cfg.sampler.steps).tolist() if s > 0]
+def main(cfg, job: Job) -> None:
+    """Certify the grid of cfg.sampler.schedule at every eta of cfg.eta."""
+    chart, grid = grid_of(cfg.sampler)
+    sigmas = grid[grid > 0].tolist()
     etas = numbers("eta", cfg.eta)
     nu = plain("nu", cfg.nu)
     values = {
@@ -57,10 +47,11 @@ def theory_certify(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
         row = certify(sigmas, eta, nu)
         values |= {f"certificate/{name}@{eta:g}": value for name, value in row.items()}
         rows.append([f"{eta:g}", *(f"{value:.4g}" for value in row.values())])
-    if begin(folder, cfg, overrides):
+    folder = RunFolder.of("theory certify", cfg, job)
+    if folder.begin():
         return
     table = levels(chart, sigmas)
-    write_csv(folder / "levels.csv", *table)
+    write_text(job.path / "levels.csv", csv_text(*table))
     print(markdown(*table))
     print(markdown(header, rows))
     print(
@@ -68,9 +59,9 @@ def theory_certify(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
         "eta can leave; inf: beta >= 1/(1 + eta)"
         " somewhere.\nA worst case for the distance, not a rank of sample quality."
     )
-    provenance(folder, cfg, "theory certify", torch.device("cpu"))
-    write_json(folder / "metrics.json", values)
-    print(f"written: {folder}/metrics.json, levels.csv")
+    folder.provenance()
+    write_json(job.path / "metrics.json", values)
+    print(f"written: {job.path}/metrics.json, levels.csv")
 
 
 def certify(sigmas: Sequence[float], eta: float, nu: float) -> dict[str, float]:
@@ -106,9 +97,3 @@ def levels(chart, sigmas: Sequence[float]) -> tuple[list[str], list[list[str]]]:
 
 def timestep(t: float) -> str:
     return f"{t:.0f}" if abs(t - round(t)) < TIE else f"{t:.6g}"
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
-    write_text(path, buffer.getvalue())

@@ -1,29 +1,26 @@
-"""`diffgeo theory convergence [quick|full] [NAME ...] [out=FOLDER] [figures=true]`: the rates of
-the theory, stated and measured.
+"""`diffgeo theory convergence`: the rates of convergence theory, stated and measured
+
+    diffgeo theory convergence [quick|full] [NAME ...] [out=FOLDER] [figures=true]
+    diffgeo theory convergence list
 
 Without NAME every experiment runs: quick, the default, in a minute or two of one core; full extends
 the ranges. `theory convergence list` lists them. Each prints its table and, for every quantity with
 a stated rate, the stated and the measured slope. Laws are exact (closed form or kernel propagation)
 unless a noise floor is printed. Writes metrics.json (EXPERIMENT/VARIABLE/QUANTITY@x and ..._slope),
 table.csv, table.md and convergence.png. With out= a finished folder is left as it is.
-
-Read with care: the rate d/N of the reverse diffusion, and with it the headline "O(d) steps against
-O(sqrt d)", is a statement about a CERTIFICATE, the KL of paths that Girsanov's theorem gives, an
-upper bound. The law of the output is closer by a power of N: on the laws here its KL is ~ d/N^2 and
-its TV ~ sqrt(d)/N, so the reverse diffusion, too, gets by with ~ sqrt(d) steps. DPUM asks for about
-a third fewer calls on these Gaussians; on three modes of the line the reverse diffusion is slightly
-better at equal calls. Nothing here shows that samples of DDPM need d steps.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from diffgeo.commands.theory.winners import options
+from diffgeo.config.words import PATH, TRUTH, options
 from diffgeo.errors import UsageError
+from diffgeo.run import finished
+from diffgeo.store.files import write_json, write_text
+from diffgeo.tables import csv_text, markdown
 
 BUDGETS = ("quick", "full")
-WARNING = __doc__.split("\n\n")[2]
 
 
 def asked(arguments: list[str]) -> tuple[bool, list[str], dict]:
@@ -32,7 +29,7 @@ def asked(arguments: list[str]) -> tuple[bool, list[str], dict]:
 
     words = [a for a in arguments if "=" not in a]
     known = options(
-        "convergence", [a for a in arguments if "=" in a], {"out": Path, "figures": truth}
+        "theory convergence", [a for a in arguments if "=" in a], {"out": PATH, "figures": TRUTH}
     )
     if unknown := [w for w in words if w not in BUDGETS and w not in EXPERIMENTS]:
         raise UsageError(
@@ -45,30 +42,19 @@ def asked(arguments: list[str]) -> tuple[bool, list[str], dict]:
     return "full" in words, names, known
 
 
-def truth(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise UsageError(f"figures={text}: write figures=true or figures=false")
-    return text == "true"
-
-
 def main(arguments: list[str]) -> None:
-    if {"-h", "--help", "list"} & set(arguments):
+    if "list" in arguments:
         from diffgeo.theory.convergence import ABOUT
 
-        if "list" not in arguments:
-            print(__doc__.strip() + "\n")
         print("\n".join(f"{name:<16} {text}" for name, text in ABOUT.items()))
         return
     full, names, known = asked(arguments)
     out = known.get("out", Path("outputs/theory/convergence"))
-    if "out" in known and (out / "metrics.json").exists():
-        print(f"{out} is finished: metrics.json is there; remove it or write another out=")
+    if "out" in known and finished(out):
         return
     import torch
 
-    from diffgeo.commands.theory.certify import write_csv
-    from diffgeo.store.files import write_json, write_text
-    from diffgeo.theory.convergence import EXPERIMENTS
+    from diffgeo.theory.convergence import EXPERIMENTS, WARNING
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small tensors
@@ -83,36 +69,7 @@ def main(arguments: list[str]) -> None:
                 print(text[-1])
     finally:
         torch.set_num_threads(threads)
-    write_csv(
-        out / "table.csv",
-        [
-            "experiment",
-            "title",
-            "variable",
-            "exponential",
-            "x",
-            "quantity",
-            "label",
-            "value",
-            "noise",
-        ],
-        [
-            [
-                e.name,
-                e.title,
-                e.axis,
-                str(e.exponential),
-                f"{x:g}",
-                s.key,
-                s.title,
-                repr(v),
-                f"{s.noise:.3g}",
-            ]
-            for e in found
-            for s in e.series
-            for x, v in zip(e.x, s.values, strict=True)
-        ],
-    )
+    write_text(out / "table.csv", table(found))
     write_text(out / "table.md", "\n".join(text))
     if known.get("figures", True):
         from diffgeo.plot.convergence import panels
@@ -127,10 +84,21 @@ def main(arguments: list[str]) -> None:
     )
 
 
+def table(found: list) -> str:
+    """Every value of every series, as CSV."""
+    rows = []
+    for e in found:
+        about = [e.name, e.title, e.axis, str(e.exponential)]
+        for s in e.series:
+            for x, value in zip(e.x, s.values, strict=True):
+                measured = [s.key, s.title, repr(value), f"{s.noise:.3g}"]
+                rows.append([*about, f"{x:g}", *measured])
+    header = ["experiment", "title", "variable", "exponential", "x"]
+    return csv_text([*header, "quantity", "label", "value", "noise"], rows)
+
+
 def report(e) -> str:
     """One experiment as text: the table, the slopes, the note."""
-    from diffgeo.commands.compare import markdown
-
     rows = [[f"{x:g}", *(f"{s.values[i]:.4g}" for s in e.series)] for i, x in enumerate(e.x)]
     lines = [f"{e.name}: {e.title}\n", markdown([e.axis, *(s.title for s in e.series)], rows)]
     for s in e.series:

@@ -1,5 +1,6 @@
-"""`diffgeo theory gamma [laws=A,B] [steps=5,10,20,50,100] [seed=0] [out=outputs/theory/gamma]`: the
-best gamma of gradient estimation.
+"""`diffgeo theory gamma`: the best gamma of gradient estimation against steps and curvature
+
+    diffgeo theory gamma [laws=A,B] [steps=5,10,20,50,100] [seed=0] [out=outputs/theory/gamma]
 
 On N log-linear steps of size h from sigma = 40 to .01, against the exact flow. Theory
 (diffgeo.theory.gamma): the best is
@@ -25,7 +26,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffgeo.commands.theory.winners import counts, law, law_names, options
+from diffgeo.config.named import LAWS as NAMES
+from diffgeo.config.named import law
+from diffgeo.config.words import COUNTS, PATH, WHOLE, options
+from diffgeo.store.files import write_text
+from diffgeo.tables import csv_text, markdown
 
 LAWS = ("normal", "segment", "circle", "sphere", "swissroll_points", "mixture")
 HIGH = 40.0
@@ -37,21 +42,17 @@ RADII_STEPS = 100
 
 
 def main(arguments: list[str]) -> None:
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__.strip())
-        return
     asked = {
         "laws": list(LAWS),
         "steps": [5, 10, 20, 50, 100],
         "seed": 0,
         "out": Path("outputs/theory/gamma"),
-    } | options("gamma", arguments, {"laws": law_names, "steps": counts, "seed": int, "out": Path})
+    } | options(
+        "theory gamma", arguments, {"laws": NAMES, "steps": COUNTS, "seed": WHOLE, "out": PATH}
+    )
     import torch
 
-    from diffgeo.commands.compare import markdown
-    from diffgeo.commands.theory.certify import write_csv
     from diffgeo.plot.selection import gamma as draw
-    from diffgeo.store.files import write_text
     from diffgeo.theory.gamma import best_gamma, coefficient
     from diffgeo.theory.selection import Truth
 
@@ -98,8 +99,8 @@ def main(arguments: list[str]) -> None:
         ]
     )
     write_text(asked["out"] / "table.md", text)
-    write_csv(asked["out"] / "table.csv", header, rows)
-    write_csv(asked["out"] / "radii.csv", near, second)
+    write_text(asked["out"] / "table.csv", csv_text(header, rows))
+    write_text(asked["out"] / "radii.csv", csv_text(near, second))
     draw(asked["out"] / "gamma.png", found, circle)
     print(text)
     print(f"written: {asked['out']}/table.md, table.csv, radii.csv, gamma.png")

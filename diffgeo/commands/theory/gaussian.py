@@ -19,51 +19,41 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from diffgeo.commands.compare import markdown
-from diffgeo.commands.theory.certify import write_csv
-from diffgeo.commands.theory.gaussian_options import other_starts, process, scheme, several, subject
-from diffgeo.config.kinds import plain
+from diffgeo.commands.theory.gaussian_options import other_starts, scheme, several, subject
+from diffgeo.config.kinds import numbers, plain
 from diffgeo.core import Schedule
 from diffgeo.errors import UsageError
-from diffgeo.run import begin, provenance
+from diffgeo.run import Job, RunFolder
 from diffgeo.store.files import write_json, write_text
+from diffgeo.tables import csv_text, markdown
 from diffgeo.theory.ablation import (
     SPAN,
     Cell,
-    Comparison,
     Error,
     Scheme,
     ablation,
     check,
-    compared,
     modes,
     noncommuting,
-    power_of_ten,
-    rows,
-    table,
 )
+from diffgeo.theory.ablation_table import Comparison, compared, power_of_ten, rows, table
 from diffgeo.theory.gaussian import Spectrum, first_order
 from diffgeo.theory.learned import Learned, effective
+from diffgeo.theory.process import process
 
 
-def main(cfg) -> None:
-    hydra = HydraConfig.get()
-    if cfg.out is not None and hydra.mode == RunMode.MULTIRUN:
+def main(cfg, job: Job) -> None:
+    """The table of cfg. Raises UsageError on whatever is no spectrum, process, scheme, grid or
+    distance."""
+    if cfg.out is not None and job.sweep:
         raise UsageError(
             f"out={cfg.out} is one file, and a sweep has many jobs: leave it out, each job's "
             "folder holds its table.csv"
         )
-    theory_gaussian(cfg, Path(hydra.runtime.output_dir), hydra.overrides.task)
-
-
-def theory_gaussian(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
-    """The table of cfg into `folder`. Raises UsageError on whatever is no spectrum, process,
-    scheme, grid or distance."""
-    chart = process(cfg.beta, plain("T", cfg.T))
+    folder = job.path
+    chart = process(numbers("beta", cfg.beta), plain("T", cfg.T))
     schemes = {name: scheme(name, chart) for name in several("schemes", cfg.schemes, str)}
     eps = [float(e) for e in several("eps", cfg.eps, float)]
     asked = several("start", cfg.start, str)
@@ -75,10 +65,11 @@ def theory_gaussian(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     if cfg.out is not None and Path(cfg.out).is_dir():
         raise UsageError(f"out={cfg.out} is a folder: write out=FILE.csv")
     started = time.process_time()
-    spectrum, about, error = subject(cfg, chart, eps, overrides)
+    spectrum, about, error = subject(cfg, chart, eps, job.overrides)
     others = other_starts(cfg, files, error)
     fitting = time.process_time() - started
-    if begin(folder, cfg, overrides):
+    record = RunFolder.of("theory gaussian", cfg, job)
+    if record.begin():
         deliver(cfg.out, folder)
         return
     # 30 000 tableaux come: their collections need not search all of torch each time, .8 CPU s
@@ -108,7 +99,7 @@ def theory_gaussian(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
         if cfg.get("published")
         else None
     )
-    write_csv(folder / "table.csv", *rows(cells, distances, cfg.count))
+    write_text(folder / "table.csv", csv_text(*rows(cells, distances, cfg.count)))
     deliver(cfg.out, folder)
     values = metrics(cells) | (
         {}
@@ -124,7 +115,7 @@ def theory_gaussian(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
     }
     if cfg.figures:
         figures(folder, chart, schemes, max(points) - (cfg.count == "points"), eps, error)
-    provenance(folder, cfg, "theory gaussian", torch.device("cpu"), **measured)
+    record.provenance(**measured)
     write_json(folder / "metrics.json", values)
     print(
         f"{about}: d = {spectrum.d:g}, trace {spectrum.trace:.6g}, eigenvalues "
@@ -231,7 +222,7 @@ def figures(
     eta = abs(error) if isinstance(error, float) and error else ETA
     curves = modes(SPAN, chart, schemes, steps, eps, eta)
     columns = [map(repr, curve.tolist()) for curve in curves.values()]
-    write_csv(folder / "modes.csv", list(curves), zip(*columns, strict=True))
+    write_text(folder / "modes.csv", csv_text(list(curves), zip(*columns, strict=True)))
     plot.modes(
         folder / "figures" / "modes.png",
         curves,

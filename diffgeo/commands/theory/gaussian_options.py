@@ -4,26 +4,22 @@ and the error of the score."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import fields, replace
-from functools import lru_cache
 from pathlib import Path
 
 import torch
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import ListConfig, OmegaConf
+from omegaconf import ListConfig
 from torch import Tensor
 
-from diffgeo.commands.sample import loaded
-from diffgeo.commands.theory.admissibility import take_model
-from diffgeo.config.kinds import numbers, plain
+from diffgeo.config import named
+from diffgeo.config.build import assemble, build
+from diffgeo.config.kinds import plain
 from diffgeo.config.line import key_of
-from diffgeo.core import Sampler, Schedule
+from diffgeo.core import Fitted, Schedule
 from diffgeo.data.gaussian import spectrum as eigen
 from diffgeo.errors import UsageError
-from diffgeo.run import assemble, build
-from diffgeo.schedule import VP
+from diffgeo.run import loaded, take_model
 from diffgeo.store.files import read_array
 from diffgeo.theory import spectrum as spectra
 from diffgeo.theory.ablation import Scheme, Start
@@ -41,74 +37,28 @@ def several(key: str, value, kind) -> list:
     return list(dict.fromkeys(found))
 
 
-def process(beta, horizon: float) -> VP:
-    """The forward process with the rate beta, affine on [0, T] between two values, or one constant.
-    VP's rates are twice these."""
-    rates = numbers(
-        "beta", beta if OmegaConf.is_config(beta) else OmegaConf.create({"beta": beta}).beta
-    )
-    low = rates[0]
-    high = rates[-1]
-    if len(rates) > 2 or not 0 < low <= high < 1e6:
-        raise UsageError(
-            f"beta={[f'{r:g}' for r in rates]}: write [beta_min,beta_max] with 0 < beta_min <= beta_max, or one constant".replace(
-                "'", ""
-            )
-        )
-    if not 0 < horizon < 1e6:
-        raise UsageError(f"T={horizon:g}: write a positive time")
-    if (low + high) * horizon > 600:
-        raise UsageError(
-            f"beta and T={horizon:g}: e^(-2B) vanishes with B = (beta_min + beta_max) T/2 = "
-            f"{(low + high) * horizon / 2:g}: "
-            "write rates or a time that leave B at 300 or less"
-        )
-    return VP(
-        t_min=0.0, t_max=horizon, beta_min=2 * low, beta_max=2 * (low + (high - low) / horizon)
-    )
-
-
-@contextmanager
-def another_hydra() -> Iterator[None]:
-    """Room for a config that is composed while Hydra runs this command: it holds one at a time."""
-    only = GlobalHydra.instance()
-    held = only.hydra
-    only.hydra = None
-    try:
-        yield
-    finally:
-        only.hydra = held
-
-
 def scheme(name: str, chart: Schedule) -> Scheme:
     """A row of the table by name: one of SCHEMES, or a sampler of conf/sampler, with this process
     for its chart."""
     if name in SCHEMES:
-        return Scheme(lambda steps: SCHEMES[name](chart), stochastic(name))
-    from diffgeo.commands.theory.orders import names, sampler
-
-    if name not in names():
+        return Scheme(SCHEMES[name](chart), stochastic(name))
+    names = named.names("sampler")
+    if name not in names:
         raise UsageError(
             f"schemes={name} is unknown: write {', '.join(SCHEMES)}, or a sampler of "
-            f"{', '.join(names())}"
+            f"{', '.join(names)}"
         )
-
-    @lru_cache
-    def make(steps: int) -> Sampler:
-        with another_hydra():
-            made = sampler(name, steps)
-        if hasattr(made, "fit"):
-            raise UsageError(
-                f"schemes={name}: this sampler is first fitted to a model, so it has no law of its "
-                "own; leave it out"
-            )
-        # some fix theirs: a scheme of a paper
-        own = any(field.name == "chart" and field.init for field in fields(made))
-        return replace(made, chart=chart) if own else made
-
-    return Scheme(
-        make, any(step.draws for step in tableaux(make(10), levels(chart, 11, chart.t_max / 1000)))
-    )
+    made = named.sampler(name)
+    if isinstance(made, Fitted):
+        raise UsageError(
+            f"schemes={name}: this sampler is first fitted to a model, so it has no law of its "
+            "own; leave it out"
+        )
+    # some fix theirs: a scheme of a paper
+    if any(field.name == "chart" and field.init for field in fields(made)):
+        made = replace(made, chart=chart)
+    steps = tableaux(made, levels(chart, 11, chart.t_max / 1000))
+    return Scheme(made, any(step.draws for step in steps))
 
 
 NAMED = {

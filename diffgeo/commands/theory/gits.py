@@ -1,46 +1,37 @@
-"""`diffgeo theory gits`: levels planned for a model: those that lose least to Euler's rule, chosen
-among a teacher's.
+"""`diffgeo theory gits`: a schedule fitted to a law or a run by dynamic programming over a teacher
 
-    diffgeo theory gits data=mixture most=10                         the exact denoiser; a teacher of 61 steps
-    diffgeo theory gits run=FOLDER sampler@teacher=heun              a trained network
+    diffgeo theory gits data=mixture most=10                the exact denoiser, a teacher of 61 steps
+    diffgeo theory gits run=FOLDER sampler@teacher=heun     a trained network
 
-writes gits.json, the levels and their cost for 1 .. most steps, which every sampler takes as its
-schedule:
+writes gits.json, the levels that lose least to Euler's rule, chosen among a teacher's, and their
+cost, for 1 .. most steps. Every sampler takes them as its schedule:
 
-    diffgeo sample model=exact data=mixture sampler=euler sampler.schedule=gits
-    sampler.schedule.file=FOLDER/gits.json sampler.steps=10
+    diffgeo sample model=exact data=mixture sampler=euler sampler.steps=10 \\
+        sampler.schedule=gits sampler.schedule.file=FOLDER/gits.json
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from diffgeo.commands.compare import markdown
-from diffgeo.commands.sample import loaded
-from diffgeo.commands.theory.admissibility import take_model
+from diffgeo.config.build import assemble, grid_of, method_of
 from diffgeo.config.kinds import plain
-from diffgeo.run import assemble, begin, method, provenance
+from diffgeo.run import Job, RunFolder, loaded, take_model
 from diffgeo.store.files import write_json
+from diffgeo.tables import markdown
 from diffgeo.theory.gits import fit
 
 
-def main(cfg) -> None:
-    theory_gits(cfg, Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().overrides.task)
-
-
-def theory_gits(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
-    """Plan the levels of 1 .. cfg.most steps of cfg's model into `folder`. Raises UsageError on
-    more steps than the teacher has."""
-    take_model(cfg, overrides)
+def main(cfg, job: Job) -> None:
+    """Plan the levels of 1 .. cfg.most steps of cfg's model. Raises UsageError on more steps than
+    the teacher has."""
+    take_model(cfg, job.overrides)
     experiment = assemble(cfg, loaded)
-    sampler, _, grid = method(cfg.teacher)
-    teacher = replace(experiment.simulation, sampler=sampler, sigmas=grid)
+    _, levels = grid_of(cfg.teacher)
+    teacher = replace(experiment.simulation, sampler=method_of(cfg.teacher), sigmas=levels)
     started = time.process_time()
     plans = fit(
         teacher,
@@ -50,31 +41,21 @@ def theory_gits(cfg, folder: Path, overrides: Sequence[str] = ()) -> None:
         cfg.norm,
         OmegaConf.to_yaml(cfg.data).strip(),
     )
-    if begin(folder, cfg, overrides):
+    folder = RunFolder.of("theory gits", cfg, job)
+    if folder.begin():
         return
-    write_json(folder / "gits.json", plans)
-    provenance(
-        folder,
-        cfg,
-        "theory gits",
-        experiment.device,
-        planning_cpu_s=time.process_time() - started,
-        nfe=plans["nfe"],
-    )
-    write_json(
-        folder / "metrics.json",
-        {f"gits/cost@{steps}": cost for steps, cost in plans["cost"].items()},
-    )
+    spent = time.process_time() - started
+    costs = plans["cost"]
+    write_json(job.path / "gits.json", plans)
+    folder.provenance(experiment.device, planning_cpu_s=spent, nfe=plans["nfe"])
+    values = {f"gits/cost@{steps}": cost for steps, cost in costs.items()}
+    write_json(job.path / "metrics.json", values)
+    rows = []
+    for steps, levels in plans["levels"].items():
+        shown = " ".join(f"{level:.4g}" for level in levels)
+        rows.append([steps, f"{costs[steps]:.4g}", shown])
+    print(markdown(["steps", "cost", "levels"], rows))
     print(
-        markdown(
-            ["steps", "cost", "levels"],
-            [
-                [steps, f"{plans['cost'][steps]:.4g}", " ".join(f"{level:.4g}" for level in levels)]
-                for steps, levels in plans["levels"].items()
-            ],
-        )
-    )
-    print(
-        f"written: {folder}/gits.json; sample with sampler.schedule=gits "
-        f"sampler.schedule.file={folder}/gits.json"
+        f"written: {job.path}/gits.json; sample with sampler.schedule=gits "
+        f"sampler.schedule.file={job.path}/gits.json"
     )

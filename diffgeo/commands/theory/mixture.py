@@ -1,5 +1,6 @@
-"""`diffgeo theory mixture {pair|step|softmax} [quick|full] [seed=0] [out=FOLDER]`: can descent on
-the DDPM objective learn a mixture?
+"""`diffgeo theory mixture`: mixtures learnt by descent on the DDPM objective and by EM
+
+    diffgeo theory mixture {pair|step|softmax} [quick|full] [seed=0] [out=FOLDER]
 
 The softmax network is the score of sum_j w_j N(mu_j, I); its parameters are learnt from n samples
 by gradient descent and by EM.
@@ -19,12 +20,15 @@ given; returns at once when they are there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from diffgeo.commands.theory.winners import options
+from diffgeo.config.words import PATH, WHOLE, options
 from diffgeo.errors import UsageError
+from diffgeo.run import finished
+from diffgeo.store.files import write_json, write_text
+from diffgeo.tables import csv_text, markdown
 
 if TYPE_CHECKING:
     from diffgeo.theory.mixtures import Found
@@ -106,8 +110,17 @@ def metrics_of(name: str, found: Sequence[Found]) -> dict[str, float]:
     }
 
 
+def every_mean(found: Sequence[Found]) -> str:
+    """Every mean and its standard error, as CSV."""
+    rows = []
+    for f in found:
+        for key, curve in f.curves.items():
+            for value, (mean, error) in zip(f.values, curve, strict=True):
+                rows.append([key, f.label, f"{value:g}", repr(mean), repr(error)])
+    return csv_text(["quantity", "at", "value", "mean", "standard_error"], rows)
+
+
 def tables(found: Found) -> str:
-    from diffgeo.commands.compare import markdown
 
     rows = [
         [f"{value:g}", *(shown(*curve[i]) for curve in found.curves.values())]
@@ -122,9 +135,6 @@ def tables(found: Found) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__.strip())
-        return
     words = [a for a in arguments if "=" not in a]
     rest = [a for a in arguments if "=" in a]
     name, budget = (*words, "quick")[:2] if words else (None, None)
@@ -134,45 +144,18 @@ def main(arguments: list[str]) -> None:
             f"{', '.join(NAMES)}, and quick or full"
         )
     asked = {"seed": 0, "out": Path(f"outputs/theory/mixture/{name}-{budget}")} | options(
-        "mixture", rest, {"seed": int, "out": Path}
+        "theory mixture", rest, {"seed": WHOLE, "out": PATH}
     )
-    if (asked["out"] / "metrics.json").exists():
-        print(f"{asked['out']} is finished; its metrics are in {asked['out'] / 'metrics.json'}")
+    if finished(asked["out"]):
         return
     import torch
 
-    from diffgeo.commands.theory.certify import write_csv
     from diffgeo.plot.mixtures import draw
-    from diffgeo.store.files import write_json
 
     torch.set_num_threads(1)
     found = [run(sweep, budget, asked["seed"]) for sweep in sweeps(name)]
     print("\n".join(map(tables, found)))
-    write_csv(
-        asked["out"] / "table.csv",
-        ["quantity", "at", "value", "mean", "standard_error"],
-        [
-            [key, f.label, f"{value:g}", repr(mean), repr(error)]
-            for f in found
-            for key, curve in f.curves.items()
-            for value, (mean, error) in zip(f.values, curve, strict=True)
-        ],
-    )
+    write_text(asked["out"] / "table.csv", every_mean(found))
     draw(asked["out"] / f"{name}.png", found)
     write_json(asked["out"] / "metrics.json", metrics_of(name, found))
     print(f"written: {asked['out']}/metrics.json, table.csv, {name}.png")
-
-
-# reproduce: what a cell with a number for every setting shows
-
-
-def beside(out: Path, every: Mapping, cells: Sequence[str]) -> str:
-    """Every published number of the cells beside its own, as a table for the report."""
-    from diffgeo.commands.compare import markdown
-
-    rows = [
-        [key, f"{value:.4g}", f"{cell.metrics()[key]:.4g}" if key in cell.metrics() else "-"]
-        for cell in map(every.__getitem__, cells)
-        for key, value in cell.published.items()
-    ]
-    return markdown(["quantity", "published", "measured"], rows)

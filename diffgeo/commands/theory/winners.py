@@ -1,5 +1,6 @@
-"""`diffgeo theory winners [laws=A,B] [budgets=5,8,10,20] [seed=0] [out=outputs/theory/winners]`:
-which sampler, on which schedule?
+"""`diffgeo theory winners`: which sampler on which schedule is best at 5, 8, 10, 20 evaluations
+
+    diffgeo theory winners [laws=A,B] [budgets=5,8,10,20] [seed=0] [out=outputs/theory/winners]
 
 Every deterministic sampler of conf/sampler with every schedule, on exact denoisers, at each budget
 of network evaluations. The error is the root mean square distance of the sample from where the
@@ -29,14 +30,16 @@ laws: names of conf/data. Writes table.md, table.csv (every pair) and winners.pn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from diffgeo.commands.theory.orders import names, sampler
-from diffgeo.config.line import conf_dir
+from diffgeo.config.named import LAWS as NAMES
+from diffgeo.config.named import law, names, sampler
+from diffgeo.config.words import COUNTS, PATH, WHOLE, options
 from diffgeo.core import Sampler
-from diffgeo.errors import UsageError
+from diffgeo.store.files import write_text
+from diffgeo.tables import csv_text, markdown
 
 LAWS = ("swissroll_points", "segment", "swissroll", "sphere", "mixture")
 ABOUT = {
@@ -50,64 +53,12 @@ USUAL = ("heun", "karras"), ("dpmpp_2m", "karras"), ("ddim", "karras")
 POINTS = 128
 
 
-def options(command: str, arguments: Sequence[str], known: Mapping[str, Callable]) -> dict:
-    """key=value words, each read by its reader. Raises UsageError on an unknown key or a value that
-    does not read."""
-    found = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if key not in known or not equals:
-            raise UsageError(
-                f"theory {command} has no option {key}; write "
-                f"{', '.join(f'{name}=...' for name in known)}"
-            )
-        if not value:
-            raise UsageError(f"{key}= is empty: write a value, or leave it out")
-        try:
-            found[key] = known[key](value)
-        except ValueError as error:
-            if isinstance(error, UsageError):
-                raise
-            raise UsageError(
-                f"{argument}: write a whole number, or several with commas between"
-            ) from error
-    return found
-
-
-def counts(text: str) -> list[int]:
-    values = sorted({int(word) for word in text.split(",")})
-    if values[0] < 1:
-        raise ValueError(text)
-    return values
-
-
-def law_names(text: str) -> list[str]:
-    """Names of conf/data. Raises UsageError on others."""
-    there = sorted(p.stem for p in (conf_dir() / "data").glob("*.yaml"))
-    asked = text.split(",")
-    if unknown := set(asked) - set(there):
-        raise UsageError(
-            f"there is no law {', '.join(sorted(unknown))}; write laws= some of {', '.join(there)}"
-        )
-    return asked
-
-
-def law(name: str):
-    """The law of conf/data/NAME.yaml."""
-    from omegaconf import OmegaConf
-
-    from diffgeo.run import build
-
-    return build(OmegaConf.load(conf_dir() / "data" / f"{name}.yaml"))
-
-
 @lru_cache
 def samplers() -> dict[str, Sampler]:
-    """The candidates of conf/sampler. What a config sets does not depend on its steps, but where a
-    stochastic one kicks."""
+    """The candidates of conf/sampler."""
     from diffgeo.theory.selection import candidates
 
-    return candidates({name: sampler(name, 10) for name in names()})
+    return candidates({name: sampler(name) for name in names("sampler")})
 
 
 def family(name: str) -> str:
@@ -115,23 +66,17 @@ def family(name: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__.strip())
-        return
     asked = {
         "laws": list(LAWS),
         "budgets": [5, 8, 10, 20],
         "seed": 0,
         "out": Path("outputs/theory/winners"),
     } | options(
-        "winners", arguments, {"laws": law_names, "budgets": counts, "seed": int, "out": Path}
+        "theory winners", arguments, {"laws": NAMES, "budgets": COUNTS, "seed": WHOLE, "out": PATH}
     )
     import torch
 
-    from diffgeo.commands.compare import markdown
-    from diffgeo.commands.theory.certify import write_csv
     from diffgeo.plot.selection import winners as draw
-    from diffgeo.store.files import write_text
     from diffgeo.theory.selection import GROUPS, Truth, ranking
 
     torch.set_num_threads(1)
@@ -170,27 +115,22 @@ def main(arguments: list[str]) -> None:
         ]
     )
     write_text(asked["out"] / "table.md", text)
-    write_csv(
-        asked["out"] / "table.csv",
-        ["law", "evaluations", "sampler", "schedule", "steps", "error", "median"],
-        [
-            [
-                name,
-                str(budget),
-                e.sampler,
-                e.schedule,
-                str(e.steps),
-                f"{e.error:.6g}",
-                f"{e.median:.6g}",
-            ]
-            for name, by_budget in found.items()
-            for budget, entries in by_budget.items()
-            for e in entries
-        ],
-    )
+    write_text(asked["out"] / "table.csv", pairs(found))
     draw(asked["out"] / "winners.png", found, {name: ABOUT.get(name, "") for name in found})
     print(text)
     print(f"written: {asked['out']}/table.md, table.csv, winners.png")
+
+
+def pairs(found: Mapping) -> str:
+    """Every pair of every law and budget, as CSV."""
+    lines = []
+    for name, by_budget in found.items():
+        for budget, entries in by_budget.items():
+            for e in entries:
+                numbers = [str(e.steps), f"{e.error:.6g}", f"{e.median:.6g}"]
+                lines.append([name, str(budget), e.sampler, e.schedule, *numbers])
+    header = ["law", "evaluations", "sampler", "schedule", "steps", "error", "median"]
+    return csv_text(header, lines)
 
 
 def rows(found: Mapping) -> list[list[str]]:

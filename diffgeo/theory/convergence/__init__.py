@@ -48,3 +48,11 @@ ABOUT = {
 }
 
 __all__ = ["ABOUT", "EXPERIMENTS", "Experiment", "Series", "slope"]
+
+WARNING = """\
+Read with care: the rate d/N of the reverse diffusion, and with it the headline "O(d) steps
+against O(sqrt d)", is a statement about a CERTIFICATE, the KL of paths that Girsanov's theorem
+gives, an upper bound. The law of the output is closer by a power of N: on the laws here its KL is
+~ d/N^2 and its TV ~ sqrt(d)/N, so the reverse diffusion, too, gets by with ~ sqrt(d) steps. DPUM
+asks for about a third fewer calls on these Gaussians; on three modes of the line the reverse
+diffusion is slightly better at equal calls. Nothing here shows that samples of DDPM need d steps."""

@@ -1,0 +1,66 @@
+"""What a line of `diffgeo data ...` asks for: a set of images, where it lies, its options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from diffgeo.config.words import TRUTH, WHOLE, WORD, Reader, options
+from diffgeo.data.prepared import data_root
+from diffgeo.data.sets import SOURCES, source
+from diffgeo.errors import UsageError
+
+
+def crop(text: str) -> int | str:
+    """A number of pixels, or the name of a published crop."""
+    return int(text) if text.isdigit() else text
+
+
+def unquoted(text: str) -> str:
+    return text.strip("'\"")
+
+
+READERS = {
+    "root": Reader(unquoted, "a path"),
+    "path": Reader(unquoted, "a path"),
+    "file": Reader(unquoted, "a path"),
+    "size": WHOLE,
+    "crop": Reader(crop, WORD.what),
+    "download": TRUTH,
+}
+
+
+def given(command: str, line: Sequence[str], takes: Sequence[str]) -> dict:
+    """`data.size=64 ...` as {"size": 64, ...}."""
+    return options(command, line, {key: READERS[key] for key in takes}, prefix="data.")
+
+
+def root_of(command: str, line: Sequence[str]) -> Path:
+    """The root that a line without a name gives."""
+    return data_root(given(command, line, ("root",)).get("root"))
+
+
+def named(command: str, line: Sequence[str], takes: Sequence[str]):
+    """The source that `NAME data.key=value ...` names, the root, and the other options. Raises
+    UsageError on a name that there is not."""
+    name = line[0].removeprefix("data=") if line else ""
+    if name not in SOURCES:
+        asked = f"there is no set {name}" if name else "which set?"
+        raise UsageError(f"{asked}; write one of {', '.join(SOURCES)}")
+    found = given(command, line[1:], takes)
+    root = data_root(found.pop("root", None))
+    download = found.pop("download", True)
+    return source(name, **found), root, download
+
+
+def shown(name: str, entry: Mapping) -> str:
+    """One array of a manifest on a line: dtype, shape and the beginning of its digest."""
+    shape = "x".join(map(str, entry["shape"]))
+    return f"  {name:<13} {entry['dtype']} {shape}  sha256 {entry['sha256'][:16]}..."
+
+
+def size_of(count: int) -> str:
+    """Bytes as a person reads them."""
+    if count >= 1e9:
+        return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"

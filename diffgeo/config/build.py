@@ -1,0 +1,279 @@
+"""From a Hydra config to objects: here a config ends.
+
+`build` makes one object of a node, `assemble` everything that a run is made of. What comes after
+them (training, drawing, measuring, reporting) takes objects and plain values, never a config.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+
+from diffgeo.config import kinds
+from diffgeo.core import (
+    Data,
+    Denoiser,
+    Fitted,
+    ImageSet,
+    Metric,
+    Sampler,
+    Schedule,
+    Weighting,
+)
+from diffgeo.denoiser import Network, trainable
+from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.machine import precision
+from diffgeo.machine.allocator import keep_freed_memory
+from diffgeo.machine.distributed import own
+from diffgeo.simulation import ClassLabel, Loop, Simulation, fitting
+from diffgeo.simulation.sampling import Sampling
+from diffgeo.store.files import read_array
+
+# a config may build nothing else: `_target_` can name any callable of the interpreter
+ALLOWED = ("diffgeo.",)
+
+Loader = Callable[..., tuple[Data, Denoiser]]  # (cfg, device) -> the law and its model
+
+# whole numbers of every config, and the least that each may be
+LEAST = {"n": 1, "seed": 0, "threads": 1, "first": 0, "batch": 1}
+MAY_BE_NULL = ("threads", "batch")
+
+
+def build(cfg, **arguments):
+    """Instantiate a config node.
+
+    Raises UsageError on a `_target_` outside diffgeo, on options that it does not take, and on
+    values that are not of the kind its annotations name (`kinds`).
+    """
+    try:
+        only_ours(cfg)
+        kinds.check(cfg)
+        return instantiate(cfg, **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, DiffgeoError):
+            raise cause from None
+        what = OmegaConf.select(cfg, "_target_") or "the config"
+        raise UsageError(f"{what.removeprefix('diffgeo.')}: {cause or error}") from error
+    except OmegaConfBaseException as error:
+        raise UsageError(str(error).splitlines()[0]) from error
+
+
+def only_ours(node) -> None:
+    """Raise UsageError where a node, or one below it, would build what is not diffgeo's."""
+    if not OmegaConf.is_config(node):
+        return
+    if isinstance(node, DictConfig) and "_target_" in node:
+        target = str(node["_target_"])
+        if not target.startswith(ALLOWED):
+            raise UsageError(
+                f"_target_: {target} is not part of diffgeo; a config may build diffgeo's own "
+                "classes only"
+            )
+    children = node.values() if isinstance(node, DictConfig) else node
+    for child in children:
+        only_ours(child)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The objects that a config names."""
+
+    data: Data
+    model: Denoiser
+    schedule: Schedule  # of training
+    weighting: Weighting
+    chart: Schedule  # the sampler's own schedule
+    simulation: Simulation  # of the model's samples
+    numbers: range  # of the samples that the config asks for
+    sampling: Sampling
+    metrics: Metric
+    figures: bool | tuple[str, ...]  # all that there are, none, or some by name
+    png: bool  # whether sampled images are written one by one too
+    device: torch.device
+
+
+def assemble(cfg, model: Loader | None = None) -> Experiment:
+    """Build every object of a config. It fills in what the config leaves open: `sigma_data`, the
+    law's own deviation, and `n`, where noise is given for so many samples.
+
+    model: what makes the law and its model instead of `make`, to the same effect.
+    """
+    check_counts(cfg)
+    device = device_of(cfg.device)
+    keep_freed_memory()
+    precision.allow_tf32("float32")  # but where a network is trained or sampled
+    data, denoise = (model or make)(cfg, device)
+    torch.set_num_threads(cfg.threads or threads(data))
+    schedule = build(cfg.schedule)
+    sampler = method_of(cfg.sampler)
+    chart, sigmas = grid_of(cfg.sampler)
+    first = cfg.get("first", 0)
+    noise = None
+    if cfg.get("noise") is not None:
+        noise = load_array(cfg.noise, "noise", data.shape)
+        cfg.n = len(noise)
+    condition = condition_of(cfg, classes_of(denoise, data), sampler)
+    simulation = Simulation(
+        sampler,
+        denoise,
+        sigmas,
+        tuple(data.shape),
+        seed=cfg.seed,
+        loop=loop_of(cfg.get("loop", {}), schedule),
+        condition=condition,
+        noise=noise,
+        first=first,
+        device=device,
+    )
+    kind = precision.resolved(cfg.get("precision", "float32"), device, "tf32", "precision")
+    batch = cfg.get("batch") or fitting(data.shape)
+    return Experiment(
+        data=data,
+        model=denoise,
+        schedule=schedule,
+        weighting=build(cfg.weighting),
+        chart=chart,
+        simulation=simulation,
+        numbers=range(first, first + cfg.n),
+        sampling=Sampling(kind, batch, device, recurring=not sampler.adaptive),
+        metrics=build(cfg.metrics),
+        figures=figures_of(cfg.figures),
+        png=kinds.plain("png", cfg.get("png", False), bool),
+        device=device,
+    )
+
+
+def check_counts(cfg) -> None:
+    """Raise UsageError where a whole number of the config is none, or too small."""
+    for key, least in LEAST.items():
+        if key not in cfg or (key in MAY_BE_NULL and cfg[key] is None):
+            continue
+        value = cfg[key]
+        if not isinstance(value, int) or not least <= value < 2**31:
+            raise UsageError(f"{key}={value}: write a whole number from {least} to 2147483647")
+
+
+def device_of(name: str) -> torch.device:
+    """`auto` takes the GPU when there is one, under torchrun each process its own. Raises
+    UsageError for a device that torch does not have."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        # before it is touched: a context on GPU 0 takes half a gigabyte
+        device = own(torch.device(name))
+        torch.empty(0, device=device)
+        return device
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device={name} is not available here ({str(error).splitlines()[0]}); write device=cpu "
+            "or device=auto"
+        ) from error
+
+
+def threads(data: Data) -> int:
+    """The threads that a law is worth. Points are fastest on one; images on as many as
+    OMP_NUM_THREADS says (torchrun sets it), else on every core that this process may use."""
+    if not isinstance(data, ImageSet):
+        return 1
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdigit() and int(said):
+        return int(said)
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
+    """The law and its model, on the device; sets cfg.sigma_data where it is open."""
+    data = build(cfg.data)
+    if cfg.get("sigma_data") is None:
+        cfg.sigma_data = float(data.std) or 1.0  # one point has no deviation
+    torch.manual_seed(cfg.seed)  # the network's initial weights
+    model = build(cfg.model)(data=data, net=build(cfg.net))
+    return data, model.to(device) if trainable(model) else model
+
+
+def method_of(node) -> Sampler:
+    """The sampler of a config node, in which its steps and its schedule stand beside it."""
+    options = OmegaConf.to_container(node, resolve=True)
+    own = {key: value for key, value in options.items() if key not in ("steps", "schedule")}
+    return build(OmegaConf.create({"sampler": own}).sampler)
+
+
+def grid_of(node) -> tuple[Schedule, Tensor]:
+    """The schedule of a sampler's config node, and the levels of its steps [K+1]."""
+    chart = build(node.schedule)
+    return chart, chart.grid(node.steps)
+
+
+def loop_of(options, trained: Schedule) -> Loop:
+    """The options around a sampler; `trained` is what a network's own levels are taken from."""
+    target = {"_target_": "diffgeo.simulation.Loop", "_partial_": True}
+    return build(OmegaConf.create({"loop": target | dict(options)}).loop)(trained=trained)
+
+
+def condition_of(cfg, classes: int, sampler: Sampler) -> ClassLabel:
+    """What each sample is told. Raises UsageError on what the model or the sampler cannot do."""
+    guidance = kinds.plain("guidance", cfg.get("guidance", 1.0))
+    condition = ClassLabel(cfg.get("label"), guidance, classes)
+    if condition.label == "all" and sampler.adaptive:
+        raise UsageError(
+            "label=all: an adaptive sampler lets some samples go ahead of others; write one class, "
+            "or another sampler"
+        )
+    return condition
+
+
+def figures_of(value) -> bool | tuple[str, ...]:
+    """`figures=`: true, false, or names."""
+    if OmegaConf.is_list(value):
+        return tuple(kinds.plain("figures", name, str) for name in value)
+    return kinds.plain("figures", value, bool)
+
+
+def load_array(path: str, option: str, shape: Sequence[int]) -> Tensor:
+    """Points [n,*shape] from a .npy, .npz or .csv file or a folder with samples.npy, float64.
+    Raises UsageError."""
+    file = Path(path) / "samples.npy" if Path(path).is_dir() else Path(path)
+    array = torch.from_numpy(read_array(file, option))
+    if tuple(array.shape[1:]) != tuple(shape) or not len(array):
+        raise UsageError(
+            f"{option}={file} has shape {tuple(array.shape)}, but data= has points of shape "
+            f"{tuple(shape)}: write an array of shape (n, {', '.join(map(str, shape))}) or "
+            "another data="
+        )
+    wrong = int((~torch.isfinite(array)).sum())
+    if wrong:
+        raise UsageError(f"{option}={file} holds {wrong} values that are not finite")
+    return array
+
+
+def pretrained(model: Denoiser) -> bool:
+    """Whether a model came with its weights."""
+    return isinstance(model, Network) and model.pretrained
+
+
+def classes_of(model: Denoiser, data: Data) -> int:
+    """How many classes the model can be told: those of its network, or of the law whose exact
+    denoiser it is."""
+    return model.classes if isinstance(model, Network) else data.classes
+
+
+def fitted(experiment: Experiment) -> Experiment:
+    """The experiment with a sampler that measures its law before it samples fitted to the model;
+    any other as it is."""
+    simulation = experiment.simulation
+    if not isinstance(simulation.sampler, Fitted):
+        return experiment
+    sampler = simulation.sampler.fit(experiment.model, experiment.data, simulation.seed)
+    return replace(experiment, simulation=replace(simulation, sampler=sampler))

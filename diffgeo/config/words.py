@@ -1,0 +1,54 @@
+"""The line of a command that has no Hydra config: key=value words, each with its own reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from diffgeo.errors import UsageError
+
+
+class Reader(NamedTuple):
+    """How the value of an option is read, and what it has to be, in words."""
+
+    read: Callable[[str], object]  # raises ValueError or KeyError on what it cannot read
+    what: str
+
+
+def counts(text: str) -> list[int]:
+    """Whole numbers of 1 or more, with commas between, increasing. Raises ValueError on others."""
+    values = sorted({int(word) for word in text.split(",")})
+    if values[0] < 1:
+        raise ValueError(text)
+    return values
+
+
+WORD = Reader(str, "a word")
+PATH = Reader(Path, "a path")
+WHOLE = Reader(int, "a whole number")
+COUNTS = Reader(counts, "a whole number, or several with commas between")
+TRUTH = Reader({"true": True, "false": False}.__getitem__, "true or false")
+
+
+def options(
+    command: str, arguments: Sequence[str], known: Mapping[str, Reader], prefix: str = ""
+) -> dict:
+    """The key=value words of a line, by key. `prefix` may stand before a key, and stands before it
+    in messages. Raises UsageError on an unknown key or a value that does not read."""
+    found = {}
+    for argument in arguments:
+        word, equals, value = argument.partition("=")
+        key = word.removeprefix(prefix)
+        if key not in known or not equals:
+            takes = ", ".join(f"{prefix}{name}=..." for name in known)
+            raise UsageError(f"{command} has no option {word}; write {takes}")
+        if not value:
+            raise UsageError(f"{word}= is empty: write a value, or leave it out")
+        try:
+            found[key] = known[key].read(value)
+        except UsageError:
+            raise
+        except (ValueError, KeyError) as error:
+            raise UsageError(f"{argument}: write {known[key].what}") from error
+    return found

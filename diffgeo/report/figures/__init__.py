@@ -1,0 +1,76 @@
+"""The pictures of a run: one module a figure, found in this folder by its name.
+
+A figure has two functions: `shows(view)`, whether there is anything to draw of such a run, and
+`draw(path, view)`, which draws it. `figures=true` draws all that show something, and
+`figures=[samples,loss]` those that are named.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from diffgeo.config.build import Experiment
+from diffgeo.core import ImageSet, Run
+from diffgeo.errors import UsageError
+
+
+class View(NamedTuple):
+    """What a figure may look at."""
+
+    experiment: Experiment
+    run: Run
+    values: Mapping[str, float]  # of the run's metrics
+    folder: Path
+
+    @property
+    def planar(self) -> bool:
+        """Whether the run's samples are points of R^d."""
+        return len(self.experiment.data.shape) == 1
+
+    @property
+    def pictures(self) -> bool:
+        """Whether they are images of a set."""
+        return isinstance(self.experiment.data, ImageSet)
+
+    @property
+    def learned(self) -> bool:
+        """Whether a denoiser made the samples that is not the law's own."""
+        return self.run.simulation is not None and not self.run.exact
+
+
+def names() -> list[str]:
+    """The figures of this folder."""
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
+
+
+def figure(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def chosen(figures: bool | Sequence[str]) -> list[str]:
+    """The names that `figures=` asks for. Raises UsageError on one that there is not."""
+    if isinstance(figures, bool):
+        return names() if figures else []
+    for name in figures:
+        if name not in names():
+            raise UsageError(
+                f"figures={name}: there is no such figure; write true, false, or some of "
+                f"[{','.join(names())}]"
+            )
+    return list(figures)
+
+
+def draw(wanted: Sequence[str], view: View) -> Iterator[Path]:
+    """Draw the figures that show something into view.folder/figures; the paths, one by one."""
+    for name in wanted:
+        module = figure(name)
+        if module.shows(view):
+            path = view.folder / "figures" / f"{name}.png"
+            module.draw(path, view)
+            yield path
+        elif view.experiment.figures is not True:
+            print(f"figures={name}: this run has nothing for it to show")

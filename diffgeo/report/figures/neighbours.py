@@ -1,0 +1,16 @@
+"""Some sampled images, and below each the nearest image of the set."""
+
+from diffgeo import plot
+
+PAIRS = 10
+
+
+def shows(view):
+    return view.pictures
+
+
+def draw(path, view):
+    data = view.experiment.data
+    samples = data.quantize(view.run.samples[:PAIRS])
+    nearest = data.project(data.dequantize(samples))
+    plot.neighbours(path, samples, data.quantize(nearest))

@@ -1,0 +1,57 @@
+"""Samples by way of shards on the disk: a killed run goes on from those that it has written, and
+several processes share the numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from diffgeo.core import Data
+from diffgeo.machine.distributed import World
+from diffgeo.simulation.batches import ranges
+from diffgeo.simulation.simulation import Drawn, Simulation
+from diffgeo.store import shards
+
+
+def missing_of(place: Path, numbers: range, batch: int) -> list[range]:
+    """The numbers that no shard in `place` holds, in pieces of at most `batch`."""
+    gaps = shards.gaps(shards.held(place, numbers), numbers)
+    return [piece for gap in gaps for piece in ranges(gap, batch)]
+
+
+def streamed(
+    simulation: Simulation,
+    numbers: range,
+    batch: int,
+    data: Data,
+    folder: Path,
+    world: World,
+    quiet: bool = False,
+) -> Drawn:
+    """The samples of `numbers` in `folder`/samples.npy, by way of `folder`/shards.
+
+    Each process draws its own share of what is missing; rank 0 assembles samples.npy and returns
+    it, memory-mapped, in the form that the law restores. The others return nothing.
+    """
+    from tqdm import tqdm
+
+    place = folder / "shards"
+    path = folder / "samples.npy"
+    missing = missing_of(place, numbers, batch)
+    world.barrier()  # all have looked before one writes
+    mine = missing[world.rank :: world.size]
+    there = len(numbers) - sum(map(len, missing))
+    hidden = True if quiet or not world.first else None  # None: shown on a terminal alone
+    with tqdm(
+        total=len(numbers), initial=there, desc="sample", unit="sample", disable=hidden
+    ) as bar:
+        for piece, part in zip(mine, simulation.parts(mine), strict=True):
+            shards.write(place, piece, data.store(part.samples), part.nfe)
+            bar.update(len(piece) * world.size)
+    world.barrier()
+    if not world.first:
+        return Drawn(torch.empty(0), 0.0)
+    nfe = shards.assemble(place, numbers, path)
+    return Drawn(data.restore(np.load(path, mmap_mode="c", allow_pickle=False)), nfe)

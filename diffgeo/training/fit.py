@@ -1,0 +1,115 @@
+"""A training as a run has it: with a log, a progress bar, looks at it on its way, and checkpoints
+from which a killed one goes on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from diffgeo.errors import DiffgeoError
+from diffgeo.machine.speed import Clock, Meter, flops, peak
+from diffgeo.store import checkpoint
+from diffgeo.store.checkpoint import has_state, load_state, save_state
+from diffgeo.store.logger import Logger
+from diffgeo.training.loop import Progress, Training
+
+
+def taken_up(training: Training, folder: Path) -> Clock:
+    """The clock of a training that goes on from the last checkpoint in `folder`, if there is one."""
+    if not has_state(folder / "checkpoint"):
+        return Clock()
+    state, step, seconds = load_state(folder / "checkpoint", training.device)
+    training.restore(state, step)
+    return Clock(seconds["training_cpu_s"], seconds["training_wall_s"])
+
+
+def metered(training: Training) -> Meter:
+    """A meter of images, or of points, whose arithmetic is not worth counting."""
+    shape = training.data.shape
+    world = training.world
+    batch = training.trainer.batch
+    if len(shape) < 3:
+        return Meter(batch, training.step, "points")
+    image = torch.zeros(1, *shape, device=training.device)
+    noise = torch.zeros(1, device=training.device)
+    forward_and_backward = 3.0 * flops(training.model.net, image, noise)
+    most = world.size * peak(training.device, training.precision)
+    return Meter(batch, training.step, "images", forward_and_backward, most)
+
+
+def fit(
+    training: Training,
+    clock: Clock,
+    folder: Path,
+    logger: Logger,
+    meter: Meter,
+    look: Callable[[Training, int], None],
+    deadline: float = math.inf,
+) -> bool:
+    """Train with a log, a progress bar, previews and checkpoints; whether the end was reached
+    before `deadline` (of time.monotonic).
+
+    Raises DiffgeoError on a NaN, leaving the last good checkpoint.
+    """
+    from tqdm import tqdm
+
+    trainer = training.trainer
+    world = training.world
+    began = training.step
+    saved = began
+    before = began
+    reported = time.monotonic()
+    hidden = None if world.first else True  # None: shown on a terminal alone
+    with tqdm(
+        total=trainer.steps,
+        initial=began,
+        desc="train",
+        unit="step",
+        mininterval=0.5,
+        disable=hidden,
+    ) as bar:
+        for progress in training.run():
+            rates = meter.report(progress.step)
+            bar.update(progress.step - bar.n)
+            bar.set_postfix(loss=f"{progress.loss:.4g}", **shown(rates), refresh=False)
+            logger.log(progress.step, {"loss": progress.loss, "lr": progress.lr})
+            logger.speed(progress.step, rates)
+            look(training, before)
+            end = progress.step == trainer.steps
+            now = time.monotonic()
+            # the first holds what is done once
+            interval = now - reported if before > began else 0.0
+            reported = now
+            late = deadline < math.inf and not end and world.agree(now + interval > deadline)
+            due = progress.step - saved >= trainer.checkpoint_every
+            if end or late or due:
+                if world.first:
+                    save(training, progress, folder, clock)
+                saved = progress.step
+            if late:
+                return False
+            before = progress.step
+            meter.resume()
+    return True
+
+
+def shown(rates: dict[str, float]) -> dict[str, str]:
+    """Rates as the progress bar shows them."""
+    names = {name: name.replace("_per_s", "/s") for name in rates if name.endswith("_per_s")}
+    share = {"peak": f"{rates['share_of_peak']:.0%}"} if "share_of_peak" in rates else {}
+    return {short: f"{rates[name]:.4g}" for name, short in names.items()} | share
+
+
+def save(training: Training, progress: Progress, folder: Path, clock: Clock) -> None:
+    if not (checkpoint.is_finite(training.state()) and math.isfinite(progress.loss)):
+        raise DiffgeoError(
+            f"the weights became NaN by step {progress.step}: lower trainer.lr, or set "
+            "trainer.clip=1"
+        )
+    save_state(
+        folder / "checkpoint", training.state(), progress.step, training.weights(), *clock.read()
+    )
