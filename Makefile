@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=10000 $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# one process a core, one thread each; a file's tests stay together, for what they share
+SPREAD := -n auto --dist loadfile --no-loadscope-reorder
+TESTS  := OMP_NUM_THREADS=1 $(RUN)/python -m pytest $(SPREAD)
+CODE   := diffgeo tests scripts benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow bench lint clean
@@ -22,16 +26,18 @@ demo: $(STAMP)  ## train a CEM on the curve and show it beside the exact denoise
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" scripts/demo
 
 test: $(STAMP)  ## the tests (minutes)
-	$(RUN)/python -m pytest
+	$(TESTS)
 
 test-slow: $(STAMP)  ## all tests, the long ones too
-	$(RUN)/python -m pytest -m 'slow or not slow'
+	$(TESTS) -m 'slow or not slow'
 
 bench: $(STAMP)  ## speed against plain baselines; writes benchmarks/results/
 	$(RUN)/python -m benchmarks
 
-lint: $(STAMP)  ## style and unused code
-	$(RUN)/ruff check diffgeo tests scripts benchmarks
+lint: $(STAMP)  ## style, layout, unused code, types
+	$(VENV)/bin/ruff check $(CODE)
+	$(VENV)/bin/ruff format --check $(CODE)
+	$(VENV)/bin/mypy
 
 clean:  ## remove the environment and caches (outputs stay)
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -1,4 +1,5 @@
-"""Shared test settings: one thread, a private cache, no Weights & Biases key."""
+"""Shared test settings: one thread, a private cache, no Weights & Biases key; and how the tests are
+shared out to several processes (`make test`)."""
 
 import os
 import subprocess
@@ -11,6 +12,31 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+# what takes longest to run begins first, so that no process is left with it at the end
+LONG = (
+    "test_reproduce_gauss",
+    "test_orders",
+    "test_reproduce",
+    "test_cli",
+    "test_distributed",
+    "test_analytic_curve",
+    "test_exact_sampling",
+    "test_analytic_images",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """Of `-n auto`: as many processes as this one may use cores, at a gigabyte each."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores, 8)
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_surroundings(tmp_path_factory):
     os.environ["DIFFGEO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
@@ -21,7 +47,9 @@ def private_surroundings(tmp_path_factory):
 @pytest.fixture(scope="session")
 def real(tmp_path_factory) -> Path:
     """The root of the real data sets (MNIST, CIFAR-10, Inception weights, statistics), where they
-    are to be had."""
+    are to be had: unpacked once for all processes of a test run."""
+    import fcntl
+
     if held := os.environ.get("DIFFGEO_TEST_DATA"):
         return Path(held)
     unpack = Path(__file__).resolve().parents[2] / "shared" / "tools" / "unpack_data"
@@ -30,8 +58,17 @@ def real(tmp_path_factory) -> Path:
             "the real data sets are not here: no ../shared, and DIFFGEO_TEST_DATA names no folder "
             "of theirs"
         )
-    root = tmp_path_factory.mktemp("real")
-    subprocess.run([sys.executable, str(unpack), str(root)], check=True, capture_output=True)
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+    root = common / "real"
+    with (common / "real.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            partial = common / "real.partial"
+            command = [sys.executable, str(unpack), str(partial)]
+            subprocess.run(command, check=True, capture_output=True)
+            partial.rename(root)
     return root
 
 
@@ -48,6 +85,8 @@ class Result(subprocess.CompletedProcess):
 def diffgeo(tmp_path):
     """Run `diffgeo ...` as a user would, in an empty folder; returns code, stdout and stderr."""
 
+    root = str(Path(__file__).resolve().parent.parent)
+
     def run(*arguments: str, **environment: str) -> Result:
         done = subprocess.run(
             [sys.executable, "-m", "diffgeo", *arguments],
@@ -55,11 +94,7 @@ def diffgeo(tmp_path):
             capture_output=True,
             text=True,
             timeout=300,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
-                **environment,
-            },
+            env=os.environ | {"PYTHONPATH": root} | environment,
         )
         return Result(done.args, done.returncode, done.stdout, done.stderr)
 
@@ -81,5 +116,26 @@ def inside(tmp_path, monkeypatch, capfd):
             main()
         out, err = capfd.readouterr()
         return Result(arguments, stop.value.code or 0, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """`made(line, ...)` runs `diffgeo ...` for all tests of a module, in one folder, which it
+    returns; each must succeed."""
+    folder = tmp_path_factory.mktemp("made")
+
+    def run(*lines: str) -> Path:
+        from diffgeo.cli import main
+
+        for line in lines:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(folder)
+                patch.setattr(sys, "argv", ["diffgeo", *line.split()])
+                with pytest.raises(SystemExit) as stop:
+                    main()
+                assert not stop.value.code, line
+        return folder
 
     return run

@@ -56,8 +56,7 @@ def cut_normal(s, length, sigma):
     return mass, s + sigma * (mp.npdf(a) - mp.npdf(b)) / mass
 
 
-# --- Gaussians
-# -------------------------------------------------------------------------------------------------------------------
+# Gaussians
 SINGULAR = [[4.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
 
 
@@ -126,8 +125,7 @@ def test_mixture():
             assert worst(law, x, sigma, average(logs, values)) < 1e-6, (x, sigma)
 
 
-# --- points
-# ----------------------------------------------------------------------------------------------------------------------
+# points
 EIGHT = [[-2, 0], [-1.2, 1.6], [-1.2, -1.6], [0, 2], [0, -2], [1.2, 1.6], [1.2, -1.6], [2, 0]]
 
 
@@ -195,8 +193,7 @@ def test_cloud_files(tmp_path):
         assert "\n" not in str(caught.value) and bad in str(caught.value)
 
 
-# --- straight pieces
-# -------------------------------------------------------------------------------------------------------------
+# straight pieces
 def segment_truth(starts, directions, lengths, x, sigma):
     x = vector(x)
     s = mp.mpf(sigma)
@@ -256,8 +253,7 @@ def test_tree(sigma):
         assert worst(law, x, sigma, segment_truth(*pieces, x, sigma)) < 1e-6, x
 
 
-# --- spheres
-# ---------------------------------------------------------------------------------------------------------------------
+# spheres
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 10, 64, 512])
 def test_mean_resultant(n):
     """A_n(kappa) to 1e-13, relative at small kappa, and in 1 - A_n at large kappa as far as float64
@@ -310,8 +306,7 @@ def test_sphere(law):
     assert torch.equal(law.denoiser()(zero, 0.1), zero)
 
 
-# --- arguments
-# -------------------------------------------------------------------------------------------------------------------
+# arguments
 @pytest.mark.parametrize("law", [Line(), Circle(), Points(EIGHT), Segment(), Tree()])
 def test_bad_arguments_are_named(law):
     x = torch.zeros(3, 2, dtype=torch.float64)

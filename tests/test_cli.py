@@ -269,8 +269,8 @@ def finish(tmp_path: Path, run: str) -> dict[str, bytes]:
     }
 
 
-def kill_and_resume(tmp_path, diffgeo, delays: list[float], options: list[str]):
-    whole = diffgeo("train", *options, "hydra.run.dir=whole")
+def kill_and_resume(tmp_path, inside, delays: list[float], options: list[str]):
+    whole = inside("train", *options, "hydra.run.dir=whole")
     assert whole.returncode == 0, whole.stderr
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     line = ["train", *options, "hydra.run.dir=killed"]
@@ -288,23 +288,23 @@ def kill_and_resume(tmp_path, diffgeo, delays: list[float], options: list[str]):
         process.send_signal(signal.SIGKILL)
         process.wait()
         line = ["train", "resume=killed"]
-    done = diffgeo("train", "resume=killed")
+    done = inside("train", "resume=killed")
     assert done.returncode == 0, done.stderr
     assert finish(tmp_path, "whole") == finish(tmp_path, "killed")
 
 
-def test_a_killed_run_resumes_to_the_same_bytes(diffgeo, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bytes(inside, tmp_path):
     kill_and_resume(
-        tmp_path, diffgeo, [0.3, 0.9], [*QUICK, "trainer.steps=600", "trainer.batch=1024"]
+        tmp_path, inside, [0.3, 0.9], [*QUICK, "trainer.steps=600", "trainer.batch=1024"]
     )
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments(diffgeo, tmp_path):
+def test_ten_kills_at_random_moments(inside, tmp_path):
     delays = np.random.default_rng().uniform(0, 3, 10).tolist()
     kill_and_resume(
         tmp_path,
-        diffgeo,
+        inside,
         delays,
         [*QUICK, "trainer.steps=8000", "trainer.batch=1024", "metrics=default", "n=2000"],
     )

@@ -157,7 +157,7 @@ def test_no_cancellation_for_a_million_steps_and_infinite_at_a_singular_end():
     assert torch.allclose(tail(z, 1 - z, 2), -torch.log1p(-z) - z - z**2 / 2, rtol=1e-11)
 
 
-def test_the_uniform_certificate_is_the_sum_over_its_grid_and_its_two_wrong_figures_are_six_gauss_nodes():
+def test_the_uniform_certificate_is_its_grid_s_sum_and_two_wrong_figures_are_six_gauss_nodes():
     assert uniform_path_kl(tiled(64.0), 1600, HORIZON) == pytest.approx(
         path_kl(tiled(64.0), uniform(1600)), rel=1e-12
     )

@@ -172,7 +172,7 @@ def drawn(a, b, counts, n):
 
 
 def test_tv_of_any_two_laws_against_draws():
-    """Few dimensions, and 4 100 eigenspaces in which nothing agrees, which are taken in two blocks."""
+    """Few dimensions, and 4 100 eigenspaces in which nothing agrees, taken in two blocks."""
     k = 4100
     g = generator(5)
     v = torch.rand(k, generator=g, dtype=torch.float64) + 0.5
@@ -199,7 +199,10 @@ def test_tv_does_not_lose_a_wide_direction_among_many_narrow_ones():
     counts = torch.tensor([1.0, 400.0]).double()
 
     def under(wide, narrow):
-        """P(ln a/b > 0) where the variances are these:  2 ln a/b = ln 1e4 + 400 ln 1.02 - (1 - 1/1e4) x_1^2 - (1 - 1/1.02) |x_2|^2."""
+        """P(ln a/b > 0) where the variances are these:
+
+        2 ln a/b = ln 1e4 + 400 ln 1.02 - (1 - 1/1e4) x_1^2 - (1 - 1/1.02) |x_2|^2
+        """
 
         def f(t):
             left = math.log(1e4) + 400 * math.log(1.02) - (1 - 1 / 1e4) * wide * t**2

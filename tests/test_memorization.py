@@ -145,7 +145,7 @@ class Shifted:
 
 
 def test_errors_of_a_known_denoiser():
-    """Off by 1/8 in every coordinate: rms 1/8 on training and on test images, whatever the level."""
+    """Off by 1/8 in every coordinate: rms 1/8 on training and on test images, at every level."""
     data = law(twin=lambda: law(30, seed=4, split="test"))
     learned = Shifted(data.denoiser(), 0.125)
     values = ImageDenoiserError(n=50, sigmas=(0.1, 3.0), batch=20)(

@@ -52,7 +52,7 @@ def ddim_name(name, levels=3):
 
 
 def ddim_tensors(net):
-    """The state dict as DDIM's code would have it: its names, and 1 x 1 convolutions in attention."""
+    """The state dict as DDIM's code has it: its names, and 1 x 1 convolutions in attention."""
     state = {ddim_name(k): v for k, v in net.state_dict().items()}
     return {
         k: v[:, :, None, None] if ".attn" in k.replace("attn_1", "attn.") and v.dim() == 2 else v

@@ -1,38 +1,31 @@
 """What a line takes over from the runs that it names."""
 
 import json
+from shutil import copytree
 
 import numpy as np
 import pytest
 
-QUICK = [
-    "trainer.steps=20",
-    "trainer.batch=128",
-    "n=50",
-    "sampler.steps=4",
-    "metrics=quick",
-    "figures=false",
-    "net.width=8",
-    "net.depth=1",
-]
+QUICK = (
+    "trainer.steps=20 trainer.batch=128 n=50 sampler.steps=4 metrics=quick figures=false "
+    "net.width=8 net.depth=1"
+)
+
+
+@pytest.fixture(scope="module")
+def all_runs(made):
+    """Two of one kind, a and b, and one of another, c."""
+    return made(
+        f"train model=epsilon data=circle {QUICK} seed=0 hydra.run.dir=a",
+        f"train model=epsilon data=circle {QUICK} seed=1 hydra.run.dir=b",
+        f"train model=cem data=line {QUICK} hydra.run.dir=c",
+    )
 
 
 @pytest.fixture
-def two_runs(inside, tmp_path):
-    assert (
-        inside(
-            "train", "model=epsilon", "data=circle", *QUICK, "seed=0", "hydra.run.dir=a"
-        ).returncode
-        == 0
-    )
-    assert (
-        inside(
-            "train", "model=epsilon", "data=circle", *QUICK, "seed=1", "hydra.run.dir=b"
-        ).returncode
-        == 0
-    )
-    assert inside("train", "model=cem", "data=line", *QUICK, "hydra.run.dir=c").returncode == 0
-    return tmp_path
+def runs(all_runs, tmp_path):
+    """A copy of them, for one test."""
+    return copytree(all_runs, tmp_path, dirs_exist_ok=True)
 
 
 def config(folder):
@@ -41,10 +34,10 @@ def config(folder):
     return OmegaConf.load(folder / "config.yaml")
 
 
-def test_a_sweep_over_runs_of_one_kind_takes_their_law_and_their_model(inside, two_runs):
+def test_a_sweep_over_runs_of_one_kind_takes_their_law_and_their_model(inside, runs):
     done = inside("sample", "-m", "run=a,b", "sampler=euler")
     assert done.returncode == 0, done.stderr
-    (sweep,) = (two_runs / "outputs/sweeps").iterdir()
+    (sweep,) = (runs / "outputs/sweeps").iterdir()
     for job, run in (("0", "a"), ("1", "b")):
         made = config(sweep / job)
         assert "Circle" in str(made.data) and "Epsilon" in str(made.model) and made.run == run
@@ -53,16 +46,16 @@ def test_a_sweep_over_runs_of_one_kind_takes_their_law_and_their_model(inside, t
         )
         assert alone.returncode == 0, alone.stderr
         assert np.array_equal(
-            np.load(sweep / job / "samples.npy"), np.load(two_runs / f"alone_{run}/samples.npy")
+            np.load(sweep / job / "samples.npy"), np.load(runs / f"alone_{run}/samples.npy")
         )
 
 
-def test_runs_of_different_kinds_are_refused_in_one_sweep(inside, two_runs):
+def test_runs_of_different_kinds_are_refused_in_one_sweep(inside, runs):
     done = inside("sample", "-m", "run=a,c", "sampler=euler")
     assert done.returncode == 2 and "these runs differ in data" in done.line
 
 
-def test_theory_takes_the_run_s_model_and_the_line_s_law(inside, two_runs):
+def test_theory_takes_the_run_s_model_and_the_line_s_law(inside, runs):
     assert (
         inside(
             "theory",
@@ -88,8 +81,8 @@ def test_theory_takes_the_run_s_model_and_the_line_s_law(inside, two_runs):
         ).returncode
         == 0
     )
-    own = config(two_runs / "own")
-    other = config(two_runs / "other")
+    own = config(runs / "own")
+    other = config(runs / "other")
     assert "Epsilon" in str(own.model) and "Circle" in str(own.data)
     assert "Epsilon" in str(other.model) and "Line" in str(other.data)
     assert (
@@ -105,7 +98,7 @@ def test_theory_takes_the_run_s_model_and_the_line_s_law(inside, two_runs):
         ).returncode
         == 0
     )
-    assert "exact" in config(two_runs / "exact").model._target_
+    assert "exact" in config(runs / "exact").model._target_
 
 
 def test_a_run_with_first_can_be_evaluated(inside, tmp_path):

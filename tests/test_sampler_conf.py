@@ -2,12 +2,10 @@
 chart of that schedule."""
 
 from dataclasses import replace
-from functools import cache
 from inspect import signature
-from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from configs import composed, every
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -55,7 +53,6 @@ from diffgeo.schedule import OU, VE, VP
 from diffgeo.schedule.spacing import Continuous, Geometric, OnGrid, Power
 from diffgeo.schedule.stages import Stages
 
-CONF = Path(__file__).parents[1] / "conf"
 PLANE = VE(sigma_min=0.01, sigma_max=200, spacing=Geometric(), training=Continuous())
 CONFIGS = {
     "euler": (Euler(), 40, PLANE),
@@ -115,8 +112,12 @@ CONFIGS = {
 
 
 def build(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        node = OmegaConf.to_container(compose(overrides=list(overrides)).sampler, resolve=True)
+    return built(composed(None, *overrides).sampler)
+
+
+def built(config):
+    """(sampler, steps, schedule) of a config of the group."""
+    node = OmegaConf.to_container(config, resolve=True)
     schedule = instantiate(node.pop("schedule"))
     steps = node.pop("steps")
     return instantiate(node), steps, schedule
@@ -124,11 +125,11 @@ def build(*overrides):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_config(name):
-    assert build(f"+sampler={name}") == CONFIGS[name]
+    assert built(every("sampler")[name]) == CONFIGS[name]
 
 
 def test_all_configs_are_listed_here():
-    assert {file.stem for file in (CONF / "sampler").glob("*.yaml")} == set(CONFIGS)
+    assert set(every("sampler")) == set(CONFIGS)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ LEFT_OUT = {
 
 
 def unlisted(node) -> set[tuple[str, str]]:
-    """(class, option) of every parameter that a config does not name, in it and in the nodes below."""
+    """(class, option) of every parameter that a config, or a node below it, does not name."""
     if not isinstance(node, DictConfig):
         return set()
     target = get_object(node["_target_"])
@@ -165,31 +166,18 @@ def unlisted(node) -> set[tuple[str, str]]:
     return missing.union(*(unlisted(child) for child in node.values()))
 
 
-@cache
-def nodes(group):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return {
-            file.stem: compose(overrides=[f"+{group}={file.stem}"])[group]
-            for file in (CONF / group).glob("*.yaml")
-        }
-
-
 def test_every_option_of_every_sampler_and_schedule_is_in_its_config():
     """So that it can be typed: Hydra takes no option that is not there."""
-    found = {
-        f"{group}={name}": unlisted(node) - LEFT_OUT
-        for group in ("sampler", "schedule")
-        for name, node in nodes(group).items()
-    }
-    assert len(found) > 60 and {name: options for name, options in found.items() if options} == {}
-    assert unlisted(nodes("sampler")["a_ddim"]) >= {
-        ("AnalyticVariance", "levels"),
-        ("AnalyticVariance", "variances"),
-    }
-    assert ("VE", "training") in unlisted(nodes("schedule")["ge_edm"].timesteps)
-    assert not {("VE", "training")} & set().union(
-        *(unlisted(n) for k, n in nodes("schedule").items() if k != "ge_edm")
-    )
+    samplers = {name: unlisted(node) for name, node in every("sampler").items()}
+    schedules = {name: unlisted(node) for name, node in every("schedule").items()}
+    assert len(samplers) + len(schedules) > 60
+    for group in (samplers, schedules):
+        beyond = {name: options - LEFT_OUT for name, options in group.items()}
+        assert {name: options for name, options in beyond.items() if options} == {}
+    assert samplers["a_ddim"] >= {("AnalyticVariance", "levels"), ("AnalyticVariance", "variances")}
+    assert ("VE", "training") in unlisted(every("schedule")["ge_edm"].timesteps)
+    others = [options for name, options in schedules.items() if name != "ge_edm"]
+    assert ("VE", "training") not in set().union(*others)
 
 
 @pytest.mark.parametrize("name", ["deis", "deis_rho", "pndm"])

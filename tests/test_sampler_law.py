@@ -59,7 +59,7 @@ def variance(sampler, sigmas, start):
 
 
 def nodes(schedule, n):
-    """sigma, and Pierret and Galerne's alpha = e^-B, t, b = beta(t) and q = 1/lambda^t [nodes,4]."""
+    """sigma, and Pierret and Galerne's alpha = e^-B, t, b = beta(t), q = 1/lambda^t [nodes,4]."""
     sigmas = schedule.grid(n)
     alpha = torch.rsqrt(1 + sigmas**2)
     t = schedule.t(sigmas)

@@ -63,7 +63,7 @@ def measured(sampler, schedule, problem):
     return slope(ENDS, [problem.error(sampler, schedule.grid(n)) for n in ENDS])
 
 
-# --- orders
+# orders
 
 NUMERIC = [
     *(LMS(p) for p in (1, 2, 3, 4)),
@@ -135,7 +135,7 @@ def test_dpmpp_3m_as_published_is_of_order_two(gauss):
     assert DPMpp3M("legacy").order == 2 and 1.8 < measured(DPMpp3M("legacy"), KARRAS, gauss) < 2.2
 
 
-# --- equivalences
+# equivalences
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def test_uniform_weights_are_those_of_equal_steps():
         assert in_sigma(tuple(5.0 + k for k in range(n)), 4.0) == pytest.approx(weights, rel=1e-13)
 
 
-# --- published weights that are not what they are meant to be
+# published weights that are not what they are meant to be
 
 
 def test_ipndm_v_as_published_on_the_grid_of_its_paper():

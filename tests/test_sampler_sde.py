@@ -49,7 +49,6 @@ EXACT_V = tuple(float((LAM * s**2 / (LAM + s**2)).mean()) for s in TABLE)
 COUNTS = (64, 128, 256)
 
 
-# ------------------------------------------------------------------------------------------------------------------
 # orders
 
 WEAK = [
@@ -146,7 +145,6 @@ def test_order_on_the_flow_without_noise(sampler):
         )
 
 
-# ------------------------------------------------------------------------------------------------------------
 # equivalences
 
 
@@ -199,8 +197,7 @@ def test_3m_without_noise_is_3m(weights):
     SAME(*map(torch.stack, runs))
 
 
-# --------------------------------------------------------------------------------------- what every
-# stochastic method owes
+# what every stochastic method owes
 
 ALL = [
     EulerAncestral(),

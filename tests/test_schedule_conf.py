@@ -3,11 +3,10 @@ on."""
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from configs import composed, every
 from hydra.utils import instantiate
 
 from diffgeo.sampler import Heun, steps
@@ -36,7 +35,6 @@ from diffgeo.schedule.spacing import (
 )
 from diffgeo.schedule.stages import Stages
 
-CONF = Path(__file__).parents[1] / "conf"
 CONFIGS = {
     "ou": OU(),
     "ou_paper": OU(training=UniformTimes(200)),
@@ -81,24 +79,16 @@ def test_every_config_builds_the_schedule_its_first_line_promises(tmp_path):
     plan = tmp_path / "gits.json"
     plan.write_text(json.dumps({"levels": {"1": [80, 0.5]}}))
     # options without a default
-    needs = {"levels": ["schedule.sigmas=[80,10,1,0]"], "gits": [f"schedule.file={plan}"]}
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        names = [file.stem for file in (CONF / "schedule").glob("*.yaml")]
-        built = {
-            name: instantiate(
-                compose(overrides=[f"+schedule={name}", *needs.get(name, [])]).schedule
-            )
-            for name in names
-        }
-        slots = compose(
-            overrides=[
-                "+schedule=ou",
-                "+sampler=splitting",
-                "schedule.t_max=8",
-                "schedule@sampler.schedule=karras",
-                "sampler.schedule.sigma_max=148",
-            ]
-        )
+    needs = ("levels.sigmas=[80,10,1,0]", f"gits.file={plan}")
+    built = {name: instantiate(node) for name, node in every("schedule", *needs).items()}
+    slots = composed(
+        None,
+        "+schedule=ou",
+        "+sampler=splitting",
+        "schedule.t_max=8",
+        "schedule@sampler.schedule=karras",
+        "sampler.schedule.sigma_max=148",
+    )
     assert built == CONFIGS | {"gits": Planned(file=str(plan))}
     assert instantiate(slots.schedule) == OU(t_max=8)
     assert instantiate(slots.sampler.schedule) == VE(

@@ -84,7 +84,10 @@ def test_the_exact_denoiser_is_the_network_of_the_true_parameters(kind, s, unit)
 
 @pytest.mark.parametrize("t", [0.01, 0.3, 2.0])
 def test_under_score_it_is_the_formula_of_the_lectures(t):
-    """s_t(x) = sum_j softmax_j(<x, a mu_j> - a^2 |mu_j|^2/2 + b_j) a mu_j - x in numpy, a = e^(-t)."""
+    """In numpy, with a = e^(-t):
+
+    s_t(x) = sum_j softmax_j(<x, a mu_j> - a^2 |mu_j|^2/2 + b_j) a mu_j - x
+    """
     x = torch.randn(50, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     a = math.exp(-t)
     mu = a * MEANS.numpy()

@@ -1,4 +1,5 @@
-"""Trajectories: what is recorded, change of chart, and deviations from the chord with known values."""
+"""Trajectories: what is recorded, changes of chart, and deviations from the chord with known
+values."""
 
 import math
 
