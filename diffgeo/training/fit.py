@@ -19,7 +19,7 @@ from diffgeo.training.loop import Progress, Training
 
 
 def taken_up(training: Training, folder: Path) -> Clock:
-    """The clock of a training that goes on from the last checkpoint in `folder`, if there is one."""
+    """Take a training up from the last checkpoint in `folder`, if there is one; its clock."""
     if not has_state(folder / "checkpoint"):
         return Clock()
     state, step, seconds = load_state(folder / "checkpoint", training.device)
