@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from diffgeo.data import image_set, prepared, sources
-from diffgeo.data.photographs import CelebA, partition
+from diffgeo.data.photographs import partition
 from diffgeo.data.prepared import Blocks, data_root
 from diffgeo.errors import DiffgeoError, UsageError
 

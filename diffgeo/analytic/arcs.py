@@ -14,6 +14,7 @@ b_k(t_j): no trigonometry at the nodes.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,7 +39,7 @@ class Arc(Protocol):
     # bounds of |g''| and |g'''| on [u - h, u + h]
     def bounds(self, u: Tensor, h: Tensor) -> Pair: ...
     def basis(self, t: Tensor) -> Tensor: ...  # b_k(t_j), [n] -> [n,K]
-    # coefficients [P,K] of beta c.(r - c/2) - V(u+t) + V(u)
+    # coefficients [P,K] of beta c.(r - c/2) - V(u + t) + V(u), c the chord
     def exponent(self, u: Tensor, r: Pair, beta: Tensor) -> Tensor: ...
     # sum_k c_k(u) moments_k, moments [P,K]
     def chords(self, u: Tensor, moments: Tensor) -> Pair: ...
@@ -48,7 +49,7 @@ class Arc(Protocol):
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Pieces(ABC):
     """`count` pieces over [first, last], V = 0: u = k (last - first + 1) + angle on piece k."""
 
     first: float
@@ -56,28 +57,28 @@ class Pieces:
     count: int = 1
     stiffness = 0.0
 
+    @abstractmethod
+    def point(self, u: Tensor) -> Pair: ...
+
     @property
     def unit(self) -> float:
-        return (self.last - self.first) / (2 * math.ceil((self.last - self.first) / (2 * math.pi)))
+        span = self.last - self.first
+        return span / (2 * math.ceil(span / (2 * math.pi)))
 
     @property
     def grids(self) -> tuple[Grid, ...]:
-        return (
-            self._grid(0),
-            self._grid(4),
-            self._grid(4 * max(2, round(math.log2(self.unit / 0.4)))),
-        )
+        finest = 4 * max(2, round(math.log2(self.unit / 0.4)))
+        return self._grid(0), self._grid(4), self._grid(finest)
 
     def _grid(self, level: int) -> Grid:
         half = self.unit * 2 ** (-level / 4)
         stride = self.last - self.first + 1
         count = round((self.last - self.first) / (2 * half))
-        middle = tuple(
-            self.first + k * stride + (2 * j + 1) * half
-            for k in range(self.count)
-            for j in range(count)
-        )
-        return middle, (float(level),) * len(middle)
+        middles = []
+        for k in range(self.count):
+            for j in range(count):
+                middles.append(self.first + k * stride + (2 * j + 1) * half)
+        return tuple(middles), (float(level),) * len(middles)
 
     def split(self, u: Tensor) -> Pair:
         """Piece number and angle."""
@@ -90,18 +91,19 @@ class Pieces:
         return self.first + (self.last - self.first) * q * self.count + k
 
     def between(self, u: Tensor, v: Tensor) -> Pair:
-        (ax, ay), (bx, by) = self.point(u), self.point(v)
+        ax, ay = self.point(u)
+        bx, by = self.point(v)
         return bx - ax, by - ay
 
 
 @dataclass(frozen=True)
 class Archimedes(Pieces):
-    """g = scale a e^(ia), first <= a <= last, as a complex number; piece k is turned by 2 pi k /
-    count. Uniform in the angle a.
+    """g = scale a e^(ia), first <= a <= last, as a complex number; piece k is turned by
+    2 pi k / count. Uniform in the angle a.
 
-    In the frame e^(ia) the chord is scale (a (cos t - 1) + t cos t, a sin t + t sin t); basis (t,
-    cos t - 1, sin t, t (cos t - 1), t sin t, t^2), and |chord|^2 = scale^2 (t^2 - 2 a (a + t) (cos
-    t - 1)).
+    In the frame e^(ia) the chord is scale (a (cos t - 1) + t cos t, a sin t + t sin t), and
+    |chord|^2 = scale^2 (t^2 - 2 a (a + t) (cos t - 1)); the basis is
+    (t, cos t - 1, sin t, t (cos t - 1), t sin t, t^2).
     """
 
     scale: float = 1.0
@@ -149,15 +151,19 @@ class Archimedes(Pieces):
 
     def length(self, u: Tensor) -> Tensor:
         k, a = self.split(u)
-        primitive = lambda v: self.scale / 2 * (v * torch.sqrt(1 + v * v) + torch.asinh(v))
-        ends = primitive(torch.tensor([self.first, self.last], dtype=u.dtype, device=u.device))
-        return k * (ends[1] - ends[0]) + primitive(a) - ends[0]
+        ends = torch.tensor([self.first, self.last], dtype=u.dtype, device=u.device)
+        start, stop = self._from_centre(ends)
+        return k * (stop - start) + self._from_centre(a) - start
+
+    def _from_centre(self, a: Tensor) -> Tensor:
+        """Arc length of a spiral from its centre to the angle a."""
+        return self.scale / 2 * (a * torch.sqrt(1 + a * a) + torch.asinh(a))
 
 
 @dataclass(frozen=True)
 class HalfCircles(Pieces):
     """The two moons: e^(ia) and its point reflection 1 + i/2 - e^(ia), 0 <= a <= pi, half of the
-    mass each; basis (cos t - 1, sin t)."""
+    mass each. The basis is (cos t - 1, sin t)."""
 
     first: float = 0.0
     last: float = math.pi
@@ -186,7 +192,9 @@ class HalfCircles(Pieces):
 
     def exponent(self, u: Tensor, r: Pair, beta: Tensor) -> Tensor:
         _, c, s = self._frame(u)
-        return torch.stack([beta * (r[0] * c + r[1] * s + 1), beta * (r[1] * c - r[0] * s)], 1)
+        cos1 = beta * (r[0] * c + r[1] * s + 1)
+        sin = beta * (r[1] * c - r[0] * s)
+        return torch.stack([cos1, sin], 1)
 
     def chords(self, u: Tensor, moments: Tensor) -> Pair:
         _, c, s = self._frame(u)
@@ -200,28 +208,27 @@ class HalfCircles(Pieces):
 
 @dataclass(frozen=True)
 class Parabola:
-    """g = (u, u^2) under u ~ N(0, 1), V = u^2/2; basis t, t^2, t^3, t^4. The root panels reach |u|
-    = 4096: any |x| below 8e6."""
+    """g = (u, u^2) under u ~ N(0, 1), V = u^2/2; the basis is (t, t^2, t^3, t^4). The root panels
+    reach |u| = 4096: any |x| below 8e6."""
 
     unit: float = 1.0
     stiffness = 1.0
 
     @property
     def grids(self) -> tuple[Grid, ...]:
-        # [0, 2], [2, 4], [4, 8], ...
-        right = [(1.0, 0.0)] + [(3 * 2.0**k, -4.0 * k) for k in range(11)]
-        panels = [(-m, level) for m, level in reversed(right)] + right
-        return (tuple(zip(*panels, strict=True)),)
+        # [0, 2], [2, 4], [4, 8], ..., and the same on the left
+        middles = [1.0] + [3 * 2.0**k for k in range(11)]
+        levels = [0.0] + [-4.0 * k for k in range(11)]
+        mirrored = [-middle for middle in reversed(middles)]
+        return ((tuple(mirrored + middles), tuple(levels[::-1] + levels)),)
 
     def point(self, u: Tensor) -> Pair:
         return u, u * u
 
     def jet(self, u: Tensor) -> tuple[Pair, Pair, Pair]:
-        return (
-            (u, u * u),
-            (torch.ones_like(u), 2 * u),
-            (torch.zeros_like(u), torch.full_like(u, 2.0)),
-        )
+        velocity = torch.ones_like(u), 2 * u
+        acceleration = torch.zeros_like(u), torch.full_like(u, 2.0)
+        return self.point(u), velocity, acceleration
 
     def bounds(self, u: Tensor, h: Tensor) -> Pair:
         return torch.full_like(u, 2.0), torch.zeros_like(u)

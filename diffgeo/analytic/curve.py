@@ -10,9 +10,11 @@ The upper parabola bounds the row's least E from above; the lower one leaves an 
 E can be within `WINDOW` of it: the panel is dropped, shrunk to that interval, or halved, until
 NODES Gauss-Legendre nodes resolve exp(-E). No minimum is searched for and none is missed; the work
 follows the posterior; rows do not see each other. On a leaf everything is a difference,
-c(t) = g(m + t) - g(m),   E(m) - E(m + t) = c.(x - g(m) - c/2)/sigma^2 - V(m + t) + V(m),   and likewise between a leaf and the row's
-best centre g*, so that D = g* + <g - g*> is accurate relative to sigma even where |x|^2/sigma^2 is
-1e12.
+
+    c(t) = g(m + t) - g(m),     E(m) - E(m + t) = c.(x - g(m) - c/2)/sigma^2 - V(m + t) + V(m),
+
+and likewise between a leaf and the row's best centre g*, so that D = g* + <g - g*> is accurate
+relative to sigma even where |x|^2/sigma^2 is 1e12.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ from torch import Tensor
 
 from diffgeo.analytic.arcs import Arc, Pair
 
-WINDOW = 36.0
-NODES = 32
+WINDOW = 36.0  # a point whose E is larger than the least by so much weighs nothing
+NODES = 32  # of the quadrature on a leaf
+# what they resolve: of h half the width of a leaf, |E''| h^2 / 2 and |E'| h
 CURVATURE = 48.0
 SLOPE = 26.0
-DEPTH = 100
-BLOCK = 16384
+DEPTH = 100  # divisions of a panel at most
+BLOCK = 16384  # rows at a time
 
 
 class Panels(NamedTuple):
@@ -54,17 +57,32 @@ class Model(NamedTuple):
     high: Tensor
     half: Tensor
 
+    def take(self, which: Tensor) -> Model:
+        return Model(*(v.index_select(0, which) for v in self))
+
+    def above(self) -> Tensor:
+        """An upper bound of the panel's least E."""
+        return self.energy + _lowest(self.slope, self.high, self.half)
+
+    def dip(self) -> Tensor:
+        """A lower bound of E - E(m) on the panel, 0 or negative."""
+        return _lowest(self.slope, self.low, self.half)
+
 
 # (model, E(m) - least) -> which panels need no further division
 Settled = Callable[[Model, Tensor], Tensor]
 
 
 def _join(parts: list[Panels]) -> Panels:
-    return Panels(*(torch.cat(v) for v in zip(*parts, strict=True)))
+    return Panels(
+        torch.cat([part.row for part in parts]),
+        torch.cat([part.middle for part in parts]),
+        torch.cat([part.level for part in parts]),
+    )
 
 
 def _model(arc: Arc, p: Pair, beta: Tensor, m: Tensor, h: Tensor, prior: float) -> Model:
-    """E = beta |p - g|^2/2 + prior V on the panels |u - m| <= h; everything broadcasts."""
+    """E = beta |p - g|^2/2 + prior V on the panels |u - m| <= h. Everything broadcasts."""
     (gx, gy), (vx, vy), (ax, ay) = arc.jet(m)
     bend, twist = arc.bounds(m, h)
     speed2 = vx * vx + vy * vy
@@ -74,13 +92,14 @@ def _model(arc: Arc, p: Pair, beta: Tensor, m: Tensor, h: Tensor, prior: float) 
     ry = p[1] - gy
     square = rx * rx + ry * ry
     curvature = beta * (speed2 - rx * ax - ry * ay) + stiff
-    drift = beta * (square.sqrt() * (h * twist) + h * speed * (3 * bend + h * twist))  # h max|E'''|
+    # h max|E'''|
+    drift = beta * (square.sqrt() * (h * twist) + h * speed * (3 * bend + h * twist))
     return Model(
-        0.5 * beta * square + 0.5 * stiff * m * m,
-        stiff * m - beta * (rx * vx + ry * vy),
-        curvature - drift,
-        curvature + drift,
-        h,
+        energy=0.5 * beta * square + 0.5 * stiff * m * m,
+        slope=stiff * m - beta * (rx * vx + ry * vy),
+        low=curvature - drift,
+        high=curvature + drift,
+        half=h,
     )
 
 
@@ -92,94 +111,105 @@ def _lowest(slope: Tensor, curvature: Tensor, h: Tensor) -> Tensor:
 
 def _split(model: Model, panels: Panels, room: Tensor) -> Panels:
     """Replace panels by what the lower parabola leaves of them: one narrower panel, or two halves.
-    room = least + window - E(m)."""
+    room: see `Search._room`."""
     _, slope, low, _, h = model
     reach = torch.sqrt((slope * slope + 2 * low * room).clamp(min=0)) / low
     convex = low > 0
     centre = -slope / low
     left = torch.where(convex, torch.maximum(centre - reach, -h), -h)
     right = torch.where(convex, torch.minimum(centre + reach, h), h)
-    finer = torch.floor(-4 * torch.log2(((right - left) / (2 * h)).clamp(2.0**-20, 1.0)))
+    share = ((right - left) / (2 * h)).clamp(2.0**-20, 1.0)
+    finer = torch.floor(-4 * torch.log2(share))
     narrow = h * torch.exp2(-finer / 4)
-    middle = panels.middle + torch.maximum(
-        torch.minimum((left + right) / 2, h - narrow), narrow - h
-    )
+    shift = torch.maximum(torch.minimum((left + right) / 2, h - narrow), narrow - h)
+    middle = panels.middle + shift
     one = (finer >= 1).nonzero()[:, 0]
     two = (finer < 1).nonzero()[:, 0]
     shrunk = Panels(panels.row, middle, panels.level + finer).take(one)
     row, middle, level = panels.take(two)
     quarter = h.index_select(0, two) / 2
-    return _join(
-        [shrunk, Panels(row, middle - quarter, level + 4), Panels(row, middle + quarter, level + 4)]
-    )
+    lower = Panels(row, middle - quarter, level + 4)
+    upper = Panels(row, middle + quarter, level + 4)
+    return _join([shrunk, lower, upper])
 
 
-def _descend(
-    arc: Arc, x: Tensor, beta: Tensor, window: float, prior: float, settled: Settled
-) -> Panels:
-    """The settled panels that may hold points where E is within `window` of the row's least, E =
-    beta |x - g|^2/2 + prior V, beta [B]."""
-    p = x.unbind(1)
-    least = torch.full_like(beta, torch.inf)
-    done = []
-    rows = torch.arange(len(x), device=x.device)
-    panels = None
-    # the same panels for every row; first a coarse grid, which may do
-    for middle, level in arc.grids:
-        m = torch.tensor(middle, dtype=x.dtype, device=x.device)
-        level = torch.tensor(level, dtype=x.dtype, device=x.device)
-        model = _model(
-            arc,
-            (p[0][rows, None], p[1][rows, None]),
-            beta[rows, None],
-            m,
-            arc.unit * torch.exp2(-level / 4),
-            prior,
-        )
-        least[rows] = torch.minimum(
-            least[rows], (model.energy + _lowest(*model[1:4:2], model.half)).amin(1)
-        )
-        excess = model.energy - least[rows, None]
-        keep = _lowest(*model[1:3], model.half) <= window + 1e-13 * model.energy - excess
-        ready = keep & settled(model, excess)
-        closed = (ready == keep).all(1)
-        row, k = (ready & closed[:, None]).nonzero(as_tuple=True)
-        done.append(Panels(rows[row], m[k], level[k]))
-        open_ = ~closed
-        row, k = (keep & open_[:, None]).nonzero(as_tuple=True)
-        panels = Panels(rows[row], m[k], level[k])
-        rows = rows[open_]
-    for _ in range(DEPTH):
-        if not len(panels.row):
-            break
-        row, m, level = panels
-        model = _model(
-            arc, (p[0][row], p[1][row]), beta[row], m, arc.unit * torch.exp2(-level / 4), prior
-        )
-        least = least.scatter_reduce(
-            0, row, model.energy + _lowest(*model[1:4:2], model.half), "amin"
-        )
+class Search(NamedTuple):
+    """The settled panels that may hold points where E is within `window` of the row's least, of
+    E = beta |x - g|^2/2 + prior V."""
+
+    arc: Arc
+    x: Tensor  # [B,2]
+    beta: Tensor  # [B]
+    window: float
+    prior: float
+    settled: Settled
+
+    def panels(self) -> Panels:
+        """All of them, in no order."""
+        least, done, panels = self._survey()
+        for _ in range(DEPTH):
+            if not len(panels.row):
+                break
+            least, settled, panels = self._refine(least, panels)
+            done.append(settled)
+        return _join(done)
+
+    def _model(self, row: Tensor, m: Tensor, level: Tensor) -> Model:
+        p = self.x[:, 0][row], self.x[:, 1][row]
+        half = self.arc.unit * torch.exp2(-level / 4)
+        return _model(self.arc, p, self.beta[row], m, half, self.prior)
+
+    def _room(self, model: Model, excess: Tensor) -> Tensor:
+        """How far below E(m) a point must lie to be within the window; excess = E(m) - least."""
+        return self.window + 1e-13 * model.energy - excess
+
+    def _survey(self) -> tuple[Tensor, list[Panels], Panels]:
+        """The same panels for every row; first a coarse grid, which may do, then finer ones for the
+        rows that are not done.
+
+        Returns an upper bound of each row's least E, the settled panels, and those of the last grid
+        that are to be divided.
+        """
+        least = torch.full_like(self.beta, torch.inf)
+        rows = torch.arange(len(self.x), device=self.x.device)
+        done = []
+        for middles, levels in self.arc.grids:
+            m = torch.tensor(middles, dtype=self.x.dtype, device=self.x.device)
+            level = torch.tensor(levels, dtype=self.x.dtype, device=self.x.device)
+            model = self._model(rows[:, None], m, level)
+            least[rows] = torch.minimum(least[rows], model.above().amin(1))
+            excess = model.energy - least[rows, None]
+            keep = model.dip() <= self._room(model, excess)
+            ready = keep & self.settled(model, excess)
+            closed = (ready == keep).all(1)
+            row, k = (ready & closed[:, None]).nonzero(as_tuple=True)
+            done.append(Panels(rows[row], m[k], level[k]))
+            row, k = (keep & ~closed[:, None]).nonzero(as_tuple=True)
+            rest = Panels(rows[row], m[k], level[k])
+            rows = rows[~closed]
+        return least, done, rest
+
+    def _refine(self, least: Tensor, panels: Panels) -> tuple[Tensor, Panels, Panels]:
+        """One division of panels; returns as `_survey` does."""
+        row = panels.row
+        model = self._model(row, panels.middle, panels.level)
+        least = least.scatter_reduce(0, row, model.above(), "amin")
         excess = model.energy - least[row]
-        room = window + 1e-13 * model.energy - excess
-        keep = _lowest(*model[1:3], model.half) <= room
-        ready = settled(model, excess)
-        done.append(panels.take((keep & ready).nonzero()[:, 0]))
+        room = self._room(model, excess)
+        keep = model.dip() <= room
+        ready = self.settled(model, excess)
+        done = panels.take((keep & ready).nonzero()[:, 0])
         rest = (keep & ~ready).nonzero()[:, 0]
-        panels = _split(
-            Model(*(v.index_select(0, rest) for v in model)),
-            panels.take(rest),
-            room.index_select(0, rest),
-        )
-    return _join(done)
+        divided = _split(model.take(rest), panels.take(rest), room.index_select(0, rest))
+        return least, done, divided
 
 
 def _resolved(model: Model, excess: Tensor) -> Tensor:
     """Panels on which the quadrature rule resolves exp(-E); steep ones may be wider where little
     mass is left."""
     _, slope, low, high, h = model
-    return (torch.maximum(-low, high) * h * h <= 2 * CURVATURE) & (
-        slope.abs() * h <= SLOPE + excess / 2
-    )
+    flat = torch.maximum(-low, high) * h * h <= 2 * CURVATURE
+    return flat & (slope.abs() * h <= SLOPE + excess / 2)
 
 
 def _convex(model: Model, excess: Tensor) -> Tensor:
@@ -187,10 +217,18 @@ def _convex(model: Model, excess: Tensor) -> Tensor:
     return (model.low > 0) | (model.half < 1e-3)
 
 
+def _least(value: Tensor, row: Tensor, place: Tensor, rows: int) -> Tensor:
+    """The place of the least value of each row, [P] -> [rows]."""
+    lowest = value.new_full((rows,), torch.inf).scatter_reduce(0, row, value, "amin")
+    hit = (value == lowest[row]).nonzero()[:, 0]
+    return place.new_zeros(rows).index_copy(0, row[hit], place[hit])
+
+
 def _block(arc: Arc, x: Tensor, sigma: Tensor) -> Tensor:
+    """`denoise` of as many rows as are taken at a time."""
     beta = sigma**-2
     stiff = arc.stiffness
-    leaves = _descend(arc, x, beta, WINDOW, 1.0, _resolved)
+    leaves = Search(arc, x, beta, WINDOW, 1.0, _resolved).panels()
     levels, order = leaves.level.sort(stable=True)
     row, m, _ = leaves.take(order)
     precision = beta[row]
@@ -198,53 +236,51 @@ def _block(arc: Arc, x: Tensor, sigma: Tensor) -> Tensor:
     py = x[:, 1][row]
     gx, gy = arc.point(m)
     energy = 0.5 * precision * ((px - gx) ** 2 + (py - gy) ** 2) + 0.5 * stiff * m * m
-    hit = (
-        energy == torch.full_like(beta, torch.inf).scatter_reduce(0, row, energy, "amin")[row]
-    ).nonzero()[:, 0]
     # each row's leaf of least E is its reference g*
-    best = torch.zeros_like(beta).index_copy(0, row[hit], m[hit])
+    best = _least(energy, row, m, len(x))
     b = best[row]
-    (bx, by), (cx, cy) = arc.point(b), arc.between(b, m)
+    bx, by = arc.point(b)
+    cx, cy = arc.between(b, m)
     # E(g*) - E(m)
-    gain = precision * (cx * (px - bx - cx / 2) + cy * (py - by - cy / 2)) - 0.5 * stiff * (
-        m - b
-    ) * (m + b)
+    gain = precision * (cx * (px - bx - cx / 2) + cy * (py - by - cy / 2))
+    gain = gain - 0.5 * stiff * (m - b) * (m + b)
     exponent = arc.exponent(m, (px - gx, py - gy), precision)
-    nodes, weights = (
-        torch.as_tensor(v, dtype=x.dtype, device=x.device)
-        for v in np.polynomial.legendre.leggauss(NODES)
-    )
-    values, counts = (v.tolist() for v in levels.unique_consecutive(return_counts=True))
-    moments = []
-    for level, part, shift in zip(
-        values, exponent.split(counts), gain[:, None].split(counts), strict=True
-    ):
-        half = arc.unit * 2 ** (-level / 4)
-        table = arc.basis(half * nodes)  # [NODES,K], shared by all leaves of this width
-        weighted = half * weights[:, None] * torch.cat([torch.ones_like(table[:, :1]), table], 1)
-        moments += [
-            torch.addmm(h, c, table.mT).exp_() @ weighted
-            for c, h in zip(part.split(1024), shift.split(1024), strict=True)
-        ]
-    moments = torch.cat(moments)
-    mass, (mx, my) = moments[:, 0], arc.chords(m, moments[:, 1:])
+    moments = _moments(arc, levels, exponent, gain)
+    mass = moments[:, 0]
+    mx, my = arc.chords(m, moments[:, 1:])
     sums = torch.stack([mass, mx + cx * mass, my + cy * mass], 1)
-    total, mean_x, mean_y = (
-        torch.zeros(len(x), 3, dtype=x.dtype, device=x.device).index_add(0, row, sums).unbind(1)
-    )
+    total, mean_x, mean_y = x.new_zeros(len(x), 3).index_add(0, row, sums).unbind(1)
     bx, by = arc.point(best)
     return torch.stack([bx + mean_x / total, by + mean_y / total], 1)
 
 
+def _moments(arc: Arc, levels: Tensor, exponent: Tensor, gain: Tensor) -> Tensor:
+    """Integrals over each leaf of exp(E(g*) - E) and of its products with the basis functions,
+    [P,1+K]. levels: sorted, so that leaves of one width share one table of nodes."""
+    rule = np.polynomial.legendre.leggauss(NODES)
+    nodes, weights = (
+        torch.as_tensor(v, dtype=exponent.dtype, device=exponent.device) for v in rule
+    )
+    values, counts = (v.tolist() for v in levels.unique_consecutive(return_counts=True))
+    moments = []
+    parts = zip(values, exponent.split(counts), gain[:, None].split(counts), strict=True)
+    for level, coefficients, shift in parts:
+        half = arc.unit * 2 ** (-level / 4)
+        table = arc.basis(half * nodes)  # [NODES,K]
+        weighted = half * weights[:, None] * torch.cat([torch.ones_like(table[:, :1]), table], 1)
+        for c, h in zip(coefficients.split(1024), shift.split(1024), strict=True):
+            moments.append(torch.addmm(h, c, table.mT).exp_() @ weighted)
+    return torch.cat(moments)
+
+
 def denoise(x: Tensor, sigma: Tensor, arc: Arc) -> Tensor:
     """E[x0|x] of the law on `arc`: x [B,2], sigma [B] -> [B,2], float64."""
-    return torch.cat(
-        [_block(arc, *part) for part in zip(x.split(BLOCK), sigma.split(BLOCK), strict=True)]
-    )
+    blocks = zip(x.split(BLOCK), sigma.split(BLOCK), strict=True)
+    return torch.cat([_block(arc, rows, levels) for rows, levels in blocks])
 
 
 def nearest(x: Tensor, arc: Arc) -> Tensor:
-    """Parameter u of the globally nearest point of `arc` to each row of x [B,2], [B].
+    """Parameter u of the globally nearest point of `arc` to each row: x [B,2] -> [B].
 
     The same descent, with window 0, to panels on which the squared distance is convex; Newton
     inside each, and the best of them.
@@ -254,23 +290,26 @@ def nearest(x: Tensor, arc: Arc) -> Tensor:
 
 def _nearest(arc: Arc, x: Tensor) -> Tensor:
     one = torch.ones_like(x[:, 0])
-    row, m, level = _descend(arc, x, one, 0.0, 0.0, _convex)
+    row, m, level = Search(arc, x, one, 0.0, 0.0, _convex).panels()
     h = arc.unit * torch.exp2(-level / 4)
-    u = m
     px, py = (v[row] for v in x.unbind(1))
+    u = _newton(arc, (px, py), m, h)
+    gx, gy = arc.point(u)
+    return _least((px - gx) ** 2 + (py - gy) ** 2, row, u, len(x))
+
+
+def _newton(arc: Arc, p: Pair, m: Tensor, h: Tensor) -> Tensor:
+    """The nearest point to p on each panel |u - m| <= h, by Newton's method from the middle."""
+    u = m
     for _ in range(30):
         (gx, gy), (vx, vy), (ax, ay) = arc.jet(u)
-        rx = px - gx
-        ry = py - gy
+        rx = p[0] - gx
+        ry = p[1] - gy
         slope = -(rx * vx + ry * vy)
         hessian = vx * vx + vy * vy - rx * ax - ry * ay
         step = torch.where(hessian > 0, -slope / hessian, -slope.sign() * h)
-        u, last = torch.maximum(torch.minimum(u + step, m + h), m - h), u
+        last = u
+        u = torch.maximum(torch.minimum(u + step, m + h), m - h)
         if bool(((u - last).abs() <= 1e-15 * u.abs()).all()):
             break
-    gx, gy = arc.point(u)
-    square = (px - gx) ** 2 + (py - gy) ** 2
-    hit = (
-        square == torch.full_like(one, torch.inf).scatter_reduce(0, row, square, "amin")[row]
-    ).nonzero()[:, 0]
-    return torch.zeros_like(one).index_copy(0, row[hit], u[hit])
+    return u

@@ -9,7 +9,8 @@ by `points.Dense`: a pass of products for the logits, the largest of them again 
 float64, a second pass over the images that weigh anything. Bytes and their differences are exact in
 float32, and half the time of a product of 64 rows reads bytes.
 
-    flip       the law of the set and its mirror images F a_i:  |y - F a| = |F y - a|,  so a row asks twice, y and F y, with one softmax
+    flip       the law of the set and its mirror images F a_i:  |y - F a| = |F y - a|,  so a row
+               asks twice, y and F y, with one softmax
     label      the law of one class: a softmax over that class
     exclude    leave-one-out: the law without image i (and without its mirror image)
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -33,7 +34,17 @@ from diffgeo.errors import UsageError
 from diffgeo.machine.precision import full_precision
 
 
+def upright(x: Tensor) -> Tensor:
+    return x
+
+
+def mirrored(x: Tensor) -> Tensor:
+    return x.flip(-1)
+
+
 class Posterior(NamedTuple):
+    """D and what its weights say."""
+
     mean: Tensor  # E[x0 | x], like x [B,C,H,W]
     entropy: Tensor  # of the weights, nats, float64 [B]; a mirror image counts as an image
     neighbours: Tensor  # exp(entropy), [B]
@@ -44,10 +55,11 @@ class Posterior(NamedTuple):
 class ImageDenoiser:
     """E[x0 | x] of uint8 images [N,C,H,W], a `core.Denoiser`.
 
-    low, high: the values of x0 that 0 and 255 stand for. flip: the law is the set and its mirror
-    images, half each. labels: int64 [N]. The answer has the dtype and device of x; |error| stays
-    below 1e-3 sigma for sigma from 1e-3 to 100. A copy of the bytes is kept on each device that
-    asks; a call takes less than 256 MiB beside it, x and the answer.
+    low, high: the values of x0 that 0 and 255 stand for.
+    flip: the law is the set and its mirror images, half each. labels: int64 [N].
+    The answer has the dtype and device of x; |error| stays below 1e-3 sigma for sigma from 1e-3 to
+    100. A copy of the bytes is kept on each device that asks; a call takes less than 256 MiB beside
+    it, x and the answer.
     Raises UsageError for images or labels of another kind, and later for an x of another shape, a
     sigma that is not positive, a label that the set does not have, and where nothing is left when
     one image is excluded.
@@ -74,28 +86,65 @@ class ImageDenoiser:
                 f"low={self.low} high={self.high}: the value of white must be above the value of "
                 "black"
             )
-        # pixels in the order in which they lie in memory
-        order = sorted((1, 2, 3), key=lambda i: -self.images.stride(i))
-        inverse = [order.index(i) + 1 for i in (1, 2, 3)]
-        sizes = [self.images.shape[i] for i in order]
-        self.__dict__.update(
-            shape=tuple(self.images.shape[1:]),
-            scale=255 / (self.high - self.low),
-            flat=lambda x: x.permute(0, *order).flatten(1),
-            unflat=lambda y: y.unflatten(1, sizes).permute(0, *inverse),
-            dense=cache(lambda device: Dense(self.flat(self.images.to(device)))),
-            members=cache(self._members),
-        )
 
-    def _members(self, label: int, device: torch.device) -> Tensor | None:
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W)"""
+        return tuple(self.images.shape[1:])
+
+    @cached_property
+    def scale(self) -> float:
+        """Bytes per unit of x0."""
+        return 255 / (self.high - self.low)
+
+    # images as rows of pixels, in the order in which the pixels lie in memory
+
+    @cached_property
+    def _order(self) -> list[int]:
+        """The axes C, H, W (1, 2, 3) of the images, the one of the largest stride first."""
+        strides = self.images.stride()
+        return sorted((1, 2, 3), key=lambda axis: -strides[axis])
+
+    def flat(self, x: Tensor) -> Tensor:
+        """[n,C,H,W] -> [n,d]."""
+        return x.permute(0, *self._order).flatten(1)
+
+    def unflat(self, y: Tensor) -> Tensor:
+        """[n,d] -> [n,C,H,W]."""
+        sizes = [self.images.shape[axis] for axis in self._order]
+        inverse = [self._order.index(axis) + 1 for axis in (1, 2, 3)]
+        return y.unflatten(1, sizes).permute(0, *inverse)
+
+    # what is kept on each device that asks
+
+    @cached_property
+    def _dense_on(self) -> dict[torch.device, Dense]:
+        return {}
+
+    def dense(self, device: torch.device) -> Dense:
+        """The images as the points of a `Dense`."""
+        if device not in self._dense_on:
+            self._dense_on[device] = Dense(self.flat(self.images.to(device)))
+        return self._dense_on[device]
+
+    @cached_property
+    def _members_on(self) -> dict[tuple[int, torch.device], Tensor]:
+        return {}
+
+    def members(self, label: int, device: torch.device) -> Tensor | None:
         """Numbers of the images of one class, increasing; None for -1, all images."""
         if label < 0:
             return None
+        if (label, device) not in self._members_on:
+            self._members_on[label, device] = self._find_members(label).to(device)
+        return self._members_on[label, device]
+
+    def _find_members(self, label: int) -> Tensor:
         if self.labels is None:
             raise UsageError(
                 f"label={label}: this set of images has no labels; ask without a label"
             )
-        members = (self.labels == label).nonzero()[:, 0].to(device)
+        members = (self.labels == label).nonzero()[:, 0]
         if not len(members):
             raise UsageError(f"label={label}: no image of this set has that label")
         return members
@@ -125,8 +174,10 @@ class ImageDenoiser:
         exclude: Tensor | None = None,
         **cond,
     ) -> Posterior:
-        """D and what its weights say. label: the class of each row, int64 [B], -1 for all. exclude:
-        the number of the image that is left out of each row, int64 [B], -1 for none.
+        """D and what its weights say.
+
+        label: the class of each row, int64 [B], -1 for all.
+        exclude: the number of the image that is left out of each row, int64 [B], -1 for none.
         """
         mean = torch.empty_like(x)
         entropy = torch.empty(len(x), dtype=torch.float64, device=x.device)
@@ -148,27 +199,25 @@ class ImageDenoiser:
         """
         self._check(x)
         dense = self.dense(x.device)
-        distance = []
-        number = []
-        for rows in torch.arange(len(x), device=x.device).split(
-            dense.rows(len(dense.points), len(self.turns))
-        ):
+        at_a_time = dense.rows(len(dense.points), len(self.turns))
+        distances = []
+        numbers = []
+        for rows in torch.arange(len(x), device=x.device).split(at_a_time):
             _, top, exact = dense.logits(self._queries(x[rows]), columns)
-            value, order = (-2 * exact.flatten(1)).sort(1)
+            square, order = (-2 * exact.flatten(1)).sort(1)
             places = top.flatten(1).gather(1, order)
             # met before, the other way round
             again = (places[:, :, None] == places[:, None]).tril(-1).any(2)
-            value, order = value.masked_fill(again, torch.inf).topk(k, 1, largest=False)
-            distance.append((value / dense.points.shape[1]).sqrt() / self.scale)
-            number.append(places.gather(1, order))
-        return torch.cat(distance), torch.cat(number) if columns is None else columns[
-            torch.cat(number)
-        ]
+            square, order = square.masked_fill(again, torch.inf).topk(k, 1, largest=False)
+            distances.append((square / dense.points.shape[1]).sqrt() / self.scale)
+            numbers.append(places.gather(1, order))
+        number = torch.cat(numbers)
+        return torch.cat(distances), number if columns is None else columns[number]
 
     @property
     def turns(self) -> tuple[Callable[[Tensor], Tensor], ...]:
         """The orientations in which an image occurs; each is its own inverse."""
-        return (lambda x: x, lambda x: x.flip(-1)) if self.flip else (lambda x: x,)
+        return (upright, mirrored) if self.flip else (upright,)
 
     def _weights(
         self, x: Tensor, sigma: Sigma, label: Tensor | None, exclude: Tensor | None
@@ -202,18 +251,17 @@ class ImageDenoiser:
         dense = self.dense(x.device)
         share = weight.sum(2, keepdim=True, dtype=torch.float64)
         pixels = dense.mean(weight, columns) + dense.centre * (share / share.sum(1, keepdim=True))
-        image = sum(
-            turn(self.unflat(p)) for turn, p in zip(self.turns, pixels.unbind(1), strict=True)
-        )
+        image = pixels.new_zeros(())
+        for turn, part in zip(self.turns, pixels.unbind(1), strict=True):
+            image = image + turn(self.unflat(part))
         return (self.low + image / self.scale).to(x)
 
     def _queries(self, x: Tensor) -> Tensor:
-        """Every orientation of x in pixels, counted from the centre of the data, float64 [B,G,d]."""
+        """Every orientation of x in pixels, counted from the centre of the data, float64
+        [B,G,d]."""
         y = (x.double() - self.low) * self.scale if x.is_floating_point() else x.double()
-        return (
-            torch.stack([self.flat(turn(y)) for turn in self.turns], 1)
-            - self.dense(x.device).centre
-        )
+        turned = torch.stack([self.flat(turn(y)) for turn in self.turns], 1)
+        return turned - self.dense(x.device).centre
 
     def _check(self, x: Tensor) -> None:
         if tuple(x.shape[1:]) != self.shape:
@@ -227,10 +275,9 @@ class ImageDenoiser:
     ) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
         """The rows of x in those portions, the numbers of the images of their class, and the place
         among these of the image that each row leaves out (-1: none; None: in no row)."""
-        label, exclude = (
-            torch.full((len(x),), -1, device=x.device) if v is None else v.to(x.device)
-            for v in (label, exclude)
-        )
+        none = torch.full((len(x),), -1, device=x.device)
+        label = none if label is None else label.to(x.device)
+        exclude = none if exclude is None else exclude.to(x.device)
         if not len(label) == len(exclude) == len(x):
             raise UsageError(
                 f"x has {len(x)} rows, label {len(label)} and exclude {len(exclude)}: give one "
@@ -241,9 +288,9 @@ class ImageDenoiser:
                 f"exclude names image {int(exclude.max())} of {len(self.images)}: count from 0, or "
                 "write -1 to leave out none"
             )
-        for c in label.unique().tolist():
-            columns = self.members(c, x.device)
-            rows = (label == c).nonzero()[:, 0]
+        for one in label.unique().tolist():
+            columns = self.members(one, x.device)
+            rows = (label == one).nonzero()[:, 0]
             count = len(self.images) if columns is None else len(columns)
             hidden = exclude
             if columns is not None:

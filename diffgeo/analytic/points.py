@@ -1,6 +1,8 @@
 """Finitely many points: a few weighted atoms, or a whole data set.
 
-D(x) = sum_i p_i a_i,  p = softmax(log w_i - |x - a_i|^2 / 2 sigma^2).  The logit of atom i against a reference atom r is
+    D(x) = sum_i p_i a_i,       p = softmax(log w_i - |x - a_i|^2 / 2 sigma^2).
+
+The logit of atom i against a reference atom r is
 
     (a_i - a_r).(x - (a_i + a_r)/2) / sigma^2,
 
@@ -8,17 +10,18 @@ a product of differences: nothing of size |x|^2/sigma^2 is ever formed and cance
 the nearest atom as r (exact at ties too). A data set is prepared once (`cloud`); with y = x - c and
 a_i counted from c its logits are y.a_i - |a_i|^2/2 up to a constant:
 
-    Streamed   few coordinates, where exp is the work: float64 logits, in blocks that stay in the cache, with a running maximum and sum
-    Dense      many coordinates, where two matrix products are the work: these in the data's own dtype, then the largest logits
-               again by differences in float64; a rounding of |x|^2 is no longer small against
-               sigma^2 and would move the weights. Images are this too, as whole numbers:
-               `analytic.images`
+    Streamed   few coordinates, where exp is the work: float64 logits, in blocks that stay in the
+               cache, with a running maximum and sum
+    Dense      many coordinates, where two matrix products are the work: these in the data's own
+               dtype, then the largest logits again by differences in float64; a rounding of |x|^2
+               is no longer small against sigma^2 and would move the weights. Images are this too,
+               as whole numbers: `analytic.images`
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -38,9 +41,8 @@ def nearest(x: Tensor, points: Tensor, block: int = 1 << 20) -> Tensor:
     centre = points.mean(0)
     a = points - centre
     bias = -(a**2).sum(1) / 2
-    return torch.cat(
-        [torch.addmm(bias, part - centre, a.mT).argmax(1) for part in x.split(1 + block // len(a))]
-    )
+    parts = x.split(1 + block // len(a))
+    return torch.cat([torch.addmm(bias, part - centre, a.mT).argmax(1) for part in parts])
 
 
 def atoms(x: Tensor, sigma: Tensor, points: Tensor, weights: Tensor) -> Tensor:
@@ -48,20 +50,19 @@ def atoms(x: Tensor, sigma: Tensor, points: Tensor, weights: Tensor) -> Tensor:
     atoms: O(B k d) memory."""
     reference = points[nearest(x, points)][:, None]  # [B,1,d]
     step = points - reference
-    logit = (step * (x[:, None] - (points + reference) / 2)).sum(-1) / sigma[
-        :, None
-    ] ** 2 + weights.log()
+    product = (step * (x[:, None] - (points + reference) / 2)).sum(-1)
+    logit = product / sigma[:, None] ** 2 + weights.log()
     return reference[:, 0] + torch.einsum("bk,bkd->bd", logit.softmax(-1), step)
 
 
 def cloud(points: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """E[x0|x] of the empirical law of points [N,d], prepared once: a function of x [B,d], sigma [B]
-    (float64) -> [B,d].
+    """E[x0|x] of the empirical law of points [N,d], prepared once: a function of x [B,d] and
+    sigma [B], both float64, to [B,d].
 
     Up to 16 coordinates exp costs more than the products, so float64 logits are nearly free;
     beyond, they would double the time.
     """
-    return (Streamed if points.shape[1] <= 16 else Dense)(points)
+    return Streamed(points) if points.shape[1] <= 16 else Dense(points)
 
 
 class Streamed:
@@ -69,7 +70,7 @@ class Streamed:
     1e-3 sigma, float64 points 1e-6 sigma.
 
     Prepared: a table [d+2,N] of the rows -|a|^2/2, a, 1. Its first d+1 rows are the keys, its last
-        d+1 the values.
+    d+1 the values.
     """
 
     def __init__(self, points: Tensor):
@@ -80,18 +81,16 @@ class Streamed:
         self.values = table[1:].to(points.dtype)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        query = torch.cat([torch.ones_like(x[:, :1]), x - self.centre], 1) * (
-            math.log2(math.e) / sigma[:, None] ** 2
-        )
+        query = torch.cat([torch.ones_like(x[:, :1]), x - self.centre], 1)
+        query = query * (math.log2(math.e) / sigma[:, None] ** 2)  # logits of base 2
         return self.centre + torch.cat([self._mean(rows) for rows in query.split(ROWS)])
 
     def _mean(self, query: Tensor) -> Tensor:
         top = query.new_full((len(query), 1), -torch.inf)
         total = query.new_zeros(len(self.values), len(query))
-        block = BLOCK if query.device.type == "cpu" else 16 * BLOCK
-        for keys, values in zip(
-            self.keys.split(block, 1), self.values.split(block, 1), strict=True
-        ):
+        size = BLOCK if query.device.type == "cpu" else 16 * BLOCK
+        blocks = zip(self.keys.split(size, 1), self.values.split(size, 1), strict=True)
+        for keys, values in blocks:
             logit = query @ keys
             last = top
             top = torch.maximum(top, logit.detach().amax(1, keepdim=True))
@@ -118,12 +117,13 @@ class Dense:
         self.points = points
         self.bytes = not points.is_floating_point()
         blocks = points.split(max(1, PRODUCT // (8 * points.shape[1])))
-        self.centre = sum(block.sum(0, dtype=torch.float64) for block in blocks) / len(points)
+        total = torch.zeros(points.shape[1], dtype=torch.float64, device=points.device)
+        for block in blocks:
+            total = total + block.sum(0, dtype=torch.float64)
+        self.centre = total / len(points)
         if self.bytes:
             self.centre = self.centre.round()
-        elif 2 * float(self.centre @ self.centre) * len(points) > sum(
-            float(block.double().square().sum()) for block in blocks
-        ):
+        elif self._is_far(blocks):
             self.points = torch.cat([(block - self.centre).to(points.dtype) for block in blocks])
         else:
             self.centre = torch.zeros_like(self.centre)
@@ -137,43 +137,55 @@ class Dense:
                 -torch.linalg.vector_norm(block, dim=1, dtype=torch.float64).square() / 2
             )
 
+    def _is_far(self, blocks: Sequence[Tensor]) -> bool:
+        """Whether the mean of the points is larger than their spread."""
+        square = sum(float(block.double().square().sum()) for block in blocks)
+        return 2 * float(self.centre @ self.centre) * len(self.points) > square
+
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         rows = self.rows(len(self.points))
-        parts = (
-            ((x_ - self.centre)[:, None], s)
-            for x_, s in zip(x.split(rows), sigma.split(rows), strict=True)
-        )
-        return self.centre + torch.cat(
-            [self.mean(self.weights(y, s, *self.logits(y)))[:, 0] for y, s in parts]
-        )
+        means = []
+        for part, level in zip(x.split(rows), sigma.split(rows), strict=True):
+            weight = self._softmax((part - self.centre)[:, None], level)
+            means.append(self.mean(weight)[:, 0])
+        return self.centre + torch.cat(means)
+
+    def _softmax(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """The posterior weights; a call of its own, after which the logits are gone."""
+        logit, top, exact = self.logits(y)
+        return self.weights(y, sigma, logit, top, exact)
 
     def rows(self, points: int, queries: int = 1) -> int:
         """How many rows of x, each so many queries against so many points, to take at a time: few
         points leave the queries to bound."""
-        return max(
-            1, LOGITS // (queries * (points * self.bias.element_size() + 8 * self.points.shape[1]))
-        )
+        bytes_ = points * self.bias.element_size() + 8 * self.points.shape[1]  # of one query
+        return max(1, LOGITS // (queries * bytes_))
 
     def blocks(self, columns: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
         """All points, or those numbered `columns`, counted from the centre in the dtype of the
         products: blocks that stay in the cache of a CPU, or keep a GPU busy, each with its place.
         """
-        size = PRODUCT // (self.points.shape[1] * (4 if self.bytes else self.points.element_size()))
+        element = 4 if self.bytes else self.points.element_size()
+        size = PRODUCT // (self.points.shape[1] * element)
         size = max(1, size if self.points.device.type == "cpu" else 64 * size)
         offset = self.offset.float()
-        for first in range(0, len(self.points if columns is None else columns), size):
+        count = len(self.points) if columns is None else len(columns)
+        for first in range(0, count, size):
             part = slice(first, first + size)
-            block = (
-                self.points[part] if columns is None else self.points.index_select(0, columns[part])
-            )
+            if columns is None:
+                block = self.points[part]
+            else:
+                block = self.points.index_select(0, columns[part])
             yield part, block.float().sub_(offset) if self.bytes else block
 
     def logits(
         self, y: Tensor, columns: Tensor | None = None, hidden: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """-|y - a|^2/2 + |y|^2/2 of y [B,G,d] and the points `columns` (None: all) [B,G,n]; the
-        places of the largest [B,G,k]; their -|y - a|^2/2 by differences, float64 [B,G,k]. hidden
-        [B]: the place of a point that is left out, -1 for none; its logits are -inf.
+        """The logits of queries y [B,G,d] and the points `columns` (None: all).
+
+        Returns -|y - a|^2/2 + |y|^2/2, [B,G,n]; the places of the largest of them, [B,G,k]; and
+        the -|y - a|^2/2 of these by differences, float64 [B,G,k].
+        hidden [B]: the place of a point that is left out, -1 for none; its logits are -inf.
         """
         query = y.flatten(0, 1).to(self.bias)
         bias = self.bias if columns is None else self.bias[columns]
@@ -187,15 +199,19 @@ class Dense:
             logit[rows, :, hidden[rows]] = -torch.inf
         values, top = logit.detach().topk(min(REFINED, logit.shape[2]), 2, sorted=False)
         numbers = top if columns is None else columns[top]
-        # points at a time
-        exact = y.new_empty(values.flatten(0, 1).shape)
-        few = max(1, LOGITS // (16 * self.points.shape[1]))
-        for k, (row, i) in enumerate(zip(y.flatten(0, 1), numbers.flatten(0, 1), strict=True)):
-            for first in range(0, len(i), few):
-                step = row + self.offset - self.points.index_select(0, i[first : first + few])
+        exact = self._refined(y.flatten(0, 1), numbers.flatten(0, 1)).view(top.shape)
+        return logit, top, exact.masked_fill(values.isneginf(), -torch.inf)
+
+    def _refined(self, y: Tensor, numbers: Tensor) -> Tensor:
+        """-|y - a|^2/2 by differences of queries [Q,d] and of k points each, [Q,k] -> [Q,k]."""
+        exact = y.new_empty(numbers.shape)
+        few = max(1, LOGITS // (16 * self.points.shape[1]))  # points at a time
+        for k, (row, own) in enumerate(zip(y, numbers, strict=True)):
+            for first in range(0, len(own), few):
+                step = row + self.offset - self.points.index_select(0, own[first : first + few])
                 # in place, and not joined: as for the logits
                 exact[k, first : first + few] = step.square_().sum(1) / -2
-        return logit, top, exact.view(top.shape).masked_fill(values.isneginf(), -torch.inf)
+        return exact
 
     def weights(
         self, y: Tensor, sigma: Tensor, logit: Tensor, top: Tensor, exact: Tensor
@@ -204,12 +220,10 @@ class Dense:
         to 1 over G and n."""
         # counted from the best, small logits keep small errors
         best = exact.detach().amax((1, 2), keepdim=True)
-        logit = logit.sub_((y.square().sum(2, keepdim=True) / 2 + best).to(logit)).scatter_(
-            2, top, (exact - best).to(logit)
-        )
-        return (
-            logit.div_(sigma[:, None, None].to(logit) ** 2).flatten(1).softmax(1).view(logit.shape)
-        )
+        logit = logit.sub_((y.square().sum(2, keepdim=True) / 2 + best).to(logit))
+        logit = logit.scatter_(2, top, (exact - best).to(logit))
+        logit = logit.div_(sigma[:, None, None].to(logit) ** 2)
+        return logit.flatten(1).softmax(1).view(logit.shape)
 
     def mean(self, weight: Tensor, columns: Tensor | None = None) -> Tensor:
         """sum_i weight_i a_i, [B,G,n] -> float64 [B,G,d]. Points that weigh nothing in any row are

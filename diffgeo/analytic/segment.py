@@ -1,11 +1,12 @@
 """Segments, boxes, and trees of segments: moments of a truncated normal, without cancellation.
 
-For x0 = a + p e uniform on p in [0, L], the posterior of p is N(s, sigma^2) cut to [0, L], s = (x -
-a).e. With alpha = -s/sigma, beta = (L - s)/sigma, phi the normal density, Q its upper tail and R =
-Q/phi Mills' ratio,
+For x0 = a + p e uniform on p in [0, L], the posterior of p is N(s, sigma^2) cut to [0, L],
+s = (x - a).e. With alpha = -s/sigma, beta = (L - s)/sigma, phi the normal density, Q its upper tail
+and R = Q/phi Mills' ratio,
 
-    E[p] = s + sigma (phi(alpha) - phi(beta)) / (Q(alpha) - Q(beta)),
-    Z    = Q(alpha) - Q(beta) = phi(alpha) (R(alpha) - e^(-delta) R(beta)),     delta = (beta^2 - alpha^2)/2 .
+    E[p]  = s + sigma (phi(alpha) - phi(beta)) / (Q(alpha) - Q(beta)),
+    Z     = Q(alpha) - Q(beta) = phi(alpha) (R(alpha) - e^(-delta) R(beta)),
+    delta = (beta^2 - alpha^2)/2 .
 
 Mirrored so that s <= L/2, delta >= 0 and nothing overflows: R is erfcx, of order 1/alpha far
 outside; alpha < -1 uses Q as it is.
@@ -23,8 +24,9 @@ _MILLS = math.sqrt(math.pi / 2)
 
 
 def truncated(s: Tensor, length: Tensor | float, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of N(s, sigma^2) cut to [0, length], and log of the integral over [0, length] of
-    exp(-((p - s)^2 - g^2) / 2 sigma^2) dp / sigma.
+    """Mean of N(s, sigma^2) cut to [0, length], and the logarithm of
+
+        integral over [0, length] of exp(-((p - s)^2 - g^2) / 2 sigma^2) dp / sigma.
 
     g is the distance from s to [0, length]: the factor exp(-g^2/2 sigma^2), which may underflow, is
     left to the caller.
@@ -39,9 +41,8 @@ def truncated(s: Tensor, length: Tensor | float, sigma: Tensor) -> tuple[Tensor,
     # Z/phi(alpha)
     mills = _MILLS * (torch.special.erfcx(a / _SQRT2) - decay * torch.special.erfcx(beta / _SQRT2))
     # Z sqrt(2 pi)
-    inside = _MILLS * (
-        torch.special.erf(beta / _SQRT2) - torch.special.erf(alpha.clamp(max=-1) / _SQRT2)
-    )
+    b = alpha.clamp(max=-1)
+    inside = _MILLS * (torch.special.erf(beta / _SQRT2) - torch.special.erf(b / _SQRT2))
     bump = torch.exp(-(alpha.clamp(max=0) ** 2) / 2)  # phi(alpha)/phi(0) where alpha < 0, else 1
     deep = alpha < -1
     mass = torch.where(deep, inside, bump * mills)
@@ -58,17 +59,18 @@ def box(x: Tensor, sigma: Tensor, half: float) -> Tensor:
 def segments(
     x: Tensor, sigma: Tensor, start: Tensor, direction: Tensor, length: Tensor, window: float = 45.0
 ) -> Tensor:
-    """E[x0|x] of the uniform law on k segments start + p direction, 0 <= p <= length: [k,d], unit
-    [k,d], [k] -> [B,d].
+    """E[x0|x] of the uniform law on k segments start + p direction, 0 <= p <= length, [B,d].
+
+    x [B,d], sigma [B], start [k,d], direction [k,d] of length 1, length [k].
 
     Segments farther than the nearest one by more than `window` in the exponent carry no weight and
     are skipped.
     """
     s = x @ direction.mT - (start * direction).sum(-1)  # [B,k]
     place = torch.minimum(s.clamp(min=0), length)  # of the nearest point of each segment
-    square = sum(
-        (x[:, i : i + 1] - start[:, i] - place * direction[:, i]) ** 2 for i in range(x.shape[1])
-    )
+    square = torch.zeros_like(s)
+    for i in range(x.shape[1]):
+        square = square + (x[:, i : i + 1] - start[:, i] - place * direction[:, i]) ** 2
     least, best = square.min(1)
     # [B,d], the nearest of all
     reference = start[best] + place.gather(1, best[:, None]) * direction[best]
@@ -91,8 +93,7 @@ def segments(
         steps.append(step + (mean - place) * e)
     top = torch.full_like(sigma, -math.inf).scatter_reduce(0, row, logit, "amax")
     weight = torch.exp(logit - top[row])
-    total, *moments = (
-        torch.zeros_like(sigma).index_add(0, row, v)
-        for v in (weight, *(weight * step for step in steps))
-    )
+    none = torch.zeros_like(sigma)
+    total = none.index_add(0, row, weight)
+    moments = [none.index_add(0, row, weight * step) for step in steps]
     return reference + torch.stack(moments, 1) / total[:, None]

@@ -6,8 +6,8 @@ x/|x| with the mean resultant
     A_n(kappa) = I_{n/2}(kappa) / I_{n/2-1}(kappa).
 
 `ratio` computes I_{v+1}/I_v for every v >= -1/2 and kappa >= 0. At a high order, Debye's uniform
-expansion of I'_v/I_v (DLMF
-10.41.9-11) holds for all kappa at once; the recurrence  rho_{v-1} = 1/(2v/kappa + rho_v)  carries it down, where it is stable.
+expansion of I'_v/I_v (DLMF 10.41.9-11) holds for all kappa at once; the recurrence
+rho_{v-1} = 1/(2v/kappa + rho_v) carries it down, where it is stable.
 """
 
 from __future__ import annotations
@@ -37,10 +37,19 @@ def _debye() -> tuple[list[Polynomial], list[Polynomial]]:
 
 
 def _horner(polynomial: Polynomial, p: Tensor) -> Tensor:
+    """A polynomial at p, by Horner's rule."""
     value = torch.zeros_like(p)
     for c in polynomial.coef[::-1]:
         value = value * p + float(c)
     return value
+
+
+def _series(terms: list[Polynomial], p: Tensor, v: float) -> Tensor:
+    """sum_k terms_k(p) / v^k."""
+    total = torch.zeros_like(p)
+    for k, term in enumerate(terms):
+        total = total + _horner(term, p) / v**k
+    return total
 
 
 def ratio(order: float, kappa: Tensor) -> Tensor:
@@ -51,7 +60,7 @@ def ratio(order: float, kappa: Tensor) -> Tensor:
     v = order + steps
     root = torch.sqrt(v**2 + kappa**2)
     p = v / root
-    u, w = (sum(_horner(f, p) / v**k for k, f in enumerate(terms)) for terms in _debye())
+    u, w = (_series(terms, p, v) for terms in _debye())
     rho = kappa / (v + root) + kappa / root * w / u  # (1 - p^2) root / kappa = kappa / root
     for k in range(steps):
         rho = kappa / (2 * (v - k) + kappa * rho)
@@ -59,8 +68,8 @@ def ratio(order: float, kappa: Tensor) -> Tensor:
 
 
 def sphere(x: Tensor, sigma: Tensor, radius: float) -> Tensor:
-    """E[x0|x] of the uniform law on the sphere of R^n, n = x.shape[1]: x [B,n], sigma [B] -> [B,n];
-    at the centre it is 0."""
+    """E[x0|x] of the uniform law on the sphere of R^n, n = x.shape[1]: x [B,n], sigma [B] -> [B,n].
+    At the centre it is 0."""
     norm = torch.linalg.vector_norm(x, dim=1)
     unit = x / norm.clamp(min=torch.finfo(x.dtype).tiny)[:, None]
     return radius * ratio(x.shape[1] / 2 - 1, radius * norm / sigma**2)[:, None] * unit
