@@ -321,10 +321,9 @@ class Metric(Protocol):
 
     @property
     def floors(self) -> bool: ...  # whether it has a value of fresh true samples: a noise floor
+    # whether a cloud without a simulation is refused, not left out
     @property
-    def needs_run(
-        self,
-    ) -> bool: ...  # whether a cloud without a simulation is refused, not left out
+    def needs_run(self) -> bool: ...
     @property
     def prefix(self) -> str | None: ...  # of the keys that `text` shows; None: the table shows them
     @property

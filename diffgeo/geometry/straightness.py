@@ -2,9 +2,9 @@
 
 A trajectory is the states x_0 .. x_K of a sampling run; how straight it is depends on the chart x_t
 = scale(sigma) x in which it is looked at, so the chart's name travels with it and stands in the
-name of every number. The deviation of a state from the chord is
+name of every number. The deviation of a state from the chord is (Chen et al. 2023, section 3)
 
-    d(x) = |(x_K - x) - <x_K - x, u> u|,      u = (x_K - x_0)/|x_K - x_0|       (Chen et al. 2023, section 3).
+    d(x) = |(x_K - x) - <x_K - x, u> u|,      u = (x_K - x_0)/|x_K - x_0|.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffgeo.core import Schedule, Trajectory
+from diffgeo.core import Schedule, Trajectory, expand
 from diffgeo.errors import UsageError
 
 
@@ -24,7 +24,7 @@ def to_chart(trajectory: Trajectory, schedule: Schedule) -> Trajectory:
             f'the trajectory is in the chart {trajectory.chart!r} already; change charts from "ve"'
         )
     scale = schedule.scale(trajectory.sigma).to(trajectory.x)
-    x = trajectory.x * scale.view(-1, *(1,) * (trajectory.x.dim() - 1))
+    x = expand(scale, trajectory.x) * trajectory.x
     return trajectory._replace(x=x, chart=type(schedule).__name__.lower())
 
 

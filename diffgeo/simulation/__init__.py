@@ -2,8 +2,8 @@
 noise that belongs to a sample.
 
     simulation = Simulation(Heun(), law.denoiser(), VE().grid(18), law.shape, seed=0)
-    drawn = simulation.draw(range(1000))                # samples 0 .. 999, and the evaluations that one took
-    paths = simulation.trajectory(range(8))             # the same samples 0 .. 7 on their way
+    drawn = simulation.draw(range(1000))         # samples 0 .. 999, and what one took
+    paths = simulation.trajectory(range(8))      # the same samples 0 .. 7 on their way
 """
 
 from diffgeo.simulation.batches import fitting, ranges

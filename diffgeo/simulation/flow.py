@@ -32,5 +32,5 @@ def flow(
     geometric steps of `method`; x itself when the levels are one, or there are no steps."""
     if first == last or not count:
         return x
-    grid = torch.logspace(0, 1, count + 1, base=last / first, dtype=torch.float64) * first
-    return end(steps(method, denoise, x, grid, silence), x)
+    ratios = torch.logspace(0, 1, count + 1, base=last / first, dtype=torch.float64)
+    return end(steps(method, denoise, x, ratios * first, silence), x)

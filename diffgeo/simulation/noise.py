@@ -3,11 +3,12 @@
 Sample i draws its noise from the counter-based generator Philox4x32-10 (Salmon et al., SC 2011)
 under the key seed_i:
 
-    block(seed, draw, j) = Philox4x32-10(counter = (j, draw, 0, 0), key = seed),    four uniforms, by Box-Muller four normals,
+    block(seed, draw, j) = Philox4x32-10(counter = (j, draw, 0, 0), key = seed),
 
-so its k-th draw is a function of (seed_i, k) alone. It does not depend on the batch size, on the
-other samples, on the number of processes or on the device. The whole batch, and for a small one
-several draws ahead, is computed in one vectorized pass of 64-bit integer arithmetic.
+four uniforms and by Box-Muller four normals. So its k-th draw is a function of (seed_i, k) alone:
+it does not depend on the batch size, on the other samples, on the number of processes or on the
+device. The whole batch, and for a small one several draws ahead, is computed in one vectorized pass
+of 64-bit integer arithmetic.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def philox(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Philox4x32-10. Words are int64 tensors whose low 32 bits count; products wrap modulo 2^64,
     which keeps all their bits."""
-    (c0, c1, c2, c3), (k0, k1) = counter, key
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
     for _ in range(10):
         # the factors alone must be clean; c1, c3, k0, k1 may carry higher bits
         p0 = c0 * _M0
@@ -50,18 +52,31 @@ def normal(seeds: Tensor, draw: int, size: int, count: int = 1) -> Tensor:
 
     Row i of a draw is that of the stream with seed `seeds[i]` (int64 [N]).
     """
-    j = torch.arange((size + 3) // 4, device=seeds.device)
+    j = torch.arange(blocks(size), device=seeds.device)
     number = torch.arange(draw, draw + count, device=seeds.device)[:, None, None]
     zero = torch.zeros_like(j)
     seeds = seeds[:, None]
-    words = philox((j, number, zero, zero), (seeds & _MASK, seeds >> 32))  # [count,N,blocks]
-    pairs = []
-    for a, b in (words[:2], words[2:])[: (size + 1) // 2]:  # in the plane the first two words do
-        u, v = ((w.to(torch.float64) + 0.5) * 2.0**-32 for w in (a, b))
-        radius = torch.sqrt(-2 * torch.log(u))
-        angle = 2 * math.pi * v
-        pairs += [radius * torch.cos(angle), radius * torch.sin(angle)]
-    return torch.stack(pairs, -1).flatten(2).flatten(0, 1)[:, :size].contiguous()
+    # each [count,N,blocks]
+    w0, w1, w2, w3 = philox((j, number, zero, zero), (seeds & _MASK, seeds >> 32))
+    normals = [*box_muller(w0, w1)]
+    if size > 2:  # in the plane the first two words do
+        normals += box_muller(w2, w3)
+    rows = torch.stack(normals, -1).flatten(2).flatten(0, 1)
+    return rows[:, :size].contiguous()
+
+
+def blocks(size: int) -> int:
+    """How many blocks hold so many normals."""
+    return (size + 3) // 4
+
+
+def box_muller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Two independent normals from two random words of 32 bits."""
+    u = (a.to(torch.float64) + 0.5) * 2.0**-32
+    v = (b.to(torch.float64) + 0.5) * 2.0**-32
+    radius = torch.sqrt(-2 * torch.log(u))
+    angle = 2 * math.pi * v
+    return radius * torch.cos(angle), radius * torch.sin(angle)
 
 
 class Streams:
@@ -79,15 +94,22 @@ class Streams:
         self.ahead: list[Tensor] = []  # computed and not yet handed out, the next one last
 
     def __call__(self) -> Tensor:
-        if not self.ahead:  # the first alone: deterministic samplers ask for no other
-            size = math.prod(self.shape)
-            count = (
-                max(1, _BLOCKS // max(1, len(self.seeds) * ((size + 3) // 4))) if self.drawn else 1
-            )
-            draws = normal(self.seeds, self.drawn, size, count)
-            self.ahead = [*draws.view(count, len(self.seeds), *self.shape)][::-1]
+        if not self.ahead:
+            self.look_ahead()
         self.drawn += 1
         return self.ahead.pop()
+
+    def look_ahead(self) -> None:
+        """Compute the next draws: as many as one pass holds, but the first draw alone, since
+        deterministic samplers ask for no other."""
+        n = len(self.seeds)
+        size = math.prod(self.shape)
+        count = 1
+        if self.drawn:
+            count = max(1, _BLOCKS // max(1, n * blocks(size)))
+        draws = normal(self.seeds, self.drawn, size, count)
+        self.ahead = list(draws.view(count, n, *self.shape))
+        self.ahead.reverse()
 
 
 def keys(seed: int, numbers: range, device: torch.device | str = "cpu") -> Tensor:

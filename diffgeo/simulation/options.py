@@ -10,7 +10,12 @@ from torch import Tensor
 from diffgeo.core import Denoiser, Schedule, expand
 from diffgeo.denoiser import AnalyticFirst, Clipped, Thresholded
 from diffgeo.errors import UsageError
-from diffgeo.schedule.discrete import OnTrainedLevels, check_rounding
+from diffgeo.schedule.discrete import Discrete, OnTrainedLevels, check_rounding
+
+
+def positive(value: float | None, most: float = math.inf) -> bool:
+    """Whether an option is left out, or a number above 0 and at most `most`."""
+    return value is None or (isinstance(value, int | float) and 0 < value <= most)
 
 
 @dataclass(frozen=True)
@@ -41,39 +46,34 @@ class Loop:
     def __post_init__(self):
         if self.rounding is not None:
             check_rounding(self.rounding)
-        if self.rounding is not None and not hasattr(self.trained, "levels"):
+        if self.rounding is not None and not isinstance(self.trained, Discrete):
             raise UsageError(
                 f"loop.rounding={self.rounding}: the network was trained on a continuous schedule; "
-                "write loop.rounding=null, "
-                "or a discrete schedule= such as ddpm"
+                "write loop.rounding=null, or a discrete schedule= such as ddpm"
             )
-        for name, most in (
-            ("afs", math.inf),
-            ("threshold", 1),
-            ("clip", math.inf),
-            ("ball", math.inf),
-        ):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and 0 < value <= most):
-                raise UsageError(
-                    f"loop.{name}={value}: write null, or a number above 0"
-                    + (" and at most 1" if most == 1 else "")
-                )
+        for name, value in (("afs", self.afs), ("clip", self.clip), ("ball", self.ball)):
+            if not positive(value):
+                raise UsageError(f"loop.{name}={value}: write null, or a number above 0")
+        if not positive(self.threshold, most=1):
+            raise UsageError(
+                f"loop.threshold={self.threshold}: write null, or a number above 0 and at most 1"
+            )
 
     def around(self, denoise: Denoiser, first: float) -> Denoiser:
         """`denoise` as this loop shows it to a sampler that starts at the level `first`."""
-        if self.rounding is not None:
+        if self.rounding is not None and isinstance(self.trained, Discrete):
             denoise = OnTrainedLevels(denoise, self.trained, self.rounding)
         if self.clip is not None:
             denoise = Clipped(denoise, self.clip)
         if self.threshold is not None:
             denoise = Thresholded(denoise, self.threshold)
-        return denoise if self.afs is None else AnalyticFirst(denoise, first, self.afs)
+        if self.afs is not None:
+            denoise = AnalyticFirst(denoise, first, self.afs)
+        return denoise
 
     def kept(self, x: Tensor) -> Tensor:
         """The samples [B,*D] of a run's last state: x min(1, ball/|x|)."""
-        return (
-            x
-            if self.ball is None
-            else x * expand((self.ball / x.flatten(1).norm(dim=1)).clamp(max=1), x)
-        )
+        if self.ball is None:
+            return x
+        norm = x.flatten(1).norm(dim=1)
+        return x * expand((self.ball / norm).clamp(max=1), x)

@@ -1,12 +1,12 @@
 """A simulation: everything about a cloud of samples but its size.
 
-    x_K = start(noise, sigma_K),     x_{k-1} = step(x_k),     noise of sample i = Philox(key = (seed, i)) alone
+    x_0 = start(noise, sigma_0),     x_(k+1) = step(x_k),     down the levels sigma_0 .. sigma_K,
 
-so sample i is a function of the simulation and of i. It does not depend on how many others are
-drawn, on the batch size or on the device, but for the rounding of a network's float32 products,
-whose order of summation may change with the batch. Whatever looks at a run (a picture of its paths,
-a metric, a theory, an error budget) asks the same simulation for the same numbers, and sees the
-run's own samples on their way.
+and all the noise of sample i is that of its own key (seed, i). So sample i is a function of the
+simulation and of i. It does not depend on how many others are drawn, on the batch size or on the
+device, but for the rounding of a network's float32 products, whose order of summation may change
+with the batch. Whatever looks at a run (a picture of its paths, a metric, a theory, an error
+budget) asks the same simulation for the same numbers, and sees the run's own samples on their way.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.sampler import steps
 from diffgeo.simulation.batches import fitting, ranges
 from diffgeo.simulation.condition import ClassLabel
+from diffgeo.simulation.flow import end
 from diffgeo.simulation.noise import Streams, keys
 from diffgeo.simulation.options import Loop
 
@@ -43,22 +44,23 @@ class Drawn(NamedTuple):
     """Samples, and what they took."""
 
     samples: Tensor  # [n,*D] float64
-    # network evaluations a sample; their mean where a sampler chooses steps for each sample
-    nfe: float
+    nfe: float  # network evaluations a sample; their mean where each sample has its own steps
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
     """How samples are drawn.
 
-    sampler, denoise, sigmas: the method, its denoiser, and the decreasing levels [K+1], of which
-        only the last may be 0.
+    sampler: the method.
+    denoise: what it asks for E[x0 | x].
+    sigmas: the levels [K+1] that it goes down, decreasing; only the last may be 0.
     shape: of one sample, *D.
     seed: of the noise of every sample.
-    loop: the options around the sampler.
+    loop: what is done around the sampler, whatever its steps are.
     condition: what each sample is told.
-    noise: given unit normal noise [m,*D] of the samples first .. first+m-1; None: each sample's own
-        first draw.
+    noise: unit normal noise [m,*D] that samples first .. first+m-1 are given to start from; None:
+        each starts from the first draw of its own.
+    first: the number of the sample that noise[0] is for.
     device: where the samples are drawn.
     """
 
@@ -91,11 +93,13 @@ class Simulation:
     @cached_property
     def deterministic(self) -> bool:
         """Whether a sample is a function of its start alone: no step draws noise. Found out by a
-        run on D = 0."""
+        run on a law that is the point 0."""
         noise = Streams(keys(0, range(1)), (1,))
-        start = torch.ones(1, 1, dtype=torch.float64)
-        zero = lambda x, sigma, **cond: torch.zeros_like(x)
-        return not any(noise.drawn for _ in steps(self.method, zero, start, self.sigmas, noise))
+        x = torch.ones(1, 1, dtype=torch.float64)
+        for _ in steps(self.method, at_zero, x, self.sigmas, noise):
+            if noise.drawn:
+                return False
+        return True
 
     def shown(self, denoise: Denoiser, numbers: range) -> Denoiser:
         """`denoise` in the place of this simulation's own, as the sampler is shown it for the
@@ -110,11 +114,10 @@ class Simulation:
         begin = numbers.start - self.first
         end = numbers.stop - self.first
         if begin < 0 or end > len(self.noise):
+            last = self.first + len(self.noise) - 1
             raise UsageError(
                 f"samples {numbers.start} to {numbers.stop - 1} were asked for, and noise is given "
-                "for "
-                f"{self.first} to {self.first + len(self.noise) - 1}: write a smaller n, or a file "
-                "of more rows"
+                f"for {self.first} to {last}: write a smaller n, or a file of more rows"
             )
         return self.noise[begin:end].to(self.device, torch.float64)
 
@@ -154,24 +157,33 @@ class Simulation:
         return Trajectory(torch.stack(states), denoised, self.sigmas, start.counted.nfe)
 
     def parts(self, pieces: Iterable[range]) -> Iterator[Drawn]:
-        """The samples of each range of numbers in turn. Raises DiffgeoError when one is not finite."""
+        """The samples of each range of numbers in turn. Raises DiffgeoError when one is not
+        finite."""
         for numbers in pieces:
             start = self.start(numbers)
-            x = start.x
-            for step in self.steps(start):
-                x = step.x
-            x = self.loop.kept(x)
-            bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
-            if bad:
-                raise DiffgeoError(
-                    f"{bad} of {len(numbers)} samples are not finite: the denoiser or the sampler "
-                    "diverged; "
-                    "try more steps or another sampler"
-                )
-            yield Drawn(x, start.counted.rows / len(numbers))
+            samples = self.loop.kept(end(self.steps(start), start.x))
+            check_finite(samples)
+            yield Drawn(samples, start.counted.rows / len(numbers))
 
     def draw(self, numbers: range, batch: int | None = None) -> Drawn:
         """The samples of these numbers, all in memory; `batch` at once (None: as many as fit)."""
-        parts = list(self.parts(ranges(numbers, batch or fitting(self.shape))))
+        pieces = ranges(numbers, fitting(self.shape) if batch is None else batch)
+        parts = list(self.parts(pieces))
         evaluations = sum(part.nfe * len(part.samples) for part in parts)
         return Drawn(torch.cat([part.samples for part in parts]), evaluations / len(numbers))
+
+
+def at_zero(x: Tensor, sigma, **cond) -> Tensor:
+    """The denoiser of a law that is the point 0."""
+    return torch.zeros_like(x)
+
+
+def check_finite(samples: Tensor) -> None:
+    """Raise DiffgeoError where a sample [n,*D] is not finite."""
+    finite = torch.isfinite(samples).flatten(1).all(1)
+    bad = int((~finite).sum())
+    if bad:
+        raise DiffgeoError(
+            f"{bad} of {len(samples)} samples are not finite: "
+            "the denoiser or the sampler diverged; try more steps or another sampler"
+        )
