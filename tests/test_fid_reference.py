@@ -2,23 +2,25 @@
 content; torch-fidelity's number."""
 
 # ruff: noqa: F811
+import hashlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from simulations import made_by
 from test_fid import Fake, blobs, cache, fake  # noqa: F401
 
 import diffgeo  # noqa: F401                    # lets torch_fidelity import torchvision
 from diffgeo.core import Run
 from diffgeo.data import Images, Line, image_set
 from diffgeo.errors import UsageError
-from diffgeo.metrics import FID, Suite, fid
+from diffgeo.metrics import FID, Distance, Suite, statistics
 from diffgeo.metrics.features import of_samples
-from diffgeo.metrics.fid import is_cifar10, of_training
 from diffgeo.metrics.floor import reference
 from diffgeo.metrics.frechet import Moments, between, moments
 from diffgeo.metrics.inception import KNOWN
+from diffgeo.metrics.statistics import is_of, known, of_training, said
 
 
 def test_describe_tells_what_a_reviewer_asks(fake, tmp_path):
@@ -41,9 +43,8 @@ def test_describe_tells_what_a_reviewer_asks(fake, tmp_path):
         inception["reference"]["n"] == 200
         and "200 train images of blobs" in inception["reference"]["origin"]
     )
-    drawn = FID("pixels").describe(
-        run._replace(denoise=data.denoiser()), blobs(200, shape=(3, 8, 8), low=0.0)
-    )
+    made = made_by(data.denoiser(), run.samples, seed=7)
+    drawn = FID("pixels").describe(made, blobs(200, shape=(3, 8, 8), low=0.0))
     assert drawn["seeds"] == {"run": 7, "rule": "noise of sample i: Philox of the key (run, i)"}
     assert drawn["quantization"].endswith("low=0 high=1")
     again = FID().describe(run, blobs(200, 2, (3, 8, 8)))["reference"]["hash"]
@@ -68,7 +69,7 @@ def test_reference_is_computed_once_for_the_same_pixels(fake, cache, monkeypatch
     law = blobs(200, shape=(3, 8, 8))
     first = of_training(fake, law)
     (file,) = (cache / "statistics").iterdir()
-    monkeypatch.setattr(fid, "_computed", {})
+    monkeypatch.setattr(statistics, "_computed", {})
     assert fake.seen == 200 and all(
         torch.equal(a, b) for a, b in zip(first[:2], of_training(fake, law)[:2], strict=True)
     )
@@ -76,7 +77,7 @@ def test_reference_is_computed_once_for_the_same_pixels(fake, cache, monkeypatch
     of_training(fake, Images(law.images.clone(), name="other", flip=True, low=0.0))
     assert fake.seen == 200
     of_training(Fake("another net"), law)
-    monkeypatch.setattr(fid, "_computed", {})
+    monkeypatch.setattr(statistics, "_computed", {})
     file.write_bytes(b"damaged")
     assert torch.equal(of_training(fake, law).covariance, first.covariance) and fake.seen == 400
     one_bit = law.images.clone()
@@ -119,7 +120,7 @@ def test_reference_of_a_file(fake, tmp_path):
         with pytest.raises(UsageError, match=words):  # before a run, not after it
             FID(reference=str(tmp_path / f"{name}.npz")).prepare(data, 10)
         assert "\n" not in str(error.value)
-    Suite({"fid": metric, "line": object()}).prepare(data, 10)
+    Suite({"fid": metric, "distance": Distance()}).prepare(data, 10)
     bad = FID(reference=str(tmp_path / "array.npy"))
     with pytest.raises(
         UsageError, match="array.npy: no .npz with arrays mu .*a .npy file holds one array"
@@ -144,35 +145,70 @@ def test_another_file_of_the_same_name_has_another_floor(tmp_path):
         assert held == reference(fresh, data, 30, pairs=2)
 
 
+def sha256_of(images):
+    """Of the bytes [n,H,W,C], as a file of statistics tells it."""
+    return hashlib.sha256(np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())).hexdigest()
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 6)])
+def test_a_file_says_of_which_images_it_is(tmp_path, shape):
+    """By three arrays, whatever its name, the set and what the set has beside: complete, or with
+    others where the file has none."""
+    law = blobs(60, shape=shape, root=tmp_path)
+    lacking = [59, 3, 41]
+    keep = [i for i in range(60) if i not in lacking]
+    folder = tmp_path / "fid_stats"
+    folder.mkdir()
+    moments_ = {"mu": np.zeros(3), "sigma": np.eye(3)}
+    np.savez(folder / "a.npz", **moments_)  # says nothing
+    assert known(law) is None and said(folder / "a.npz") is None
+    named = {"n": 57, "images_sha256": sha256_of(law.images[keep])}
+    np.savez(folder / "b.npz", **moments_, lacking=lacking, **named)
+    assert known(law) == folder / "b.npz"
+    of = said(folder / "b.npz")
+    stand_in = law.images.clone()
+    stand_in[lacking] = 255 - stand_in[lacking]
+    assert is_of(of, stand_in) and is_of(of, law.images[keep])
+    stand_in[4, 0, 0, 0] ^= 1
+    for other in (
+        stand_in.clone(),
+        law.images[:57],
+        law.images[:3],
+        law.images.flip(-1),
+        law.images.flip(0),
+    ):
+        assert not is_of(of, other)
+    assert not is_of(of._replace(lacking=(3, 41, 60)), law.images)
+    whole = {"n": 60, "images_sha256": sha256_of(law.images)}
+    np.savez(folder / "b.npz", **moments_, **whole)
+    assert known(law) == folder / "b.npz" and known(Images(stand_in, root=tmp_path)) is None
+    assert known(Images(law.images)) is None  # from no folder
+    (folder / "0.npz").write_bytes(b"damaged")
+    with pytest.raises(UsageError, match="0.npz: this is no .npz of statistics.*take it out of"):
+        known(law)
+
+
 def test_known_statistics_are_used_for_what_they_are_of(real, fake):
     """CIFAR-10's training images by their content, in the known weights' features under
     torch_fidelity; nothing else."""
     law = image_set("cifar10", root=str(real))
+    path = real / "fid_stats/cifar10_train_49927.npz"
+    of = said(path)
     complete = law.images.clone(memory_format=torch.preserve_format)
-    complete[4298] = 255 - complete[4298]  # another image where the copy here has a stand-in
-    assert (
-        is_cifar10(law.images)
-        and is_cifar10(complete)
-        and is_cifar10(image_set("cifar10", root=str(real), exact_only=True).images)
-    )
+    # another image where the copy here has a stand-in
+    complete[of.lacking[0]] = 255 - complete[of.lacking[0]]
+    assert is_of(of, law.images) and is_of(of, complete)
+    assert is_of(of, image_set("cifar10", root=str(real), exact_only=True).images)
     complete = complete.clone(memory_format=torch.preserve_format)
-    complete[4299, 0, 0, 0] ^= 1
-    assert (
-        not is_cifar10(complete)
-        and not is_cifar10(law.images[:49_927])
-        and not is_cifar10(law.images.flip(-1))
-    )
+    complete[of.lacking[0] + 1, 0, 0, 0] ^= 1
+    assert not is_of(of, complete)
+    assert not is_of(of, law.images[: of.n]) and not is_of(of, law.images.flip(-1))
     file = lambda metric, law: metric.file(fake, law)
     assert file(FID(), law) is None  # other features
     fake.key = f"inception-{KNOWN}-tensorflow-float32"
-    assert (
-        file(FID(), law) == real / "fid_stats/cifar10_train_49927.npz"
-        and file(FID(protocol="edm"), law) is None
-    )
-    assert (
-        file(FID(), Images(complete, name="cifar10", root=real)) is None
-        and file(FID(), Images(law.images, name="mine")) is None
-    )
+    assert file(FID(), law) == path and file(FID(protocol="edm"), law) is None
+    assert file(FID(), Images(complete, name="cifar10", root=real)) is None
+    assert file(FID(), Images(law.images, name="mine")) is None
     with pytest.raises(UsageError, match="is of 2048 features, inception has 3"):
         FID().prepare(law, 10)
 

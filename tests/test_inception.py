@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 import diffgeo  # noqa: F401                    # lets torch_fidelity import torchvision
 from diffgeo.core import generator
 from diffgeo.errors import UsageError
-from diffgeo.metrics import inception
+from diffgeo.metrics import inception_weights
 from diffgeo.metrics.inception import Inception, content, folded, found, load, read, scaling
 
 
@@ -127,12 +127,12 @@ def test_every_format_gives_the_same_weights(weights, reference, tmp_path):
             read(tmp_path / "pt_inception-2015-12-05-6726825d.pth"),
         )
     }
-    assert hashes == {inception.KNOWN}
+    assert hashes == {inception_weights.KNOWN}
     changed = {
         **weights,
         "Mixed_7c.branch_pool.bn.bias": weights["Mixed_7c.branch_pool.bn.bias"] + 1e-3,
     }
-    assert content(changed) != inception.KNOWN
+    assert content(changed) != inception_weights.KNOWN
 
 
 def test_where_weights_are_looked_for(tmp_path, monkeypatch):
@@ -159,9 +159,7 @@ def test_where_weights_are_looked_for(tmp_path, monkeypatch):
 def test_no_weights_and_no_network(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.delenv("DIFFGEO_DATA", raising=False)
-    monkeypatch.setattr(
-        inception, "URL", "file:///nowhere/weights-inception-2015-12-05-6726825d.pth"
-    )
+    monkeypatch.setattr(inception_weights, "RELEASE", "file:///nowhere")
     with pytest.raises(
         UsageError,
         match=r"put weights-inception.*metrics\.fid\.weights=FILE.*features=lenet or pixels",

@@ -13,7 +13,7 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.metrics import Atoms, Distance, Suite, Tangential, Transport, reference, suite, table
 from diffgeo.metrics.floor import draws
 from diffgeo.metrics.suite import within_floor
-from diffgeo.sampler.base import Method
+from diffgeo.sampler import Euler
 
 f64 = torch.float64
 
@@ -24,7 +24,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "floors"
 
 
-class EndsWithNoise(Method):
+class EndsWithNoise(Euler):
     """A sampler whose last step adds noise of standard deviation sqrt(1 - e^{-t}) at the last
     positive time t."""
 

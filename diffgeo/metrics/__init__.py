@@ -1,14 +1,17 @@
 """Metrics: what a cloud or a denoiser has wrong, each number beside its noise.
 
-A metric is a frozen dataclass, `metric(run, data) -> {"group/name": value}`, and returns {} where
-the law or the run lacks what it needs (a coordinate, atoms, a denoiser). A `Suite` is a metric made
-of metrics that adds, beside each value of a cloud,
+A metric is a frozen dataclass that derives from `Measure`, `metric(run, data) ->
+{"group/name": value}`, and returns {} where the law or the run lacks what it needs (a coordinate,
+atoms, a denoiser). A `Suite` is a metric made of metrics that adds, beside each value of a cloud,
 
-    key_floor, key_floor_sd    mean and spread of the same metric over 8 pairs of fresh true samples: what is noise at this n
-    key_last_step_noise        the metric of fresh truth + s z, s the sampler's terminal noise: what the last step alone costs
+    key_floor, key_floor_sd    mean and spread of the same metric over 8 pairs of fresh true
+                               samples: what is noise at this n
+    key_last_step_noise        the metric of fresh truth + s z, s the sampler's terminal noise: what
+                               the last step alone costs
 """
 
 from diffgeo.metrics.atoms import Atoms
+from diffgeo.metrics.base import Measure
 from diffgeo.metrics.budget import Budget
 from diffgeo.metrics.denoiser import DenoiserError, denoiser_error, fixed_point
 from diffgeo.metrics.distance import Distance
@@ -33,6 +36,7 @@ __all__ = [
     "FlowError",
     "ImageDenoiserError",
     "KID",
+    "Measure",
     "Memorization",
     "PrecisionRecall",
     "Suite",

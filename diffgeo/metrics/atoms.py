@@ -11,19 +11,20 @@ from dataclasses import dataclass
 
 import torch
 
-from diffgeo.core import Manifold, Run
+from diffgeo.core import Data, Run
+from diffgeo.metrics.base import Measure
 from diffgeo.metrics.points import points
 
 
 @dataclass(frozen=True)
-class Atoms:
+class Atoms(Measure):
     """`atoms/chi2`, the shares `atoms/w_1 ... w_k`, and `atoms/off`, the share farther than
     `radius` (data units) from every atom."""
 
     radius: float = 0.05
 
-    def __call__(self, run: Run, data: Manifold) -> dict[str, float]:
-        if getattr(data, "atoms", None) is None:
+    def __call__(self, run: Run, data: Data) -> dict[str, float]:
+        if data.atoms is None:
             return {}
         x = points(run.samples).flatten(1)
         atoms = points(data.atoms).flatten(1)
@@ -32,8 +33,9 @@ class Atoms:
         counts = torch.bincount(nearest, minlength=len(atoms)).double()
         expected = len(x) * weights / weights.sum()
         report = {
-            "atoms/chi2": ((counts - expected) ** 2 / expected).sum(),
-            "atoms/off": (d > self.radius).double().mean(),
+            "atoms/chi2": float(((counts - expected) ** 2 / expected).sum()),
+            "atoms/off": float((d > self.radius).double().mean()),
         }
-        report |= {f"atoms/w_{k}": share for k, share in enumerate(counts / len(x), 1)}
-        return {key: float(value) for key, value in report.items()}
+        for k, share in enumerate(counts / len(x), 1):
+            report[f"atoms/w_{k}"] = float(share)
+        return report

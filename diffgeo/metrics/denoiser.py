@@ -1,9 +1,11 @@
 """Errors of a denoiser against the exact one (Lu, Wang and Bal, eq. 63), at every noise level.
 
-With e = D_learned - D_exact at x = x0 + sigma z and the chart x_t = scale(sigma) x, sigma_t = scale
-sigma, the three networks of the paper err by multiples of the same vector:
+With e = D_learned - D_exact at x = x0 + sigma z and the chart x_t = scale(sigma) x,
+sigma_t = scale sigma, the three networks of the paper err by multiples of the same vector:
 
-    f = D:  e          epsilon = (x - D)/sigma:  -e/sigma          S = -grad log p_t = epsilon/sigma_t:  -e/(scale sigma^2)
+    f        = D                                    e
+    epsilon  = (x - D)/sigma                       -e/sigma
+    S        = -grad log p_t = epsilon/sigma_t     -e/(scale sigma^2)
 
 (OU: S = (x_t - e^{-t/2} f)/(1 - e^{-t}).) Each error is the mean square over x_t ~ p_t and over the
 d coordinates. The split uses the tangent space P at the support point nearest to the exact D:
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from diffgeo.core import Denoiser, Manifold, Run, Schedule, expand, generator
 from diffgeo.errors import UsageError
+from diffgeo.metrics.base import Measure
 from diffgeo.metrics.points import points
 from diffgeo.schedule import OU
 
@@ -62,12 +65,11 @@ def denoiser_error(
         "epsilon": 1 / sigmas,
         "f": torch.ones_like(sigmas),
     }
-    curves = {
-        name + part: factor**2 * error
-        for name, factor in factors.items()
-        for part, error in parts.items()
-    }
-    return {"t": chart.t(sigmas), "sigma": sigmas, **curves}
+    curves = {"t": chart.t(sigmas), "sigma": sigmas}
+    for name, factor in factors.items():
+        for part, error in parts.items():
+            curves[name + part] = factor**2 * error
+    return curves
 
 
 @torch.no_grad()
@@ -83,8 +85,7 @@ def fixed_point(
     Figure 2).
 
     Keys: `t sigma` [K], then `score epsilon f` (learned) and `score_exact epsilon_exact f_exact`,
-        each [K,d].
-    Raises UsageError when x_t has another width than the law.
+    each [K,d]. Raises UsageError when x_t has another width than the law.
     """
     chart = chart or OU()
     sigmas = points(sigmas)
@@ -97,21 +98,18 @@ def fixed_point(
     scale = chart.scale(sigmas)
     x = point / expand(scale, point.expand(len(sigmas), *point.shape))
     curves = {"t": chart.t(sigmas), "sigma": sigmas}
-    for suffix, f in (
-        ("", points(denoise(x.to(device), sigmas.to(device)))),
-        ("_exact", data.denoiser()(x, sigmas)),
-    ):
+    learned = points(denoise(x.to(device), sigmas.to(device)))
+    exact = data.denoiser()(x, sigmas)
+    for suffix, f in (("", learned), ("_exact", exact)):
         epsilon = (x - f) / expand(sigmas, x)
-        curves |= {
-            "score" + suffix: epsilon / expand(scale * sigmas, x),
-            "epsilon" + suffix: epsilon,
-            "f" + suffix: f,
-        }
+        curves["score" + suffix] = epsilon / expand(scale * sigmas, x)
+        curves["epsilon" + suffix] = epsilon
+        curves["f" + suffix] = f
     return curves
 
 
 @dataclass(frozen=True)
-class DenoiserError:
+class DenoiserError(Measure):
     """`denoiser/score_l2 epsilon_l2 f_l2`, each also `_normal` and `_tangential`: root of the mean
     over nodes of the mean-square error.
 
@@ -127,6 +125,8 @@ class DenoiserError:
     steps: int = 200
     schedule: Schedule = field(default_factory=OU)
 
+    floors = False  # of a denoiser, not of a cloud
+
     def __post_init__(self):
         if self.n < 1 or not 1 <= self.nodes <= self.steps:
             raise UsageError(
@@ -140,20 +140,25 @@ class DenoiserError:
         return grid[grid > 0].flip(0)[: self.nodes]
 
     def curves(self, run: Run, data: Manifold) -> dict[str, Tensor]:
-        """`denoiser_error` of the run at the nodes. The denoiser is called on the samples' device."""
+        """`denoiser_error` of the run at the nodes. The denoiser is called on the run's device."""
         return denoiser_error(
-            run.denoise, data, self.sigmas(), self.schedule, self.n, run.seed, run.simulation.device
+            run.denoise,
+            data,
+            self.sigmas(),
+            chart=self.schedule,
+            n=self.n,
+            seed=run.seed,
+            device=run.simulation.device,
         )
 
     def __call__(self, run: Run, data: Manifold) -> dict[str, float]:
         if run.denoise is None or run.exact:
             return {}
-        roots = {
-            name: curve.mean().sqrt()
-            for name, curve in self.curves(run, data).items()
-            if name not in ("t", "sigma")
-        }
-        return {
-            "denoiser/{}_l2{}{}".format(*name.partition("_")): float(root)
-            for name, root in roots.items()
-        }
+        report = {}
+        for name, curve in self.curves(run, data).items():
+            if name in ("t", "sigma"):
+                continue
+            network, _, part = name.partition("_")  # score, and normal
+            key = f"denoiser/{network}_l2" + (f"_{part}" if part else "")
+            report[key] = float(curve.mean().sqrt())
+        return report

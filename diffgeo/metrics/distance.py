@@ -1,7 +1,7 @@
 """Distance to the support: how far off the data manifold samples lie, d(x) = |x - project(x)|.
 
 Says nothing of where along the support they lie: a cloud collapsed to one point of it scores 0.
-Read it with tang or W2.
+Read it with the tangential W2 or the transport distances.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffgeo.core import Manifold, Run
+from diffgeo.metrics.base import Measure
 from diffgeo.metrics.points import points
 
 
 @dataclass(frozen=True)
-class Distance:
+class Distance(Measure):
     """`distance/mean median q99` in data units, and `distance/below_<r>`, the share with d(x) <= r,
     for each radius r."""
 
@@ -23,9 +24,10 @@ class Distance:
     def __call__(self, run: Run, data: Manifold) -> dict[str, float]:
         d = data.distance(points(run.samples)).double()
         report = {
-            "distance/mean": d.mean(),
-            "distance/median": d.quantile(0.5),
-            "distance/q99": d.quantile(0.99),
+            "distance/mean": float(d.mean()),
+            "distance/median": float(d.quantile(0.5)),
+            "distance/q99": float(d.quantile(0.99)),
         }
-        report |= {f"distance/below_{r:g}": (d <= r).double().mean() for r in self.below}
-        return {key: float(value) for key, value in report.items()}
+        for r in self.below:
+            report[f"distance/below_{r:g}"] = float((d <= r).double().mean())
+        return report

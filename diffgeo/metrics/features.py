@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from diffgeo.core import Data, Run, generator
+from diffgeo.core import Data, ImageSet, Run, generator
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine.precision import full_precision
+from diffgeo.metrics.base import Measure
 from diffgeo.store.files import cache_folder, write_array
 
 # more coordinates than this are pooled first: their covariance would cost more than it tells
@@ -41,9 +42,11 @@ class Features(Protocol):
 
 @dataclass(frozen=True)
 class Pixels:
-    """The image itself in [-1, 1], flattened. Above 1 024 coordinates it is first averaged over the
-    smallest squares, of 2 x 2, 3 x 3, ... pixels, that leave no more: CIFAR-10 is seen at 16 x 16,
-    CelebA at 16 x 16 too."""
+    """The image itself in [-1, 1], flattened.
+
+    Above 1 024 coordinates it is first averaged over the smallest squares, of 2 x 2, 3 x 3, ...
+    pixels, that leave no more: CIFAR-10 is seen at 16 x 16, CelebA at 16 x 16 too.
+    """
 
     name: str = "pixels"
     batch: int = 1000
@@ -54,38 +57,62 @@ class Pixels:
 
     def __call__(self, images: Tensor) -> Tensor:
         x = images.float() / 127.5 - 1
+        channels, height, width = x.shape[1:]
         side = 1
-        while math.prod(s // side if i else s for i, s in enumerate(x.shape[1:])) > PIXELS:
+        while channels * (height // side) * (width // side) > PIXELS:
             side += 1
-        return (x if side == 1 else F.avg_pool2d(x, side)).flatten(1)
+        if side > 1:
+            x = F.avg_pool2d(x, side)
+        return x.flatten(1)
 
 
-def _inception(data: Data, **options) -> Features:
+def device_of(word: str) -> str:
+    """The device that an option names: auto is the GPU when there is one."""
+    if word != "auto":
+        return word
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a metric wants its feature net. The fields are those of `OfFeatures`."""
+
+    weights: str | None
+    tensorflow: bool
+    half: bool
+    device: str
+
+
+def inception(data: ImageSet, wanted: Wanted) -> Features:
     from diffgeo.metrics.inception import load
 
-    return load(root=getattr(data, "root", None), **options)
+    return load(data.root, wanted.weights, wanted.tensorflow, wanted.half, wanted.device)
 
 
-def _lenet(data: Data, device: str, **_) -> Features:
+def lenet(data: ImageSet, wanted: Wanted) -> Features:
     from diffgeo.metrics.lenet import load
 
     if data.shape[0] != 1:
         raise UsageError(
-            f"LeNet features are of grey images, {getattr(data, 'name', 'these')} are in colour: "
+            f"LeNet features are of grey images, {data.name} are in colour: "
             "write metrics.fid.features=pixels or metrics.fid.features=inception"
         )
-    return load(device)
+    return load(wanted.device)
 
 
-NETS: dict[str, Callable[..., Features]] = {
-    "inception": _inception,
-    "lenet": _lenet,
-    "pixels": lambda data, **_: Pixels(),
+def pixels(data: ImageSet, wanted: Wanted) -> Features:
+    return Pixels()
+
+
+NETS: dict[str, Callable[[ImageSet, Wanted], Features]] = {
+    "inception": inception,
+    "lenet": lenet,
+    "pixels": pixels,
 }
 
 
 @dataclass(frozen=True)
-class OfFeatures:
+class OfFeatures(Measure):
     """A metric of images in a feature space.
 
     features: inception, lenet (grey images), pixels, or auto: lenet where the images are grey, no
@@ -94,8 +121,8 @@ class OfFeatures:
         (`diffgeo.metrics.inception`).
     half: Inception in float16, on a GPU only: faster, and not what published numbers were made
         with.
-    device: auto takes the GPU when there is one. optional: fewer than 10 images give a line on
-        stderr, not an error.
+    device: auto takes the GPU when there is one.
+    optional: fewer than 10 images give a line on stderr, not an error.
     """
 
     features: str = "auto"
@@ -124,68 +151,73 @@ class OfFeatures:
         return self.features != "inception"
 
     def suits(self, data: Data) -> bool:
-        return hasattr(data, "quantize") and (self.features != "auto" or data.shape[0] == 1)
+        """Whether the law has images of the kind that the features are of."""
+        return isinstance(data, ImageSet) and (self.features != "auto" or data.shape[0] == 1)
 
     def prepare(self, data: Data, n: int) -> None:
         """Load what the metric of n images will need, so that a run need not end before it fails.
         Raises UsageError."""
-        if self.suits(data):
-            if n < self.LEAST and not self.optional:
-                raise UsageError(self.few(n))
-            self.net(data)
+        if not self.suits(data):
+            return
+        if n < self.LEAST and not self.optional:
+            raise UsageError(self.few(n))
+        self.net(data)
 
     def few(self, n: int) -> str:
-        return f"a {type(self).__name__} of {n} images means nothing: give at least {self.LEAST}, and thousands for a number to compare"
+        """What is said of n images, fewer than `LEAST`."""
+        return (
+            f"a {type(self).__name__} of {n} images means nothing: give at least {self.LEAST}, and "
+            "thousands for a number to compare"
+        )
 
     def applies(self, run: Run, data: Data, say: bool = False) -> bool:
         """Whether there is a value. Below `LEAST` images raises UsageError, or with `optional` says
         so, when it shall."""
         if not self.suits(data):
             return False
-        if len(run.samples) >= self.LEAST:
+        n = len(run.samples)
+        if n >= self.LEAST:
             return True
         if not self.optional:
-            raise UsageError(self.few(len(run.samples)))
+            raise UsageError(self.few(n))
         if say:
-            print(
-                f"left out: {self.few(len(run.samples))} (features {self.features})",
-                file=sys.stderr,
-            )
+            print(f"left out: {self.few(n)} (features {self.features})", file=sys.stderr)
         return False
 
-    def count(self, run: Run, data: Data) -> int:
-        """How many images on either side, for a metric with an n: as many true ones as samples,
-        since its value depends on n."""
-        return min(self.n, len(run.samples), len(training(data).images))
-
-    def facts(self, net: Features, run: Run, data: Data, n: int) -> dict:
+    def facts(self, net: Features, run: Run, data: ImageSet, n: int) -> dict:
         """What every metric of features tells: the set, how many samples, from which noise and how
         they became bytes as far as that is known here, the feature net and the hash of its weights.
         """
-        made = run.denoise is not None  # otherwise they came as they are, from anywhere
-        seeds = (
-            {"run": run.seed, "rule": "noise of sample i: Philox of the key (run, i)"}
-            if made
-            else None
-        )
-        rule = f"floor(255 (x - low)/(high - low) + 1/2) in 0..255, low={data.low:g} high={data.high:g}"
+        made = run.simulation is not None  # otherwise they came as they are, from anywhere
+        seeds = None
+        if made:
+            seeds = {"run": run.seed, "rule": "noise of sample i: Philox of the key (run, i)"}
+        quantization = None
+        if made or run.samples.is_floating_point():
+            quantization = (
+                "floor(255 (x - low)/(high - low) + 1/2) in 0..255, "
+                f"low={data.low:g} high={data.high:g}"
+            )
         return {
             "n": n,
             "seeds": seeds,
-            "quantization": rule if made or run.samples.is_floating_point() else None,
-            "set": getattr(data, "key", None),
+            "quantization": quantization,
+            "set": data.key,
             "features": net.name,
             "features_hash": net.key,
         }
 
-    def net(self, data: Data) -> Features:
+    def net(self, data: ImageSet) -> Features:
+        """The feature net, loaded once."""
         word = "lenet" if self.features == "auto" else self.features
-        device = (
-            self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        )
-        return NETS[word](
-            data, weights=self.weights, tensorflow=self.tensorflow, half=self.half, device=device
-        )
+        wanted = Wanted(self.weights, self.tensorflow, self.half, device_of(self.device))
+        return NETS[word](data, wanted)
+
+
+def fewest(n: int, run: Run, data: ImageSet) -> int:
+    """How many images on either side, n at most: as many true ones as samples, on whose number the
+    value depends."""
+    return min(n, len(run.samples), len(training(data).images))
 
 
 def batches(net: Features, images: Tensor, what: str = "") -> Iterator[Tensor]:
@@ -193,9 +225,8 @@ def batches(net: Features, images: Tensor, what: str = "") -> Iterator[Tensor]:
     `what` says what they are."""
     from tqdm import tqdm
 
-    with tqdm(
-        total=len(images), desc=what, unit="image", disable=None if what else True, leave=False
-    ) as bar:
+    hidden = None if what else True  # None: where there is no terminal
+    with tqdm(total=len(images), desc=what, unit="image", disable=hidden, leave=False) as bar:
         for part in images.split(net.batch):
             with torch.inference_mode(), full_precision():
                 features = net(part).cpu()
@@ -206,10 +237,13 @@ def batches(net: Features, images: Tensor, what: str = "") -> Iterator[Tensor]:
 def joined(parts: Iterator[Tensor], n: int, first: Tensor | None = None) -> Tensor:
     """Batches of features as one tensor [n,d], `first` in front; each batch is let go as it is
     copied."""
-    done = 0
+    if first is not None:
+        parts = itertools.chain((first,), parts)
     out = None
-    for part in itertools.chain(() if first is None else (first,), parts):
-        out = torch.empty(n, part.shape[1]) if out is None else out
+    done = 0
+    for part in parts:
+        if out is None:
+            out = torch.empty(n, part.shape[1])
         out[done : done + len(part)] = part
         done += len(part)
     return out
@@ -219,30 +253,30 @@ def joined(parts: Iterator[Tensor], n: int, first: Tensor | None = None) -> Tens
 _held: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
-def of_samples(net: Features, run: Run, data: Data, n: int) -> Tensor:
+def of_samples(net: Features, run: Run, data: ImageSet, n: int) -> Tensor:
     """Features [n,d] of the first n samples, float32 on the CPU, computed once for every metric
     that asks."""
     held = _held.setdefault(run.samples, {})
     # samples changed in place are other samples
     version = 0 if run.samples.is_inference() else run.samples._version
-    for stale in [k for k in held if k[1] != version]:
+    for stale in [key for key in held if key[1] != version]:
         del held[stale]
     n = min(n, len(run.samples))
     most = max((m for key, _, m in held if key == net.key), default=0)
     if most < n:
-        rest = batches(
-            net,
-            data.quantize(run.samples[most:n]).cpu(),
-            f"{net.name} features of {n - most} samples",
-        )
+        images = data.quantize(run.samples[most:n]).cpu()
+        rest = batches(net, images, f"{net.name} features of {n - most} samples")
         held[net.key, version, n] = joined(rest, n, held.pop((net.key, version, most), None))
-    return held[net.key, version, max(most, n)][:n]
+        most = n
+    return held[net.key, version, most][:n]
 
 
-def training(data: Data) -> Data:
+def training(data: ImageSet) -> ImageSet:
     """The law of the training images: the set that references are made of, whichever split is
     measured."""
-    return data if getattr(data, "split", "train") == "train" else data.other() or data
+    if data.split == "train":
+        return data
+    return data.other() or data
 
 
 _contents: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -259,33 +293,37 @@ def content(images: Tensor) -> str:
     return _contents[images]
 
 
+def kept(room: str, net: Features, images: Tensor, ending: str) -> Path:
+    """Where the cache keeps what depends on a set of images and on a feature net, under both
+    hashes."""
+    name = hashlib.sha256(f"{content(images)}\n{net.key}".encode()).hexdigest()[:32]
+    return cache_folder() / room / f"{name}{ending}"
+
+
+SETS = 2  # whose features are held
 # (set, net) -> features of its first images in one random order
 _truth: dict[tuple[str, str], Tensor] = {}
 
 
-def of_truth(net: Features, data: Data, n: int) -> Tensor:
+def of_truth(net: Features, data: ImageSet, n: int) -> Tensor:
     """Features [n,d] of the first n training images in one fixed random order; all of them when
     they are fewer. Computed once, whatever the run: held in memory, and Inception's kept as .npy in
     the cache's `features`, under the hashes of set and features."""
-    law = training(data)
-    keys = (content(law.images), net.key)
-    n = min(n, len(law.images))
-    path = (
-        cache_folder()
-        / "features"
-        / (hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32] + ".npy")
-    )
-    if net.name == "inception" and len(_truth.get(keys, ())) < n:
+    images = training(data).images
+    keys = content(images), net.key
+    n = min(n, len(images))
+    on_disk = net.name == "inception"
+    path = kept("features", net, images, ".npy")
+    if on_disk and len(_truth.get(keys, ())) < n:
         with contextlib.suppress(OSError, ValueError):  # absent or damaged: computed again
             _truth[keys] = torch.from_numpy(np.load(path, allow_pickle=False))
     if len(_truth.get(keys, ())) < n:
-        while len(_truth) > 1:
+        while len(_truth) >= SETS:
             _truth.pop(next(iter(_truth)))
-        pick = torch.randperm(len(law.images), generator=generator(0, *b"features"))[:n]
-        _truth[keys] = joined(
-            batches(net, law.images[pick].cpu(), f"{net.name} features of {n} training images"), n
-        )
-        if net.name == "inception":
+        pick = torch.randperm(len(images), generator=generator(0, *b"features"))[:n]
+        what = f"{net.name} features of {n} training images"
+        _truth[keys] = joined(batches(net, images[pick].cpu(), what), n)
+        if on_disk:
             with contextlib.suppress(DiffgeoError):  # a cache that cannot be written is no cache
                 write_array(path, _truth[keys].numpy())
     return _truth[keys][:n]

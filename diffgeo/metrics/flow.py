@@ -1,10 +1,11 @@
 """The error of a sampler alone: how far its samples are from where the exact probability flow of
 the same denoiser takes the same noise.
 
-    flow/rms^2 = mean_i |x_i - X_i|^2,      X_i = the flow from x_i's own start, by DPM-Solver++(3M) on a fine geometric grid
+    flow/rms^2 = mean_i |x_i - X_i|^2,
 
-between the same first and last levels, a jump to 0 included when the grid has one. It says nothing
-of the denoiser: a wrong network has a flow too. That flow is of the denoiser itself, without the
+X_i the flow from x_i's own start by DPM-Solver++(3M) on a fine geometric grid, between the same
+first and last levels, a jump to 0 included when the grid has one. It says nothing of the denoiser:
+a wrong network has a flow too. That flow is of the denoiser told the sample's class, without the
 options of the sampling loop (clip, threshold, afs, rounding): what they change counts as the
 sampler's error. Samplers that draw noise of their own follow no flow and have no such number, nor
 has a cloud that was read from a file.
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from diffgeo.core import Data, Denoiser, Run
 from diffgeo.errors import UsageError
+from diffgeo.metrics.base import Measure
 from diffgeo.metrics.points import points
 from diffgeo.sampler import DPMpp3M
 from diffgeo.simulation.flow import flow
@@ -34,28 +36,29 @@ class Held:
     denoise: Denoiser | None = None
     ends: dict[tuple[float, float, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
-    def end(self, denoise: Denoiser, x: Tensor, *levels) -> Tensor:
-        """flow(denoise, x, *levels), computed once."""
+    def end(self, denoise: Denoiser, x: Tensor, first: float, last: float, count: int) -> Tensor:
+        """The flow from x at the level `first` to `last`, in `count` steps, computed once."""
+        levels = first, last, count
         if denoise is not self.denoise:
             self.denoise = denoise
             self.ends = {}
-        start, end = self.ends.get(levels, (None, None))
-        if start is None or not torch.equal(start, x):
-            end = flow(denoise, x, *levels, TEACHER)
-            self.ends[levels] = x, end
-        return end
+        if levels not in self.ends or not torch.equal(self.ends[levels][0], x):
+            self.ends[levels] = x, flow(denoise, x, *levels, TEACHER)
+        return self.ends[levels][1]
 
 
 _held = Held()
 
 
 @dataclass(frozen=True)
-class FlowError:
+class FlowError(Measure):
     """`flow/rms` in data units over the first n samples, for deterministic samplers, against
     `steps` steps of the third-order teacher."""
 
     n: int = 500
     steps: int = 300
+
+    floors = False  # of a sampler, not of a cloud
 
     def __post_init__(self):
         if self.n < 1 or self.steps < 10:
@@ -68,9 +71,12 @@ class FlowError:
         simulation = run.simulation
         first = simulation.highest
         last = float(simulation.positive[-1])
-        x = simulation.start(run.numbers[: self.n]).x
-        end = _held.end(simulation.denoise, x, first, last, self.steps)
-        return simulation.denoise(end, last) if simulation.sigmas[-1] == 0 else end
+        numbers = run.numbers[: self.n]
+        told = simulation.condition.around(simulation.denoise, numbers, simulation.device)
+        end = _held.end(told, simulation.start(numbers).x, first, last, self.steps)
+        if simulation.sigmas[-1] == 0:
+            return told(end, last)
+        return end
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         if run.simulation is None or run.nfe is None or not run.simulation.deterministic:

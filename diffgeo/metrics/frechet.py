@@ -1,21 +1,23 @@
 """The Frechet distance: exact W2 between the Gaussians that have the moments of two clouds of
 features.
 
-    F = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))                     (Dowson and Landau 1982; of Inception features: FID, Heusel 2017)
+    F = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))
 
-S1 S2 is not symmetric, but with any factor S1 = A A^T its non-zero eigenvalues are those of the
-symmetric A^T S2 A, so
+(Dowson and Landau 1982; of Inception features: FID, Heusel 2017). S1 S2 is not symmetric, but with
+any factor S1 = A A^T its non-zero eigenvalues are those of the symmetric A^T S2 A, so
 
     tr (S1 S2)^(1/2) = sum_i sqrt(lambda_i(A^T S2 A)),
 
-A the Cholesky factor of whichever covariance has one, else V sqrt(L) of the eigendecomposition S1 =
-V L V^T. n points have a covariance of rank n - 1 at most: with fewer points than features the other
-eigenvalues are rounding, whose square roots would add up, and are left out.
+A the Cholesky factor of whichever covariance has one, else V sqrt(L) of the eigendecomposition
+S1 = V L V^T. n points have a covariance of rank n - 1 at most: with fewer points than features the
+other eigenvalues are rounding, whose square roots would add up, and are left out.
 
-Moments are streamed in float64: with c the mean of the first batch, s = sum (f - c) and G = sum (f
-- c)(f - c)^T,
+Moments are streamed in float64: with c the mean of the first batch, s = sum (f - c) and
+G = sum (f - c)(f - c)^T,
 
-    m = c + s/n,     S = (G - s s^T/n) / (n - 1)          (n - 1: as in numpy.cov, hence torch-fidelity, pytorch-fid and EDM)
+    m = c + s/n,     S = (G - s s^T/n) / (n - 1)
+
+(n - 1: as in numpy.cov, hence torch-fidelity, pytorch-fid and EDM).
 """
 
 from __future__ import annotations
@@ -91,11 +93,12 @@ def frechet(
     """F above, squared data units, float64; means [d], covariances [d,d] symmetric.
 
     rank: an upper bound on the rank of the product, min(n1, n2) - 1 for moments of n1 and n2
-        points; None: d. About 2 CPU s at d = 2048.
+        points; None: d.
+
+    About 2 CPU s at d = 2048.
     """
-    m1, s1, m2, s2 = (
-        torch.as_tensor(v).to("cpu", f64) for v in (mean1, covariance1, mean2, covariance2)
-    )
+    given = (mean1, covariance1, mean2, covariance2)
+    m1, s1, m2, s2 = (torch.as_tensor(v).to("cpu", f64) for v in given)
     if not m1.shape == m2.shape == s1.shape[:1] == s2.shape[:1]:
         raise DiffgeoError(f"moments of {len(m1)} and of {len(m2)} features cannot be compared")
     a, regular = factor(s2)  # the reference has more points as a rule: its factor is tried first
@@ -104,14 +107,14 @@ def frechet(
     else:
         b, regular = factor(s1)
         product = b.mT @ s2 @ b if regular else a.mT @ s1 @ a
-    values = torch.linalg.eigvalsh((product + product.mT) / 2).clamp(min=0)
-    root = values[max(len(values) - (len(values) if rank is None else rank), 0) :].sqrt().sum()
+    values = torch.linalg.eigvalsh((product + product.mT) / 2).clamp(min=0)  # increasing
+    rounding = 0 if rank is None else max(len(values) - rank, 0)
+    root = values[rounding:].sqrt().sum()
     return float((m1 - m2).square().sum() + s1.trace() + s2.trace() - 2 * root)
 
 
 def between(a: Moments, b: Moments) -> float:
     """The Frechet distance of two clouds from their moments."""
     known = [n for n in (a.n, b.n) if n is not None]
-    return frechet(
-        a.mean, a.covariance, b.mean, b.covariance, rank=min(known) - 1 if known else None
-    )
+    rank = min(known) - 1 if known else None
+    return frechet(a.mean, a.covariance, b.mean, b.covariance, rank)

@@ -1,8 +1,8 @@
 """Features of MNIST-like images: the penultimate layer of a small convolutional classifier of grey
 28 x 28 images.
 
-    28, 14, 14, 7, 4 pixels and 16, 32, 32, 64, 64 channels by 3 x 3 convolutions and relu; then 64
-    linear features, relu, ten logits.
+    side        28  14  14   7   4    by 3 x 3 convolutions and relu; then 64 linear features, relu,
+    channels    16  32  32  64  64    ten logits
 
 The shipped weights are those of scripts/train_lenet.py on MNIST's 60 000 training images, in
 float16 with batch normalization folded in (LeCun, Bottou, Bengio, Haffner, Proc. IEEE 1998, for the
@@ -29,19 +29,19 @@ LAYERS = ((1, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 2))
 
 
 class LeNet(nn.Module):
-    """x [B,1,28,28] in [-1, 1] -> logits [B,10]; `features` are the 64 before them. normalized:
-    with batch normalization, to be trained."""
+    """x [B,1,28,28] in [-1, 1] -> logits [B,10]; `features` are the 64 before them.
+
+    normalized: with batch normalization, to be trained.
+    """
 
     def __init__(self, normalized: bool = False):
         super().__init__()
-        block = lambda a, b, stride: (
-            nn.Conv2d(a, b, 3, stride, 1),
-            nn.BatchNorm2d(b) if normalized else nn.Identity(),
-            nn.ReLU(),
-        )
-        self.body = nn.Sequential(
-            *(layer for sizes in LAYERS for layer in block(*sizes)), nn.Flatten()
-        )
+        layers: list[nn.Module] = []
+        for channels_in, channels_out, stride in LAYERS:
+            normalization = nn.BatchNorm2d(channels_out) if normalized else nn.Identity()
+            convolution = nn.Conv2d(channels_in, channels_out, 3, stride, 1)
+            layers += [convolution, normalization, nn.ReLU()]
+        self.body = nn.Sequential(*layers, nn.Flatten())
         self.penultimate = nn.Linear(64 * 4 * 4, 64)
         self.last = nn.Linear(64, 10)
 
@@ -56,9 +56,8 @@ class LeNet(nn.Module):
         from torch.nn.utils.fusion import fuse_conv_bn_eval
 
         plain = LeNet()
-        plain.load_state_dict(
-            {k: v for k, v in self.state_dict().items() if not k.startswith("body.")}, strict=False
-        )
+        head = {k: v for k, v in self.state_dict().items() if not k.startswith("body.")}
+        plain.load_state_dict(head, strict=False)
         for i in range(0, 3 * len(LAYERS), 3):
             plain.body[i] = fuse_conv_bn_eval(self.body[i].eval(), self.body[i + 1].eval())
         return plain.eval()
@@ -68,13 +67,10 @@ def read(images: Tensor) -> Tensor:
     """uint8 grey images [B,1,H,W] as LeNet wants them: bilinearly 28 x 28, averaged where that
     shrinks them, in [-1, 1]."""
     x = images.float() / 127.5 - 1
-    return (
-        x
-        if x.shape[2:] == (SIDE, SIDE)
-        else F.interpolate(
-            x, size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True
-        )
-    )
+    size = (SIDE, SIDE)
+    if x.shape[2:] == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 class Shipped:

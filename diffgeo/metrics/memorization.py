@@ -19,9 +19,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffgeo.core import Data, Run, generator
+from diffgeo.core import Data, ImageSet, Run, generator
 from diffgeo.errors import UsageError
-from diffgeo.metrics.features import training
+from diffgeo.metrics.base import Measure
+from diffgeo.metrics.features import device_of, training
 
 
 def distinct(images: Tensor, flip: bool = False) -> Tensor:
@@ -31,31 +32,34 @@ def distinct(images: Tensor, flip: bool = False) -> Tensor:
     Equal means equal 64-bit sums sum_j r_j a_j mod 2^64 with random r: two different images agree
     with probability near 2^-64.
     """
-    random = torch.randint(
-        -(2**62), 2**62, images.shape[1:], generator=generator(0, *b"distinct")
-    ).to(images.device)
-    digest = lambda factors: torch.cat(
-        [(block.long() * factors).sum((1, 2, 3)) for block in images.split(512)]
-    )
-    key = torch.minimum(digest(random), digest(random.flip(-1))) if flip else digest(random)
+    g = generator(0, *b"distinct")
+    random = torch.randint(-(2**62), 2**62, images.shape[1:], generator=g).to(images.device)
+    key = digest(images, random)
+    if flip:
+        key = torch.minimum(key, digest(images, random.flip(-1)))
     numbers = torch.arange(len(images), device=images.device)
     _, group = key.unique(return_inverse=True)
-    return (
-        numbers.new_full((int(group.max()) + 1,), len(images))
-        .scatter_reduce(0, group, numbers, "amin")
-        .sort()
-        .values
-    )
+    none = numbers.new_full((int(group.max()) + 1,), len(images))
+    first = none.scatter_reduce(0, group, numbers, "amin")
+    return first.sort().values
+
+
+def digest(images: Tensor, factors: Tensor) -> Tensor:
+    """sum_j factors_j a_j mod 2^64 of each image, int64 [N]."""
+    blocks = images.split(512)
+    return torch.cat([(block.long() * factors).sum((1, 2, 3)) for block in blocks])
 
 
 @dataclass(frozen=True)
-class Memorization:
+class Memorization(Measure):
     """`memorization/ratio`, the share of the first n samples that are copies (d1 < d2/3), and
     `memorization/nearest`, the mean of d1/sqrt(dimension), a root-mean-square distance per
     coordinate in the units of x0; both also with `_test`, for n held-out real images.
 
     device: auto takes the GPU when there is one. A thousand samples against CIFAR-10 take 3e11
-        operations. {} for laws without images.
+        operations.
+
+    {} for laws without images.
     """
 
     n: int = 1000
@@ -68,32 +72,30 @@ class Memorization:
             raise UsageError(f"metrics.memorization.n={self.n}: look at 1 sample or more")
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
-        if not hasattr(data, "quantize"):
+        if not isinstance(data, ImageSet):
             return {}
         law = training(data)
-        device = (
-            self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        )
+        device = device_of(self.device)
         columns = distinct(law.images, law.flip).to(device)
         if len(columns) < 2:  # nothing to be the second nearest
             return {}
         clouds = {"": data.quantize(run.samples[: self.n])}
         held_out = law.other()
         if held_out is not None:
-            pick = torch.randperm(
-                len(held_out.images), generator=generator(run.seed, *b"memorization")
-            )[: self.n]
+            g = generator(run.seed, *b"memorization")
+            pick = torch.randperm(len(held_out.images), generator=g)[: self.n]
             clouds["_test"] = held_out.images[pick]
         report = {}
         for part, images in clouds.items():
-            first, second = law.denoiser().nearest(images.to(device), 2, columns)[0].unbind(1)
+            distances, _ = law.denoiser().nearest(images.to(device), 2, columns)
+            first, second = distances.unbind(1)
             report["memorization/ratio" + part] = float((first < second / 3).double().mean())
             report["memorization/nearest" + part] = float(first.mean())
         return report
 
     def describe(self, run: Run, data: Data) -> dict:
         """The set, how many samples, the rule."""
-        if not hasattr(data, "quantize"):
+        if not isinstance(data, ImageSet):
             return {}
         n = min(self.n, len(run.samples))
         rule = "d1 < d2/3 in pixels, equal images once"

@@ -3,7 +3,8 @@
 The support of a cloud is taken to be the union of balls about its points, each out to the point's
 k-th nearest neighbour, k = 3:
 
-    precision = share of generated points in the support of the true ones,      recall = share of true points in that of the generated.
+    precision = share of generated points in the support of the true ones,
+    recall    = share of true points in that of the generated.
 
 Both depend on n; compare at equal n only.
 """
@@ -17,20 +18,23 @@ from torch import Tensor
 
 from diffgeo.core import Data, Run
 from diffgeo.errors import UsageError
-from diffgeo.metrics.features import OfFeatures, of_samples, of_truth, suffixed
+from diffgeo.metrics.features import OfFeatures, fewest, of_samples, of_truth, suffixed
 
 BLOCK = 1000  # rows of a distance matrix at a time: 40 MB against 10 000
 
 
 def radii(x: Tensor, k: int) -> Tensor:
-    """The distance from each of x [n,d] to its k-th nearest neighbour among the others, [n]; n > k."""
-    # the first is the point itself
-    return torch.cat([torch.cdist(rows, x).kthvalue(k + 1).values for rows in x.split(BLOCK)])
+    """The distance from each of x [n,d], n > k, to its k-th nearest neighbour among the others."""
+    parts = []
+    for rows in x.split(BLOCK):
+        d = torch.cdist(rows, x)
+        parts.append(d.kthvalue(k + 1).values)  # the first is the point itself
+    return torch.cat(parts)
 
 
 def precision_recall(generated: Tensor, true: Tensor, k: int = 3) -> tuple[float, float]:
-    """Precision and recall of generated [n,d] against true [m,d] features; memory BLOCK x max(n,
-    m)."""
+    """Precision and recall of generated [n,d] against true [m,d] features. Memory: a matrix of
+    BLOCK x max(n,m)."""
     about_true = radii(true, k)
     about_generated = radii(generated, k)
     precise = []
@@ -63,12 +67,14 @@ class PrecisionRecall(OfFeatures):
         if not self.applies(run, data, say=True):
             return {}
         net = self.net(data)
-        n = self.count(run, data)
-        values = precision_recall(of_samples(net, run, data, n), of_truth(net, data, n), self.k)
-        return dict(zip((suffixed("precision", net), suffixed("recall", net)), values, strict=True))
+        n = fewest(self.n, run, data)
+        generated = of_samples(net, run, data, n)
+        true = of_truth(net, data, n)
+        precision, recall = precision_recall(generated, true, self.k)
+        return {suffixed("precision", net): precision, suffixed("recall", net): recall}
 
     def describe(self, run: Run, data: Data) -> dict:
         if not self.applies(run, data):
             return {}
-        n = self.count(run, data)
+        n = fewest(self.n, run, data)
         return self.facts(self.net(data), run, data, n) | {"true": n, "k": self.k}

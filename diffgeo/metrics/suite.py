@@ -10,7 +10,17 @@ from torch import Tensor
 
 from diffgeo.core import Data, Metric, Run
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.metrics.base import Measure
 from diffgeo.metrics.floor import reference
+from diffgeo.tables import aligned
+
+# what follows the key of a value: its floor, the floor's spread, what the last step's noise costs
+FLOOR = "_floor"
+SPREAD = "_floor_sd"
+NOISE = "_last_step_noise"
+
+# shares and weights have no better side: they are within a floor from above and from below
+TWO_SIDED = ("distance/below_", "atoms/w_")
 
 
 def check(samples: Tensor, data: Data) -> None:
@@ -19,8 +29,8 @@ def check(samples: Tensor, data: Data) -> None:
     if samples.shape[1:] != tuple(data.shape):
         raise UsageError(
             f"the samples have shape {tuple(samples.shape)}, the law wants (n, "
-            f"{', '.join(map(str, data.shape))}): "
-            "name the law that made them with data=LAW, or give a file of that width"
+            f"{', '.join(map(str, data.shape))}): name the law that made them with data=LAW, or "
+            "give a file of that width"
         )
     if not len(samples):
         raise UsageError("there are no samples to measure: give n=1 or more")
@@ -34,19 +44,18 @@ def check(samples: Tensor, data: Data) -> None:
 def last_step_noise(run: Run) -> float:
     """Standard deviation, in data units, of the independent noise that the sampler's last step
     leaves in every coordinate; 0 for none."""
-    return (
-        0.0
-        if run.simulation is None
-        else float(run.simulation.method.terminal_noise(run.simulation.sigmas))
-    )
+    if run.simulation is None:
+        return 0.0
+    return float(run.simulation.method.terminal_noise(run.simulation.sigmas))
 
 
 @dataclass(frozen=True)
-class Suite:
+class Suite(Measure):
     """Every metric of `metrics` (name -> metric) on one run, each value of a cloud followed by its
-    `_floor`, `_floor_sd` and, when the sampler ends with noise, `_last_step_noise`. `pairs` of
-    fresh true clouds make a floor; 0 for none, and none for a metric whose attribute `floors` is
-    false.
+    `_floor`, `_floor_sd` and, when the sampler ends with noise, `_last_step_noise`.
+
+    pairs: of fresh true clouds, which make a floor; 0 for none. A metric whose `floors` is false
+        has none.
 
     Raises what `check` raises.
     """
@@ -63,35 +72,34 @@ class Suite:
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         check(run.samples, data)
         n = len(run.samples)
-        s = last_step_noise(run)
+        noise = last_step_noise(run)
         report = {}
         for metric in self.metrics.values():
             values = metric(run, data)
-            pairs = self.pairs if values and getattr(metric, "floors", True) else 0
-            floors = reference(metric, data, n, pairs) if pairs else {}
-            noisy = reference(metric, data, n, pairs, noise=s) if pairs and s else {}
+            floors = {}
+            noisy = {}
+            if values and self.pairs and metric.floors:
+                floors = reference(metric, data, n, self.pairs)
+                if noise:
+                    noisy = reference(metric, data, n, self.pairs, noise)
             for key, value in values.items():
                 report[key] = value
                 if key in floors:
-                    report[key + "_floor"], report[key + "_floor_sd"] = floors[key]
+                    report[key + FLOOR], report[key + SPREAD] = floors[key]
                 if key in noisy:
-                    report[key + "_last_step_noise"] = noisy[key][0]
+                    report[key + NOISE], _ = noisy[key]
         return report
 
     def prepare(self, data: Data, n: int) -> None:
         """Have every metric of n samples load its files now, so that what is missing is said before
         a run and not after it."""
         for metric in self.metrics.values():
-            getattr(metric, "prepare", lambda data, n: None)(data, n)
+            metric.prepare(data, n)
 
     def describe(self, run: Run, data: Data) -> dict[str, dict]:
         """By the metric's name, what makes its numbers comparable, JSON-able, for the metrics that
-        say (`describe`)."""
-        told = {
-            name: metric.describe(run, data)
-            for name, metric in self.metrics.items()
-            if hasattr(metric, "describe")
-        }
+        say."""
+        told = {name: metric.describe(run, data) for name, metric in self.metrics.items()}
         return {name: facts for name, facts in told.items() if facts}
 
 
@@ -104,62 +112,59 @@ def suite(pairs: int = 8, **metrics: Metric) -> Suite:
 def text(metrics: Metric, values: Mapping[str, float]) -> str:
     """What a reader is shown of `values`: the table, then the keys of metrics that show theirs (all
     that begin with `prefix`) in `text`."""
-    known = [
-        metric for metric in getattr(metrics, "metrics", {}).values() if hasattr(metric, "text")
-    ]
-    own = [metric for metric in known if any(key.startswith(metric.prefix) for key in values)]
-    rest = {
-        key: v
-        for key, v in values.items()
-        if not any(key.startswith(metric.prefix) for metric in own)
-    }
-    return "\n\n".join(
-        [*([table(rest)] if rest or not own else []), *(metric.text(values) for metric in own)]
-    )
+    known = list(metrics.metrics.values()) if isinstance(metrics, Suite) else [metrics]
+    rest = dict(values)
+    shown = []
+    for metric in known:
+        if metric.prefix is None:
+            continue
+        own = [key for key in values if key.startswith(metric.prefix)]
+        if own:
+            shown.append(metric.text(values))
+        for key in own:
+            rest.pop(key, None)
+    if rest or not shown:
+        shown.insert(0, table(rest))
+    return "\n\n".join(shown)
 
 
 def within_floor(values: Mapping[str, float], key: str) -> bool:
     """Is values[key] within its floor: at most floor + 4 sd? Shares and weights have no better
     side: within 4 sd either way."""
-    floor = values.get(key + "_floor")
-    sd = values.get(key + "_floor_sd")
-    if floor is None:
+    if key + FLOOR not in values:
         return False
-    excess = values[key] - floor
-    if key.startswith(("distance/below_", "atoms/w_")):
+    excess = values[key] - values[key + FLOOR]
+    if key.startswith(TWO_SIDED):
         excess = abs(excess)
-    return excess <= 4 * sd
+    return excess <= 4 * values[key + SPREAD]
+
+
+def number(value: float, digits: int) -> str:
+    """A distance of 1e-17 is rounding."""
+    return f"{0.0 if abs(value) <= 1e-12 else value:.{digits}g}"
+
+
+def line(values: Mapping[str, float], key: str) -> list[str]:
+    """A row of the table."""
+    floor = spread = noise = star = ""
+    if key + FLOOR in values:
+        floor = number(values[key + FLOOR], 3)
+        spread = "+- " + number(values[key + SPREAD], 3)
+    if key + NOISE in values:
+        noise = number(values[key + NOISE], 3)
+    if within_floor(values, key):
+        star = "*"
+    return [key, number(values[key], 4), star, floor, spread, noise]
 
 
 def table(values: Mapping[str, float]) -> str:
     """Plain text, one row a metric: value, floor +- sd, what the last step's noise alone gives, and
     `*` within the floor."""
-    derived = ("_floor", "_floor_sd", "_last_step_noise")
-    # a distance of 1e-17 is rounding
-    number = lambda v, digits: f"{v if abs(v) > 1e-12 else 0:.{digits}g}"
-    rows = [("metric", "value", "", "floor", "sd", "last step's noise")]
-    for key in (key for key in values if not key.endswith(derived)):
-        floor, sd, noise = (
-            number(values[key + part], 3) if key + part in values else "" for part in derived
-        )
-        rows.append(
-            (
-                key,
-                number(values[key], 4),
-                "*" if within_floor(values, key) else "",
-                floor,
-                sd and f"+- {sd}",
-                noise,
-            )
-        )
-    keep = [i for i in range(6) if i < 2 or any(row[i] for row in rows[1:])]
-    width = {i: max(len(row[i]) for row in rows) for i in keep}
-    lines = [
-        "  ".join(
-            row[i].rjust(width[i]) if i in (1, 3, 5) else row[i].ljust(width[i]) for i in keep
-        ).rstrip()
-        for row in rows
-    ]
-    if any(row[2] for row in rows):
+    header = ["metric", "value", "", "floor", "sd", "last step's noise"]
+    rows = [line(values, key) for key in values if not key.endswith((FLOOR, SPREAD, NOISE))]
+    if not rows:
+        return "metric  value"
+    lines = aligned([header, *rows], left=(0, 2, 4))
+    if any(star for _, _, star, *_ in rows):
         lines.append("* within floor + 4 sd: as good as fresh samples of the truth, at this n")
     return "\n".join(lines)

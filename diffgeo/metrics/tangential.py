@@ -6,9 +6,12 @@ quantile function of the law's coordinate. On a line optimal transport is monoto
     W2^2 = int_0^1 (F_n^{-1}(u) - Q(u))^2 du = sum_i int_{(i-1)/n}^{i/n} (s_(i) - Q(u))^2 du.
 
 On a closed curve of length L both sides are lifted, F^{-1}(u+1) = F^{-1}(u) + L, and the plan may
-start anywhere: W2^2 = min_a int_0^1 (F_n^{-1}(u) - Q(u - a))^2 du, convex in a (Delon, Salomon,
-Sobolevskii, SIAM J. Appl. Math. 2010). The truth is no sample here, so the floor is that of one
-empirical law, not of two.
+start anywhere,
+
+    W2^2 = min_a int_0^1 (F_n^{-1}(u) - Q(u - a))^2 du,
+
+convex in a (Delon, Salomon, Sobolevskii, SIAM J. Appl. Math. 2010). The truth is no sample here, so
+the floor is that of one empirical law, not of two.
 """
 
 from __future__ import annotations
@@ -16,34 +19,41 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffgeo.core import Manifold, Run
+from diffgeo.core import Data, Run
+from diffgeo.metrics.base import Measure
 from diffgeo.metrics.points import points
 
-# Gauss-Legendre in each cell; the outer cells are halved towards u = 0 and 1, where Q may be
-# infinite
-NODES = 4
-HALVINGS = 20
+NODES = 4  # of Gauss-Legendre in each cell
+HALVINGS = 20  # of the outer cells, towards u = 0 and 1, where Q may be infinite
 
 
-def _rule(n: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Nodes u and weights of int_0^1 du, exact to rounding for Q smooth on the n cells, and the
-    cell of each node."""
-    node, weight = (
-        torch.as_tensor(v, dtype=torch.float64) / 2 for v in np.polynomial.legendre.leggauss(NODES)
-    )
+class Rule(NamedTuple):
+    """Nodes u and weights of int_0^1 du, and the number of the cell that each node lies in."""
+
+    u: Tensor
+    weight: Tensor
+    cell: Tensor
+
+
+def rule(n: int) -> Rule:
+    """Exact to rounding for Q smooth on the n cells ((i-1)/n, i/n)."""
+    abscissae, weights = np.polynomial.legendre.leggauss(NODES)  # on (-1, 1)
+    node = torch.as_tensor(abscissae, dtype=torch.float64) / 2
+    weight = torch.as_tensor(weights, dtype=torch.float64) / 2
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
     tail = 0.5 ** torch.arange(HALVINGS, 0, -1, dtype=torch.float64) / n
-    end = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    edges = (
-        torch.cat([end, tail, torch.arange(1, n, dtype=torch.float64) / n, 1 - tail]).sort().values
-    )
+    inner = torch.arange(1, n, dtype=torch.float64) / n
+    edges = torch.cat([ends, tail, inner, 1 - tail]).sort().values
     width = edges.diff()[:, None]
     u = edges[:-1, None] + width * (node + 0.5)
-    return u.flatten(), (width * weight).flatten(), (u * n).long().clamp(max=n - 1).flatten()
+    cell = (u * n).long().clamp(max=n - 1)
+    return Rule(u.flatten(), (width * weight).flatten(), cell.flatten())
 
 
 def tangential_w2(
@@ -55,31 +65,28 @@ def tangential_w2(
     quantile: u in (0,1), float64 [m] -> coordinate [m]; period: length of a closed curve, None for
         an open one.
     """
-    u, weight, cell = _rule(len(s))
+    u, weight, cell = rule(len(s))
     s = s.sort().values[cell]
-
-    def squared(shift: float) -> float:
-        turn = torch.floor(u - shift)
-        return float(weight @ (s - quantile(u - shift - turn) - period * turn) ** 2)
-
     if period is None:
         return math.sqrt(float(weight @ (s - quantile(u)) ** 2))
     from scipy.optimize import minimize_scalar
 
-    return math.sqrt(
-        minimize_scalar(squared, bounds=(-1, 1), method="bounded", options={"xatol": 1e-7}).fun
-    )
+    def squared(shift: float) -> float:
+        """W2^2 of the plan that starts at `shift`."""
+        turn = torch.floor(u - shift)
+        difference = s - quantile(u - shift - turn) - period * turn
+        return float(weight @ difference**2)
+
+    best = minimize_scalar(squared, bounds=(-1, 1), method="bounded", options={"xatol": 1e-7})
+    return math.sqrt(best.fun)
 
 
 @dataclass(frozen=True)
-class Tangential:
+class Tangential(Measure):
     """`tangential/w2`, for laws with an arc-length coordinate."""
 
-    def __call__(self, run: Run, data: Manifold) -> dict[str, float]:
-        if getattr(data, "coordinate", None) is None or getattr(data, "quantile", None) is None:
+    def __call__(self, run: Run, data: Data) -> dict[str, float]:
+        if data.coordinate is None or data.quantile is None:
             return {}
-        return {
-            "tangential/w2": tangential_w2(
-                data.coordinate(points(run.samples)), data.quantile, getattr(data, "period", None)
-            )
-        }
+        s = data.coordinate(points(run.samples))
+        return {"tangential/w2": tangential_w2(s, data.quantile, data.period)}

@@ -1,7 +1,7 @@
 """The error budget of a run: where its distance from the law comes from.
 
-Six clouds come from the same draws of noise (`clouds`): truth, fine, start, grid, net and run. Their
-differences are
+Six clouds come from the same draws of noise (`clouds`): truth, fine, start, grid, net and run.
+Their differences are
 
     truncation      = fine - truth
     initialization  = start - fine
@@ -9,11 +9,11 @@ differences are
     score           = net - fine
     total           = run - truth
 
-so that each cause is switched on alone, with the run's ending on, and {fine, grid, net, run} are the
-four combinations {exact, learned} x {fine, own grid}. Displacements u add over causes: total u = sum
-of the causes' u_c + interaction, what is left. So do, exactly,
+so that each cause is switched on alone, with the run's ending on, and {fine, grid, net, run} are
+the four combinations {exact, learned} x {fine, own grid}. Displacements u add over causes:
+total u = sum of the causes' u_c + interaction, what is left. So do, exactly,
 
-    part_c = <u_c, u>/|u|,       sum_c part_c + part_interaction = |u|,       <a,b> = mean_i a_i . b_i,
+    part_c = <u_c, u>/|u|,     sum_c part_c + part_interaction = |u|,     <a,b> = mean_i a_i . b_i,
 
 each cause's share of |u| (it is negative where a cause mends what others broke), beside the size
 |u_c| that the cause has alone. Those sizes add up neither linearly (two causes may cancel) nor

@@ -101,8 +101,8 @@ class Budget(Measure):
             )
         if self.by == "moments" and not has_moments:
             raise UsageError(
-                f"metrics.budget.by=moments: for points of at most {AXES} dimensions, and 8 samples "
-                "a dimension; write by=paths"
+                f"metrics.budget.by=moments: for points of at most {AXES} dimensions, and 8 "
+                "samples a dimension; write by=paths"
             )
         if self.by != "auto":
             return self.by

@@ -1,5 +1,5 @@
-"""What an error budget needs to know of its six clouds: one mean for each group of samples, of which
-the jackknife leaves out one at a time."""
+"""What an error budget needs to know of its six clouds: one mean for each group of samples, so that
+the jackknife may leave out one group at a time."""
 
 from __future__ import annotations
 
