@@ -27,8 +27,8 @@ class Network(nn.Module):
 
     The scalars are formed in x's dtype, F runs in its own dtype and on its own device, and the
     result is like x: a float64 sampler keeps its state exact, wherever the weights are. A `label`
-    goes on to a net that takes one (its forward names it, and its `classes`, where it has that
-    attribute, are not 0); to any other net, labelled data is data.
+    goes on to a net that takes one: its forward names it, and its `classes`, if it says them, are
+    not 0. To any other net, labelled data is data.
 
     classes: how many the network is told; 0 for none, and where it does not say.
     conditional: whether it takes a label. pretrained: whether it came with its weights.
@@ -47,7 +47,7 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor, sigma: Sigma, *, label: Tensor | None = None, **cond) -> Tensor:
         skip, out, inp, noise = self.parameterization(column(sigma, x))
-        weights = next(self.net.parameters())
+        weights = next(self.net.parameters())  # of the net's dtype, on its device
         if self.conditional and label is not None:
             cond["label"] = label.to(weights.device)
         prediction = self.net((expand(inp, x) * x).to(weights), noise.to(weights), **cond)
@@ -68,15 +68,20 @@ class Guided:
     scale: float = 1.0
 
     def __call__(self, x: Tensor, sigma: Sigma, *, label: Tensor | None = None, **cond) -> Tensor:
-        if label is None or self.scale in (0, 1):
-            return self.denoise(x, sigma, label=label if self.scale != 0 else None, **cond)
-        # one entry a row; the rest is shared
-        twice = lambda v: torch.cat([v, v]) if isinstance(v, Tensor) and v.dim() else v
+        if label is None or self.scale == 0:
+            return self.denoise(x, sigma, label=None, **cond)
+        if self.scale == 1:
+            return self.denoise(x, sigma, label=label, **cond)
         labels = torch.cat([torch.full_like(label, -1), label])
-        null, conditional = self.denoise(
-            twice(x), twice(sigma), label=labels, **{k: twice(v) for k, v in cond.items()}
-        ).chunk(2)
+        others = {name: twice(value) for name, value in cond.items()}
+        both = self.denoise(twice(x), twice(sigma), label=labels, **others)
+        null, conditional = both.chunk(2)
         return null + self.scale * (conditional - null)
+
+
+def twice(value):
+    """What a doubled batch is told: a tensor with one entry a row twice, anything else as it is."""
+    return torch.cat([value, value]) if isinstance(value, Tensor) and value.dim() else value
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +100,7 @@ class Labelled:
         if len(x) != len(self.labels):
             raise UsageError(
                 f"the sampler asks for {len(x)} rows of a batch of {len(self.labels)} labelled "
-                "samples; "
-                "labels need a sampler that moves a batch as a whole, such as "
+                "samples; labels need a sampler that moves a batch as a whole, such as "
                 "sampler=heun or sampler=ddim"
             )
         return self.denoise(x, sigma, label=self.labels.to(x.device), **cond)
@@ -119,20 +123,19 @@ class Counted:
 @dataclass(frozen=True)
 class AnalyticFirst:
     """The analytical first step (AFS; Dockhorn, Vahdat, Kreis 2022): at `first` and above the law
-    is taken for N(0, std^2 I), whose D = x std^2/(std^2 + sigma^2) costs no evaluation; eps =
-    x/sqrt(1 + sigma^2), as it is published, is this to O(1/sigma^2) at std = 1."""
+    is taken for N(0, std^2 I), whose D = x std^2/(std^2 + sigma^2) costs no evaluation.
+
+    eps = x/sqrt(1 + sigma^2), as it is published, is this to O(1/sigma^2) at std = 1.
+    """
 
     denoise: Denoiser
     first: float
     std: float = 1.0
 
     def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
-        above = float(torch.as_tensor(sigma).min()) >= self.first
-        return (
-            x * expand(self.std**2 / (self.std**2 + sigma**2), x)
-            if above
-            else self.denoise(x, sigma, **cond)
-        )
+        if float(torch.as_tensor(sigma).min()) < self.first:
+            return self.denoise(x, sigma, **cond)
+        return x * expand(self.std**2 / (self.std**2 + sigma**2), x)
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,8 @@ class Thresholded:
 
     def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
         denoised = self.denoise(x, sigma, **cond)
-        s = expand(
-            torch.quantile(denoised.flatten(1).abs(), self.quantile, dim=1).clamp(min=self.limit), x
-        )
+        size = torch.quantile(denoised.flatten(1).abs(), self.quantile, dim=1)
+        s = expand(size.clamp(min=self.limit), x)
         return denoised.clamp(-s, s) * (self.limit / s)
 
 
@@ -186,10 +188,11 @@ def covariance(denoise: Denoiser, x: Tensor, sigma: Sigma) -> Tensor:
     autograd."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        d = denoise(x, sigma)
-        rows = [
-            torch.autograd.grad(d[:, i].sum(), x, retain_graph=True)[0] for i in range(x.shape[1])
-        ]
+        denoised = denoise(x, sigma)
+        rows = []
+        for i in range(x.shape[1]):
+            (row,) = torch.autograd.grad(denoised[:, i].sum(), x, retain_graph=True)
+            rows.append(row)
     return column(sigma, x)[:, None, None] ** 2 * torch.stack(rows, 1)
 
 
@@ -212,8 +215,8 @@ def learned(
 
 
 def exact(data: Data, **unused) -> Denoiser:
-    """The law's own exact denoiser; nothing to train, so what a network would need is not looked
-    at."""
+    """The law's own exact denoiser. There is nothing to train, so what a network would need is not
+    looked at."""
     if not isinstance(data, Known):
         raise UsageError(
             f"model=exact: {type(data).__name__} has no exact denoiser; train a network instead, "

@@ -9,6 +9,7 @@ class DiffgeoError(RuntimeError):
 
 
 class UsageError(DiffgeoError, ValueError):
-    """The request cannot be met as written; the message says what to write instead. Exit status 2."""
+    """The request cannot be met as written; the message says what to write instead. Exit status
+    2."""
 
     status = 2

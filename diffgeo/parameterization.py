@@ -1,16 +1,17 @@
 """What the network predicts: four scalars, never a conversion table (Karras et al. 2022, Table 1).
 
-    D(x; sigma) = skip*x + out*F(inp*x, noise),        |D - x0|^2 = out^2 |F - F*|^2,    F* = (x0 - skip*x)/out
+    D(x; sigma) = skip*x + out*F(inp*x, noise)
+    |D - x0|^2  = out^2 |F - F*|^2,                 F* = (x0 - skip*x)/out
 
-| name     | skip               | out                        | inp                   | F is                                  |
-|----------|--------------------|----------------------------|-----------------------|---------------------------------------|
-| epsilon  | 1                  | -sigma                     | 1/sqrt(1+sigma^2)     | the noise (DDPM)                      |
-| score    | 1                  | sigma^2                    | "                     | the score of x, or of x_t (times scale) |
-| cem      | 0                  | 1                          | "                     | the clean point E[x0|x] (CEM)         |
-| v        | 1/(1+sigma^2)      | -sigma/sqrt(1+sigma^2)     | "                     | alpha eps - sigma_t x0                |
-| velocity | 1/(1+sigma)        | -sigma/(1+sigma)           | 1/(1+sigma)           | eps - x0 (flow matching)              |
-| edm      | s^2/(sigma^2+s^2)  | sigma s/sqrt(sigma^2+s^2)  | 1/sqrt(sigma^2+s^2)   | a unit-variance mixture of the two    |
+    name      skip               out                        inp                  F is
+    epsilon   1                  -sigma                     1/sqrt(1+sigma^2)    the noise
+    score     1                  sigma^2                    1/sqrt(1+sigma^2)    the score of x
+    cem       0                  1                          1/sqrt(1+sigma^2)    E[x0|x]
+    v         1/(1+sigma^2)      -sigma/sqrt(1+sigma^2)     1/sqrt(1+sigma^2)    alpha eps - s_t x0
+    velocity  1/(1+sigma)        -sigma/(1+sigma)           1/(1+sigma)          eps - x0
+    edm       s^2/(sigma^2+s^2)  sigma s/sqrt(sigma^2+s^2)  1/sqrt(sigma^2+s^2)  of unit variance
 
+where s_t is sigma_t and s the deviation of the data; `Score` can predict the score of x_t, too.
 `Scaled` states any of them in units of the data's own deviation. `native` is the weight 1/out^2 on
 |D - x0|^2: the plain square loss on F. The conditioning scalar is a choice of its own (`noise`).
 """
@@ -61,7 +62,10 @@ class Epsilon:
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         return Coefficients(
-            torch.ones_like(sigma), -sigma, torch.rsqrt(1 + sigma * sigma), self.noise(sigma)
+            skip=torch.ones_like(sigma),
+            out=-sigma,
+            inp=torch.rsqrt(1 + sigma * sigma),
+            noise=self.noise(sigma),
         )
 
 
@@ -79,10 +83,10 @@ class Score:
     def __call__(self, sigma: Tensor) -> Coefficients:
         scale = 1.0 if self.chart is None else self.chart.scale(sigma)
         return Coefficients(
-            torch.ones_like(sigma),
-            scale * sigma * sigma,
-            torch.rsqrt(1 + sigma * sigma),
-            self.noise(sigma),
+            skip=torch.ones_like(sigma),
+            out=scale * sigma * sigma,
+            inp=torch.rsqrt(1 + sigma * sigma),
+            noise=self.noise(sigma),
         )
 
 
@@ -95,10 +99,10 @@ class CEM:
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         return Coefficients(
-            torch.zeros_like(sigma),
-            torch.ones_like(sigma),
-            torch.rsqrt(1 + sigma * sigma),
-            self.noise(sigma),
+            skip=torch.zeros_like(sigma),
+            out=torch.ones_like(sigma),
+            inp=torch.rsqrt(1 + sigma * sigma),
+            noise=self.noise(sigma),
         )
 
 
@@ -116,8 +120,8 @@ class V:
 
 @dataclass(frozen=True)
 class Velocity:
-    """The network predicts eps - x0 on the straight path x_t = (1-t) x0 + t eps, t =
-    sigma/(1+sigma) (Lipman et al. 2023)."""
+    """The network predicts eps - x0 on the straight path x_t = (1-t) x0 + t eps,
+    t = sigma/(1+sigma) (Lipman et al. 2023)."""
 
     noise: Callable[[Tensor], Tensor] = flow_time
 
@@ -145,7 +149,10 @@ class EDM:
         s = self.sigma_data
         total = sigma * sigma + s * s
         return Coefficients(
-            s * s / total, sigma * s * torch.rsqrt(total), torch.rsqrt(total), self.noise(sigma)
+            skip=s * s / total,
+            out=sigma * s * torch.rsqrt(total),
+            inp=torch.rsqrt(total),
+            noise=self.noise(sigma),
         )
 
 

@@ -1,11 +1,14 @@
 """The parts of a U-Net: residual block, attention, changes of resolution. Every part is called as
 part(h, emb).
 
-    residual    h' = s (skip(h) + conv2(drop(silu(m(norm2(conv1(r(silu(norm1 h))))))))),    s = 1, or 1/sqrt(2) with `rescale`
-                m adds the noise embedding before norm2 (DDPM), or scales and shifts after it, (1 +
-                a) norm2 + b (ADM) r, and skip before its projection, change the resolution in a
-                block that does (BigGAN, DDPM++, ADM)
-    attention   h' = s (h + W_o softmax(q k^T / sqrt(d)) v),    (q, k, v) = W norm(h) at each pixel, d channels a head
+    residual    h' = s (skip(h) + conv2(drop(silu(m(norm2(conv1(r(silu(norm1 h)))))))))
+                s = 1, or 1/sqrt(2) with `rescale`
+                m adds the noise embedding before norm2 (DDPM), or scales and shifts after it,
+                (1 + a) norm2 + b (ADM)
+                r, and skip before its projection, change the resolution in a block that does
+                (BigGAN, DDPM++, ADM)
+    attention   h' = s (h + W_o softmax(q k^T / sqrt(d)) v)
+                (q, k, v) = W norm(h) at each pixel, d channels a head
 
 h [B,C,H,W], emb [B,width]. The last layer of each residual branch starts at zero, so that a new
 network is a linear one; all other weights start uniform with variance 2/(fan_in + fan_out) (DDPM).
@@ -25,10 +28,14 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Style:
-    """What all parts of one network share. width: of the embedding; head: channels of an attention
-    head (None: all are one of `heads`);
+    """What all parts of one network share.
+
+    width: of the embedding. groups, eps: of group norm. dropout: inside residual blocks.
+    heads, head: how many heads of attention, or how many channels each has.
+    scale_shift, rescale: see above.
     symmetric: pad strided convolutions by one pixel on all sides (else on the right and below only,
-        as TensorFlow does)."""
+        as TensorFlow does).
+    """
 
     width: int
     groups: int = 32
@@ -50,16 +57,18 @@ class Style:
 
 
 class Norm(nn.GroupNorm):
-    """Group norm in the dtype and the memory format of its input. Autocast would answer in float32,
-    twice the traffic; moments are summed in float32 anyway. torch's CUDA kernel answers in NCHW
-    (pytorch#111824), where every later part would follow it: one copy brings it back, which costs
-    nothing where the answer is in order, as on a CPU."""
+    """Group norm in the dtype and the memory format of its input.
+
+    Autocast would answer in float32, twice the traffic; moments are summed in float32 anyway.
+    torch's CUDA kernel answers in NCHW (pytorch#111824), where every later part would follow it:
+    one copy brings it back, which costs nothing where the answer is in order, as on a CPU.
+    """
 
     def forward(self, h: Tensor) -> Tensor:
+        weight = self.weight.to(h.dtype)
+        bias = self.bias.to(h.dtype)
         with torch.autocast(h.device.type, enabled=False):
-            out = F.group_norm(
-                h, self.num_groups, self.weight.to(h.dtype), self.bias.to(h.dtype), self.eps
-            )
+            out = F.group_norm(h, self.num_groups, weight, bias, self.eps)
         return out if h.is_contiguous() else out.contiguous(memory_format=torch.channels_last)
 
 
@@ -72,14 +81,15 @@ def uniform(module: nn.Module) -> None:
 
 
 def zero(*modules: nn.Module) -> None:
+    """Let layers start at zero."""
     for module in modules:
         nn.init.zeros_(module.weight)
         nn.init.zeros_(module.bias)
 
 
 class Residual(nn.Module):
-    """The residual block, from `inp` to `out` channels; `change` of resolution: a function of h,
-    e.g. `halve`."""
+    """The residual block, from `inp` to `out` channels. change: of resolution, a function of h such
+    as `halve`."""
 
     def __init__(
         self, inp: int, out: int, style: Style, change: Callable[[Tensor], Tensor] | None = None
@@ -127,8 +137,8 @@ class Attention(nn.Module):
         tokens = self.norm(h).flatten(2).mT  # [B,HW,C], a view in the channels_last layout
         # each [B,heads,HW,d]
         q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        a = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        h = h + a.mT.unflatten(2, h.shape[2:])
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # [B,HW,C]
+        h = h + self.proj(mixed).mT.unflatten(2, h.shape[2:])
         return h * self.style.share if self.style.rescale else h
 
 

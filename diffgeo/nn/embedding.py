@@ -1,8 +1,10 @@
 """Features of a number, for networks that would otherwise learn low frequencies first and high ones
 very slowly.
 
-    Fourier      phi(v) = (sin(v B), cos(v B)),    B ~ N(0, bandwidth^2), drawn once    (Rahimi and Recht 2007; Tancik et al. 2020)
-    Sinusoidal   phi(t) = (sin(t w), cos(t w)),    w_i = period^(-i/(half-1))           (Vaswani et al. 2017, as DDPM's code has it)
+    Fourier      phi(v) = (sin(v B), cos(v B)),    B ~ N(0, bandwidth^2), drawn once
+                 (Rahimi and Recht 2007; Tancik et al. 2020)
+    Sinusoidal   phi(t) = (sin(t w), cos(t w)),    w_i = period^(-i/(half-1))
+                 (Vaswani et al. 2017, as DDPM's code has it)
 
 Fourier hands the network the bandwidth that the target needs; nothing about the law enters, for B
 is isotropic. Sinusoidal is made for an index t = 0 .. T-1, or another real time of that size: its
@@ -21,8 +23,10 @@ from torch import Tensor, nn
 
 
 class Fourier(nn.Module):
-    """phi(v) = (sin(v B), cos(v B)): [B,size] -> [B,2*count], B [size,count] ~ N(0, bandwidth^2) in
-    radians per unit of v."""
+    """phi(v) = (sin(v B), cos(v B)): [B,size] -> [B,2*count].
+
+    B [size,count] ~ N(0, bandwidth^2), in radians per unit of v.
+    """
 
     def __init__(self, size: int, count: int, bandwidth: float):
         super().__init__()
@@ -36,11 +40,11 @@ class Fourier(nn.Module):
 
 
 class Sinusoidal(nn.Module):
-    """phi(t) = (sin(t w), cos(t w)): [B,1] -> [B,2*count], w_i = period^(-i/(count - shift)), i = 0
-    .. count-1.
+    """phi(t) = (sin(t w), cos(t w)): [B,1] -> [B,2*count], w_i = period^(-i/(count - shift)),
+    i = 0 .. count-1.
 
-    shift 1: the lowest frequency is 1/period (DDPM, EDM); shift 0: it is one step short of it
-        (ADM). flip: cosines before sines (ADM).
+    shift: with 1 the lowest frequency is 1/period (DDPM, EDM), with 0 one step short of it (ADM).
+    flip: cosines before sines (ADM).
     """
 
     def __init__(
@@ -49,9 +53,8 @@ class Sinusoidal(nn.Module):
         super().__init__()
         # float32 arithmetic, as the published networks were trained with
         i = torch.arange(count, dtype=torch.float32)
-        self.register_buffer(
-            "frequencies", torch.exp(-math.log(period) * i / (count - shift)), persistent=False
-        )
+        frequencies = torch.exp(-math.log(period) * i / (count - shift))
+        self.register_buffer("frequencies", frequencies, persistent=False)
         self.flip = flip
 
     def forward(self, t: Tensor) -> Tensor:

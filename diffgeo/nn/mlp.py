@@ -1,7 +1,11 @@
 """Fully connected networks for laws in the plane and in R^n.
 
-    MLP       h_0 = W_in (x, phi(x), noise, phi(noise)),    h_{k+1} = h_k + silu(h_k W_k + b_k),    F = W_out h_depth + b_out
-    MLPTanh   h_0 = (x, noise),                             h_{k+1} = tanh(W_k h_k + b_k),          F = W_out h_depth + b_out
+    MLP       h_0     = W_in (x, phi(x), noise, phi(noise))
+              h_{k+1} = h_k + silu(h_k W_k + b_k)
+    MLPTanh   h_0     = (x, noise)
+              h_{k+1} = tanh(W_k h_k + b_k)
+
+and F = W_out h_depth + b_out of both.
 
 The hidden layers of the MLP are one parameter [depth,width,width], so that an optimizer may treat
 them in one pass. (Their backward written out as a single autograd.Function was tried: the same
@@ -22,11 +26,12 @@ from diffgeo.nn.embedding import Fourier
 class MLP(nn.Module):
     """Residual SiLU network on random Fourier features of the point and of the noise level.
 
-    shape: of a point, *D; width, depth: of the residual stack; features, bandwidth: of phi(x), in
-        radians per unit of inp*x;
-    noise_features, noise_bandwidth: of phi(noise). W_out does not start at zero: on the line, whose
-    second coordinate is always 0, a cem network that did would be exact there without having learnt
-    anything.
+    shape: of a point, *D. width, depth: of the residual stack.
+    features, bandwidth: of phi(x), in radians per unit of inp*x.
+    noise_features, noise_bandwidth: of phi(noise).
+
+    W_out does not start at zero: on the line, whose second coordinate is always 0, a cem network
+    that did would be exact there without having learnt anything.
     Raises UsageError on a width, depth or number of features that is not positive.
     """
 
@@ -44,8 +49,7 @@ class MLP(nn.Module):
         if min(width, depth, features, noise_features) < 1:
             raise UsageError(
                 f"net.width={width}, net.depth={depth}, net.features={features}, "
-                f"net.noise_features={noise_features}: "
-                "write 1 or more of each"
+                f"net.noise_features={noise_features}: write 1 or more of each"
             )
         self.shape = tuple(shape)
         size = math.prod(shape)
@@ -68,8 +72,8 @@ class MLP(nn.Module):
 
 
 class MLPTanh(nn.Module):
-    """The network of Lu, Wang and Bal: (x, noise) -> R^n, tanh, `depth` hidden layers of `width`,
-    torch's default initialization."""
+    """The network of Lu, Wang and Bal: `depth` hidden layers of `width`, tanh, torch's default
+    initialization."""
 
     def __init__(self, shape, width: int = 64, depth: int = 3):
         super().__init__()
@@ -77,13 +81,12 @@ class MLPTanh(nn.Module):
             raise UsageError(f"net.width={width}, net.depth={depth}: write 1 or more of each")
         self.shape = tuple(shape)
         size = math.prod(shape)
-        sizes = [size + 1] + depth * [width]
-        hidden = [
-            layer
-            for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-            for layer in (nn.Linear(a, b), nn.Tanh())
-        ]
-        self.stack = nn.Sequential(*hidden, nn.Linear(width, size))
+        layers: list[nn.Module] = []
+        inp = size + 1
+        for _ in range(depth):
+            layers += [nn.Linear(inp, width), nn.Tanh()]
+            inp = width
+        self.stack = nn.Sequential(*layers, nn.Linear(width, size))
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         """x [B,*D] (already times inp), noise [B] (the papers feed the raw time t) -> F [B,*D]."""

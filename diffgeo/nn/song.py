@@ -7,8 +7,12 @@ lowest level begins with an attending and a plain block (`in0`, `in1`); the quer
 of one channel lie side by side. Written from the papers; the names are those of the published
 weights,
 
-    map_layer0  map_layer1  [map_label]  [map_augment]   enc.32x32_conv  enc.16x16_down  enc.16x16_block0 ...  dec.8x8_in0  dec.16x16_up ...
-    dec.32x32_aux_norm  dec.32x32_aux_conv;         of a block: norm0 conv0 affine norm1 conv1 [skip] [norm2 qkv proj]
+    map_layer0  map_layer1  [map_label]  [map_augment]
+    enc.32x32_conv  enc.32x32_block0 ...  enc.16x16_down  enc.16x16_block0 ...
+    dec.8x8_in0  dec.8x8_in1  dec.8x8_block0 ...  dec.16x16_up ...
+    dec.32x32_aux_norm  dec.32x32_aux_conv
+
+and of a block  norm0 conv0 affine norm1 conv1 [skip] [norm2 qkv proj].
 """
 
 from __future__ import annotations
@@ -32,10 +36,12 @@ def norm(channels: int) -> nn.GroupNorm:
 
 
 class Block(nn.Module):
-    """h' = s (skip(r h) + conv1(drop(silu(norm1(conv0(r silu(norm0 h)) + affine emb))))), then h''
-    = s (h' + proj(attention(norm2 h')));
-    r: the change of resolution, halving by the mean or doubling by repetition (resample filter [1,
-        1])."""
+    """h'  = s (skip(r h) + conv1(drop(silu(norm1(conv0(r silu(norm0 h)) + affine emb)))))
+    h'' = s (h' + proj(attention(norm2 h')))
+
+    r: the change of resolution, halving by the mean or doubling by repetition (resample filter
+    [1, 1]).
+    """
 
     def __init__(
         self, inp: int, out: int, width: int, dropout: float, attention: bool = False, change=None
@@ -63,26 +69,19 @@ class Block(nn.Module):
         h = SHARE * (x + self.conv1(F.dropout(F.silu(self.norm1(h)), self.dropout, self.training)))
         if self.qkv is None:
             return h
-        # [B,1,HW,C]
-        q, k, v = (
-            self.qkv(self.norm2(h))
-            .flatten(2)
-            .unflatten(1, (-1, 3))
-            .permute(2, 0, 3, 1)[:, :, None]
-            .unbind(0)
-        )
-        return SHARE * (
-            h
-            + self.proj(F.scaled_dot_product_attention(q, k, v)[:, 0].mT.unflatten(2, h.shape[2:]))
-        )
+        qkv = self.qkv(self.norm2(h)).flatten(2).unflatten(1, (-1, 3))  # [B,C,3,HW]
+        q, k, v = qkv.permute(2, 0, 3, 1)[:, :, None].unbind(0)  # each [B,1,HW,C]
+        mixed = F.scaled_dot_product_attention(q, k, v)[:, 0]
+        return SHARE * (h + self.proj(mixed.mT.unflatten(2, h.shape[2:])))
 
 
 class SongUNet(nn.Module):
-    """F(x, noise, label): x [B,C,H,W], noise [B] = log(sigma)/4, label int64 [B] or None ->
+    """F(x, noise, label): x [B,C,H,W], noise [B] = log(sigma)/4, label int64 [B] or None, to
     [B,C,H,W].
 
-    The defaults are edm-cifar10-32x32-uncond-vp, 55 733 891 parameters with `augment=9`. mult,
-    blocks, attention: as in `UNet`; classes: one in a label, the null class being no label at all;
+    The defaults are edm-cifar10-32x32-uncond-vp, 55 733 891 parameters with `augment=9`.
+    mult, blocks, attention: as in `UNet`.
+    classes: one in a label, the null class being no label at all.
     augment: numbers that describe an augmentation, all 0 outside training.
     Raises UsageError on input of another shape, and labels that it does not take.
     """
@@ -116,7 +115,7 @@ class SongUNet(nn.Module):
         self.dec = nn.ModuleDict()
         c = channels
         skips = [channels]
-        self.enc["{0}x{0}_conv".format(shape[1])] = nn.Conv2d(shape[0], c, 3, padding=1)
+        self.enc[f"{shape[1]}x{shape[1]}_conv"] = nn.Conv2d(shape[0], c, 3, padding=1)
         for i, m in enumerate(mult):
             size = shape[1] >> i
             if i:
@@ -141,7 +140,7 @@ class SongUNet(nn.Module):
                     c + skips.pop(), m * channels, width, dropout, attends
                 )
                 c = m * channels
-        self.last = "{0}x{0}_aux".format(shape[1])
+        self.last = f"{shape[1]}x{shape[1]}_aux"
         self.dec[f"{self.last}_norm"] = norm(c)
         self.dec[f"{self.last}_conv"] = nn.Conv2d(c, shape[0], 3, padding=1)
 
@@ -157,8 +156,7 @@ class SongUNet(nn.Module):
         if x.shape[1:] != self.shape:
             raise UsageError(
                 f"the network was built for images of shape {self.shape} and is given "
-                f"{tuple(x.shape[1:])}: write the data= "
-                "it is for"
+                f"{tuple(x.shape[1:])}: write the data= it is for"
             )
         emb = self.map_noise(noise[:, None])
         if label is not None and not self.classes:
@@ -171,10 +169,12 @@ class SongUNet(nn.Module):
         h = x
         skips = []
         for name, block in self.enc.items():
-            h = block(h, emb) if not name.endswith("_conv") else block(h)
+            h = block(h) if name.endswith("_conv") else block(h, emb)
             skips.append(h)
         for name, block in self.dec.items():
             if name.startswith(self.last):
                 break
-            h = block(torch.cat((h, skips.pop()), 1) if block.inp != h.shape[1] else h, emb)
+            if block.inp != h.shape[1]:  # it takes a state of the way down, too
+                h = torch.cat((h, skips.pop()), 1)
+            h = block(h, emb)
         return self.dec[f"{self.last}_conv"](F.silu(self.dec[f"{self.last}_norm"](h)))

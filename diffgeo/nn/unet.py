@@ -1,15 +1,17 @@
 """The U-Net of DDPM (Ho et al. 2020), DDPM++ (Song et al. 2021) and ADM (Dhariwal and Nichol 2021),
 in one class.
 
-    x -> patches -> conv -> [ stages at each resolution, down ] -> stage, attention, stage -> [
-    stages on (h, skip), up ] -> conv -> F
+    x -> patches -> conv -> [ stages at each resolution, down ] -> stage, attention, stage
+      -> [ stages on (h, skip), up ] -> conv -> F
 
 At resolution i there are mult[i]*channels channels, `blocks` stages on the way down and one more on
 the way up; every state on the way down is handed across once. The published networks are choices of
 options:
 
-    DDPM      embedding=sinusoidal attention=[16] symmetric=false                        35 746 307 parameters on CIFAR-10
-    DDPM++    rescale=true resample=block blocks=4                                       (`SongUNet` has its exact parameters)
+    DDPM      embedding=sinusoidal attention=[16] symmetric=false
+              (35 746 307 parameters on CIFAR-10)
+    DDPM++    rescale=true resample=block blocks=4
+              (`SongUNet` has its exact parameters)
     ADM       scale_shift=true resample=block head=64
 
 patch=p folds p x p pixels into channels first, and unfolds the output: p^2 times fewer pixels to
@@ -44,18 +46,23 @@ class Level(nn.Module):
 
 
 class UNet(nn.Module):
-    """F(x, noise, label): x [B,C,H,W] of about unit size, noise [B], label int64 [B] or None ->
+    """F(x, noise, label): x [B,C,H,W] of about unit size, noise [B], label int64 [B] or None, to
     [B,C,H,W].
 
-    shape: (C, H, W). channels, mult: channels at each resolution, mult[i]*channels. blocks: stages
-    at each. attention: the sizes of feature maps (the longer side, in patches) with attention; the
-    middle always has it. heads, head: attention heads, or the channels of one head. dropout: inside
-    residual blocks. classes: labels 0 .. classes-1; -1, and None for all, are the null class.
-    groups, eps: of group norm. patch: see above. embedding: `fourier` features of the noise scalar
-    with `bandwidth` radians per unit of it, or `sinusoidal`, made for an index or a time.
-    scale_shift, rescale: see `blocks`. resample: `conv` (strided; nearest and convolution),
-    `transposed` (up by a transposed convolution) or `block` (inside residual blocks). symmetric:
-    pad strided convolutions on all sides.
+    shape: (C, H, W).
+    channels, mult: channels at each resolution, mult[i]*channels. blocks: stages at each.
+    attention: the sizes of feature maps (the longer side, in patches) with attention; the middle
+        always has it.
+    heads, head: attention heads, or the channels of one head.
+    dropout: inside residual blocks. groups, eps: of group norm.
+    classes: labels 0 .. classes-1; -1, and None for all, are the null class.
+    patch: see above.
+    embedding: `fourier` features of the noise scalar with `bandwidth` radians per unit of it, or
+        `sinusoidal`, made for an index or a time.
+    scale_shift, rescale: see `blocks`.
+    resample: `conv` (strided; nearest and convolution), `transposed` (up by a transposed
+        convolution) or `block` (inside residual blocks).
+    symmetric: pad strided convolutions on all sides.
     early: a level goes over to the next one's channels in its own last stage (labml), not in the
         first stage of the next (DDPM).
 
@@ -90,10 +97,18 @@ class UNet(nn.Module):
         self.classes = classes
         self.patch = patch
         mult = tuple(mult)
-        self._check(channels, mult, blocks, heads, head, dropout, groups, embedding, resample)
         style = Style(
-            4 * channels, groups, eps, dropout, heads, head, scale_shift, rescale, symmetric
+            width=4 * channels,
+            groups=groups,
+            eps=eps,
+            dropout=dropout,
+            heads=heads,
+            head=head,
+            scale_shift=scale_shift,
+            rescale=rescale,
+            symmetric=symmetric,
         )
+        self._check(style, channels, mult, blocks, embedding, resample)
         down, up = RESAMPLING[resample]
         sizes = [max(shape[1:]) // patch >> i for i in range(len(mult))]
         widths = [m * channels for m in mult]
@@ -110,20 +125,24 @@ class UNet(nn.Module):
         skips = [channels]
         c = channels
         for i, width in enumerate(widths):
-            stages = [
-                Stage(c if j == 0 else width, width, style, sizes[i] in attention)
-                for j in range(blocks)
-            ]
-            self.down.append(Level(stages, down(width, style) if i < last else None))
-            skips = skips + [width] * (blocks + (i < last))
-            c = width
+            stages = []
+            for _ in range(blocks):
+                stages.append(Stage(c, width, style, sizes[i] in attention))
+                skips.append(width)
+                c = width
+            change = None
+            if i < last:
+                change = down(width, style)
+                skips.append(width)
+            self.down.append(Level(stages, change))
         self.middle = nn.ModuleList(
             [Residual(c, c, style), Attention(c, style), Residual(c, c, style)]
         )
         for i in reversed(range(len(mult))):
             stages = []
             for j in range(blocks + 1):
-                out = widths[i - 1] if early and i and j == blocks else widths[i]
+                goes_over = early and i > 0 and j == blocks
+                out = widths[i - 1] if goes_over else widths[i]
                 stages.append(Stage(c + skips.pop(), out, style, sizes[i] in attention))
                 c = out
             self.up.append(Level(stages, up(c, style) if i else None))
@@ -132,64 +151,70 @@ class UNet(nn.Module):
 
         self.apply(uniform)
         for module in self.modules():
-            if isinstance(module, Residual | Attention):
-                zero(module.conv2 if isinstance(module, Residual) else module.proj)
+            if isinstance(module, Residual):
+                zero(module.conv2)
+            elif isinstance(module, Attention):
+                zero(module.proj)
         zero(self.out)
         # the last row is the null class
         self.label = nn.Embedding(classes + 1, style.width) if classes else None
 
     def _check(
-        self, channels, mult, blocks, heads, head, dropout, groups, embedding, resample
+        self,
+        style: Style,
+        channels: int,
+        mult: tuple[int, ...],
+        blocks: int,
+        embedding: str,
+        resample: str,
     ) -> None:
+        """Raise UsageError unless the options fit each other and the shape."""
         if len(self.shape) != 3:
             raise UsageError(
                 f"a U-Net works on images (C, H, W), and data= has points of shape {self.shape}: "
                 "write net=mlp"
             )
-        for name, value in dict(
-            channels=channels, blocks=blocks, heads=heads, groups=groups, patch=self.patch
-        ).items():
+        counts = {
+            "channels": channels,
+            "blocks": blocks,
+            "heads": style.heads,
+            "groups": style.groups,
+            "patch": self.patch,
+        }
+        for name, value in counts.items():
             if value < 1:
                 raise UsageError(f"net.{name}={value}: write 1 or more")
-        if not mult or min(mult) < 1 or self.classes < 0 or not 0 <= dropout < 1:
+        if not mult or min(mult) < 1 or self.classes < 0 or not 0 <= style.dropout < 1:
             raise UsageError(
-                f"net.mult={list(mult)}, net.classes={self.classes}, net.dropout={dropout}: write "
-                "multipliers from 1, "
-                "classes from 0, dropout from 0 to below 1"
+                f"net.mult={list(mult)}, net.classes={self.classes}, net.dropout={style.dropout}: "
+                "write multipliers from 1, classes from 0, dropout from 0 to below 1"
             )
-        for name, value, words in (
-            ("embedding", embedding, EMBEDDINGS),
-            ("resample", resample, RESAMPLING),
-        ):
-            if value not in words:
-                raise UsageError(f"net.{name}={value}: write one of {', '.join(words)}")
-        if channels % groups or channels % 2:
+        if embedding not in EMBEDDINGS:
+            raise UsageError(f"net.embedding={embedding}: write one of {', '.join(EMBEDDINGS)}")
+        if resample not in RESAMPLING:
+            raise UsageError(f"net.resample={resample}: write one of {', '.join(RESAMPLING)}")
+        if channels % style.groups or channels % 2:
             raise UsageError(
-                f"net.groups={groups} does not divide net.channels={channels}, or that is odd: "
-                "write an even "
-                "number of channels and groups that divide it"
+                f"net.groups={style.groups} does not divide net.channels={channels}, or that is "
+                "odd: write an even number of channels and groups that divide it"
             )
-        per = heads if head is None else head
-        if any(channels * m % per for m in mult):
-            raise UsageError(
-                f"net.{'heads' if head is None else 'head'}={per} does not divide the channels "
-                f"{[channels * m for m in mult]}"
-            )
+        widths = [channels * m for m in mult]
+        option, per = ("heads", style.heads) if style.head is None else ("head", style.head)
+        if any(width % per for width in widths):
+            raise UsageError(f"net.{option}={per} does not divide the channels {widths}")
         factor = self.patch * 2 ** (len(mult) - 1)
         if any(size % factor for size in self.shape[1:]):
             raise UsageError(
                 f"images of {self.shape[1]} x {self.shape[2]} cannot be folded by "
-                f"net.patch={self.patch} and halved "
-                f"{len(mult) - 1} times: write fewer entries in net.mult, or images "
-                f"whose sides are multiples of {factor}"
+                f"net.patch={self.patch} and halved {len(mult) - 1} times: write fewer entries in "
+                f"net.mult, or images whose sides are multiples of {factor}"
             )
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         if x.shape[1:] != self.shape:
             raise UsageError(
                 f"the network was built for images of shape {self.shape} and is given "
-                f"{tuple(x.shape[1:])}: write the data= "
-                "it is for"
+                f"{tuple(x.shape[1:])}: write the data= it is for"
             )
         emb = self.embed(self.level(noise[:, None]))
         if self.label is not None:
@@ -200,8 +225,8 @@ class UNet(nn.Module):
                 "labels are given to a network without classes: write net.classes=K, or leave the "
                 "labels out"
             )
-        # and so it stays
-        h = self.inp(F.pixel_unshuffle(x, self.patch)).contiguous(memory_format=torch.channels_last)
+        h = self.inp(F.pixel_unshuffle(x, self.patch))
+        h = h.contiguous(memory_format=torch.channels_last)  # and so it stays
         skips = [h]
         for level in self.down:
             for stage in level.stages:
