@@ -9,6 +9,7 @@ import torch
 
 import diffgeo  # noqa: F401  torchvision's guard, before diffusers
 from diffgeo.core import generator
+from diffgeo.data import Images
 from diffgeo.errors import UsageError
 from diffgeo.pretrained import diffusers
 from diffgeo.pretrained.ddpm import Index
@@ -30,13 +31,9 @@ GOOGLE = dict(
 )
 
 
-class Images:
-    """What a builder looks at."""
-
-    def __init__(self, shape=(3, 16, 16), low=-1.0, high=1.0):
-        self.shape = shape
-        self.low = low
-        self.high = high
+def pictures(shape=(3, 16, 16), low=-1.0, high=1.0) -> Images:
+    """A set of one image, which a builder looks at."""
+    return Images(torch.zeros(1, *shape, dtype=torch.uint8), low=low, high=high)
 
 
 def network(seed=0, **options):
@@ -97,7 +94,7 @@ def test_a_diffusers_folder_gives_what_diffusers_gives(tmp_path, options):
     net = network(**options)
     net.save_pretrained(tmp_path)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").exists()
-    denoise = diffusers(Images(), folder=str(tmp_path))
+    denoise = diffusers(pictures(), folder=str(tmp_path))
     assert (
         denoise.pretrained
         and not denoise.training
@@ -115,7 +112,7 @@ def test_the_other_layouts_of_a_folder(tmp_path):
     (tmp_path / "scheduler" / "scheduler_config.json").write_text(
         json.dumps({"beta_schedule": "scaled_linear", "beta_start": 1e-3})
     )
-    denoise = diffusers(Images(), folder=str(tmp_path))
+    denoise = diffusers(pictures(), folder=str(tmp_path))
     assert_same(denoise, net)
     assert denoise.parameterization.noise.trained.betas == ScaledLinearBetas(
         T=1000, first=1e-3, last=0.02
@@ -130,13 +127,13 @@ def test_the_other_layouts_of_a_folder(tmp_path):
         file,
     )
     assert any("query" in name for name in torch.load(file, weights_only=True))
-    assert_same(diffusers(Images(), folder=str(tmp_path)), net)
+    assert_same(diffusers(pictures(), folder=str(tmp_path)), net)
 
 
 def test_through_the_library_itself(tmp_path):
     network().save_pretrained(tmp_path)
     ours, theirs = (
-        diffusers(Images(), folder=str(tmp_path), implementation=word)
+        diffusers(pictures(), folder=str(tmp_path), implementation=word)
         for word in ("diffgeo", "diffusers")
     )
     x = 3 * batch()[0].double()
@@ -179,7 +176,7 @@ def test_the_denoiser_is_what_the_scheduler_says(tmp_path, config, betas, of_pre
     s = sigma.view(-1, 1, 1, 1)
     with torch.no_grad():
         prediction = net(z.float(), t).sample.double()
-    denoised = diffusers(Images(), folder=str(tmp_path))(z * (1 + s * s).sqrt(), sigma)
+    denoised = diffusers(pictures(), folder=str(tmp_path))(z * (1 + s * s).sqrt(), sigma)
     error = (denoised - of_prediction(z, s, prediction)) / (1 + s)
     torch.testing.assert_close(error, torch.zeros_like(error), rtol=0, atol=2e-5)
 
@@ -188,7 +185,7 @@ def test_betas_from_the_file(tmp_path):
     network().save_pretrained(tmp_path)
     betas = torch.linspace(1e-3, 0.1, 50, dtype=torch.float64).tolist()
     (tmp_path / "scheduler_config.json").write_text(json.dumps({"trained_betas": betas}))
-    denoise = diffusers(Images(), folder=str(tmp_path))
+    denoise = diffusers(pictures(), folder=str(tmp_path))
     expected = Discrete(betas=LinearBetas(T=50, first=1e-3, last=0.1)).levels
     torch.testing.assert_close(denoise.parameterization.noise.trained.levels, expected)
 
@@ -211,7 +208,7 @@ def test_the_published_protocol_asks_at_whole_times_rounded_up(tmp_path):
     """Permenter and Yuan's look-up: 157 -> 999, 120 -> 972, 100 -> 954, 80 -> 930, 40 -> 853
     (distance.md A5)."""
     network().save_pretrained(tmp_path)
-    denoise = diffusers(Images(), folder=str(tmp_path))
+    denoise = diffusers(pictures(), folder=str(tmp_path))
     asked = []
     denoise.net.register_forward_hook(lambda module, args, out: asked.append(args[1].tolist()))
     protocol = OnTrainedLevels(denoise, Discrete(), "up")
@@ -234,7 +231,7 @@ def test_another_architecture_names_the_first_tensors(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"block_out_channels": [32, 32, 64]}))
     with pytest.raises(UsageError) as error:
-        diffusers(Images(), folder=str(tmp_path))
+        diffusers(pictures(), folder=str(tmp_path))
     said = str(error.value)
     assert "\n" not in said
     assert re.search(
@@ -248,7 +245,7 @@ def test_another_architecture_names_the_first_tensors(tmp_path):
         r"\(32,\) in the network.* and \d+ more"
     )
     with pytest.raises(UsageError, match=absent):
-        diffusers(Images(), folder=str(tmp_path))
+        diffusers(pictures(), folder=str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -274,7 +271,7 @@ def test_networks_that_ours_is_not(tmp_path, changed, said):
     config = dict(network().config) | changed
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match=said):
-        diffusers(Images(), folder=str(tmp_path))
+        diffusers(pictures(), folder=str(tmp_path))
     (tmp_path / "config.json").write_text(
         json.dumps({"sample_size": 16, "_class_name": "Transformer2DModel"})
     )
@@ -282,9 +279,9 @@ def test_networks_that_ours_is_not(tmp_path, changed, said):
         UsageError,
         match="its config.json has no down_block_types, so it is not that of a UNet2DModel",
     ):
-        diffusers(Images(), folder=str(tmp_path))
+        diffusers(pictures(), folder=str(tmp_path))
     with pytest.raises(UsageError, match="no diffusers folder"):
-        diffusers(Images(), folder=str(tmp_path / "none"))
+        diffusers(pictures(), folder=str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize("name", ["diffusers", "ddim_checkpoint", "edm_checkpoint"])
@@ -300,4 +297,4 @@ def test_configs_ask_for_what_they_need(name):
     ):
         node = compose("train", overrides=[f"model={name}", "sigma_data=1"]).model
     with pytest.raises(UsageError, match=f"model={name} needs model.(folder|path)="):
-        build(node)(data=Images(), net=None)
+        build(node)(data=pictures(), net=None)

@@ -3,8 +3,9 @@ of theirs."""
 
 import pytest
 import torch
-from test_pretrained import Images, assert_same, network
+from test_pretrained import assert_same, network, pictures
 
+from diffgeo.data import Circle
 from diffgeo.errors import UsageError
 from diffgeo.pretrained import ddim_checkpoint, diffusers
 
@@ -78,7 +79,7 @@ def test_a_ddim_checkpoint(tmp_path, layout):
         "data-parallel": {f"module.{k}": v for k, v in named.items()},
     }[layout]
     torch.save(content, tmp_path / "ddim.ckpt")
-    denoise = ddim_checkpoint(Images(), path=str(tmp_path / "ddim.ckpt"))
+    denoise = ddim_checkpoint(pictures(), path=str(tmp_path / "ddim.ckpt"))
     assert denoise.pretrained
     assert_same(denoise, net)
 
@@ -104,7 +105,7 @@ def test_files_that_are_no_checkpoint(tmp_path, content, said):
     elif content is not None:
         torch.save(content, path)
     with pytest.raises(UsageError, match=said) as error:
-        ddim_checkpoint(Images(), path=str(path))
+        ddim_checkpoint(pictures(), path=str(path))
     assert "\n" not in str(error.value)
 
 
@@ -112,17 +113,17 @@ def test_images_that_a_checkpoint_is_not_for(tmp_path):
     net = network()
     net.save_pretrained(tmp_path)
     torch.save(ddim_tensors(net), tmp_path / "x.ckpt")
-    for shape in ((1, 16, 16), (2,)):
+    for data in (pictures((1, 16, 16)), Circle()):
         with pytest.raises(
             UsageError,
-            match=rf"for images of shape \(3, 16, 16\), and data= has shape \({shape[0]},",
+            match=rf"for images of shape \(3, 16, 16\), and data= has shape \({data.shape[0]},",
         ):
-            diffusers(Images(shape), folder=str(tmp_path))
+            diffusers(data, folder=str(tmp_path))
     with pytest.raises(
         UsageError, match=r"for images of shape \(3, H, W\), and data= has shape \(1, 16, 16\)"
     ):
-        ddim_checkpoint(Images((1, 16, 16)), path=str(tmp_path / "x.ckpt"))
+        ddim_checkpoint(pictures((1, 16, 16)), path=str(tmp_path / "x.ckpt"))
     with pytest.raises(
         UsageError, match=r"for images in \[-1, 1\], and data= has them in \[0, 1\]"
     ):
-        diffusers(Images(low=0.0), folder=str(tmp_path))
+        diffusers(pictures(low=0.0), folder=str(tmp_path))

@@ -1,8 +1,10 @@
 """Networks that others trained, as denoisers: the builders that model=diffusers, ddim_checkpoint
 and edm_checkpoint name.
 
-    discrete time    D(x; sigma) = x - sigma eps(x/sqrt(1 + sigma^2), t(sigma)),    t the index of the level among those trained
-    EDM              D(x; sigma) = skip x + out F(inp x, log(sigma)/4),             Karras et al. (2022), Table 1
+    discrete time    D(x; sigma) = x - sigma eps(x/sqrt(1 + sigma^2), t(sigma)),
+                     t the index of the level among those trained
+    EDM              D(x; sigma) = skip x + out F(inp x, log(sigma)/4),
+                     Karras et al. (2022), Table 1
 
 Each is called with the law (`net=` is not looked at) and returns a `denoiser.Network` that bears
 its weights: it needs no run folder, which its attribute `pretrained` says. Between two trained

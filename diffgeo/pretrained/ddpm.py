@@ -1,16 +1,14 @@
 """DDPM's network in its two published forms: a diffusers folder (google/ddpm-cifar10-32), and the
 .ckpt of DDIM's and PNDM's code.
 
-Both become a `UNet` by renaming: the tables below are all that there is to it. Their queries, keys
-and values are three matrices, here they are one. z = x/sqrt(1 + sigma^2) is what the network sees,
-so a prediction of the noise is `Epsilon` and one of v or x0 is `V` or `CEM`, with the index
-t(sigma) in the place of the conditioning scalar.
+Both become a `UNet` by renaming: the tables in `names` are all that there is to it. The network
+sees x/sqrt(1 + sigma^2), so a prediction of the noise is `Epsilon` and one of v or x0 is `V` or
+`CEM`, with the index t(sigma) in the place of the conditioning scalar.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +21,8 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.nn.embedding import Sinusoidal
 from diffgeo.nn.unet import UNet
 from diffgeo.parameterization import CEM, Epsilon, V
-from diffgeo.pretrained.weights import check_images, fit, frozen, read
+from diffgeo.pretrained.names import DDIM, DIFFUSERS, OLDER, load, renamed
+from diffgeo.pretrained.weights import check_images, frozen, read
 from diffgeo.schedule.discrete import (
     TIE,
     Betas,
@@ -34,73 +33,6 @@ from diffgeo.schedule.discrete import (
     SigmoidBetas,
 )
 from diffgeo.store.files import read_json
-
-# Our name of a tensor -> theirs, one substitution after another.
-DIFFUSERS = [
-    (r"^embed\.0", "time_embedding.linear_1"),
-    (r"^embed\.2", "time_embedding.linear_2"),
-    (r"^inp", "conv_in"),
-    (r"^norm", "conv_norm_out"),
-    (r"^out", "conv_out"),
-    (r"^middle\.1", "mid_block.attentions.0"),
-    (r"^middle\.0", "mid_block.resnets.0"),
-    (r"^middle\.2", "mid_block.resnets.1"),
-    (r"^(down|up)\.(\d+)\.change", r"\1_blocks.\2.\1samplers.0"),
-    (r"^(down|up)\.(\d+)\.stages\.(\d+)\.residual", r"\1_blocks.\2.resnets.\3"),
-    (r"^(down|up)\.(\d+)\.stages\.(\d+)\.attention", r"\1_blocks.\2.attentions.\3"),
-    (r"(resnets\.\d+)\.embed", r"\1.time_emb_proj"),
-    (r"(resnets\.\d+)\.skip", r"\1.conv_shortcut"),
-    (r"(attentions\.\d+)\.norm", r"\1.group_norm"),
-    (r"(attentions\.\d+)\.proj", r"\1.to_out.0"),
-    (r"(attentions\.\d+)\.qkv", r"\1.to_{}"),
-]
-DDIM = [
-    (r"^embed\.0", "temb.dense.0"),
-    (r"^embed\.2", "temb.dense.1"),
-    (r"^inp", "conv_in"),
-    (r"^norm", "norm_out"),
-    (r"^out", "conv_out"),
-    (r"^middle\.1", "mid.attn_1"),
-    (r"^middle\.0", "mid.block_1"),
-    (r"^middle\.2", "mid.block_2"),
-    (r"^(down|up)\.(\d+)\.change", r"\1.\2.\1sample"),
-    (r"^(down|up)\.(\d+)\.stages\.(\d+)\.residual", r"\1.\2.block.\3"),
-    (r"^(down|up)\.(\d+)\.stages\.(\d+)\.attention", r"\1.\2.attn.\3"),
-    (r"(block(?:\.|_)\d+)\.embed", r"\1.temb_proj"),
-    (r"(block(?:\.|_)\d+)\.skip", r"\1.nin_shortcut"),
-    (r"(attn(?:\.|_)\d+)\.proj", r"\1.proj_out"),
-    (r"(attn(?:\.|_)\d+)\.qkv", r"\1.{}"),
-]
-# diffusers' own names before 0.15
-OLDER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-
-
-def renamed(name: str, table: list[tuple[str, str]]) -> str:
-    for pattern, other in table:
-        name = re.sub(pattern, other, name)
-    return name
-
-
-def load(net: UNet, tensors: dict[str, Tensor], source: str, names: Callable[[str], str]) -> None:
-    """Fit foreign tensors into `net`; `names` takes our name to theirs, with {} for each of q, k
-    and v. Raises UsageError."""
-    tensors = dict(tensors)
-    found = {}
-    for name, own in net.state_dict().items():
-        wanted = [names(name).format(letter) for letter in "qkv"]
-        parts = [
-            tensors.pop(w) for w in (wanted if len(set(wanted)) > 1 else wanted[:1]) if w in tensors
-        ]
-        if parts:
-            whole = torch.cat(parts)
-            # 1 x 1 convolutions, as matrices
-            found[name] = whole.flatten(1) if own.dim() == 2 and whole.dim() == 4 else whole
-    fit(
-        net,
-        found | {name: v for name, v in tensors.items()},
-        source,
-        lambda name: names(name).format("q|k|v"),
-    )
 
 
 @dataclass(frozen=True)
@@ -117,7 +49,8 @@ class Index:
     def __call__(self, sigma: Tensor) -> Tensor:
         t = self.trained.t(sigma.double())
         whole = t.round()
-        return torch.where((t - whole).abs() < TIE, whole, t).clamp(0, self.trained.t_max).to(sigma)
+        t = torch.where((t - whole).abs() < TIE, whole, t)
+        return t.clamp(0, self.trained.t_max).to(sigma)
 
 
 @dataclass(frozen=True)
@@ -126,17 +59,25 @@ class Given:
 
     betas: tuple[float, ...]
 
-    T = property(lambda self: len(self.betas))
+    @property
+    def T(self) -> int:
+        return len(self.betas)
 
     def __call__(self) -> Tensor:
         return torch.tensor(self.betas, dtype=torch.float64)
 
 
-# ------------------------------------------------------------------------------------------------------------
 # a diffusers folder
 
 LAYS = {"linear": LinearBetas, "scaled_linear": ScaledLinearBetas, "sigmoid": SigmoidBetas}
 PREDICTS = {"epsilon": Epsilon, "v_prediction": V, "sample": CEM}
+# whether a block of theirs has attention
+ATTENDS = {
+    "DownBlock2D": False,
+    "AttnDownBlock2D": True,
+    "UpBlock2D": False,
+    "AttnUpBlock2D": True,
+}
 # What `UNet` does, where diffusers leaves a choice: option -> the values that say so.
 SUPPORTED = {
     "act_fn": ("silu", "swish"),
@@ -158,21 +99,16 @@ SUPPORTED = {
 def scheduler(folder: Path) -> tuple[Betas, str]:
     """(betas, what the network predicts) of scheduler_config.json beside or above the network;
     DDPM's own when there is none."""
-    files = [
-        f
-        for f in (
-            folder / "scheduler_config.json",
-            folder.parent / "scheduler" / "scheduler_config.json",
-        )
-        if f.is_file()
-    ]
-    config = read_json(files[0]) if files else {}
+    file = folder / "scheduler_config.json"
+    if not file.is_file():
+        file = folder.parent / "scheduler" / "scheduler_config.json"
+    config = read_json(file) if file.is_file() else {}
     T = config.get("num_train_timesteps", 1000)
     kind = config.get("beta_schedule", "linear")
     predicts = config.get("prediction_type", "epsilon")
     if predicts not in PREDICTS:
         raise UsageError(
-            f"{files[0]}: prediction_type {predicts} is unknown; it may be {', '.join(PREDICTS)}"
+            f"{file}: prediction_type {predicts} is unknown; it may be {', '.join(PREDICTS)}"
         )
     if config.get("trained_betas"):
         return Given(tuple(map(float, config["trained_betas"]))), predicts
@@ -180,12 +116,12 @@ def scheduler(folder: Path) -> tuple[Betas, str]:
         return CosineBetas(T=T), predicts
     if kind not in LAYS:
         raise UsageError(
-            f"{files[0]}: beta_schedule {kind} is unknown; it may be "
+            f"{file}: beta_schedule {kind} is unknown; it may be "
             f"{', '.join([*LAYS, 'squaredcos_cap_v2'])}"
         )
-    return LAYS[kind](
-        T=T, first=config.get("beta_start", 1e-4), last=config.get("beta_end", 0.02)
-    ), predicts
+    first = config.get("beta_start", 1e-4)
+    last = config.get("beta_end", 0.02)
+    return LAYS[kind](T=T, first=first, last=last), predicts
 
 
 def of_config(config: dict, shape: tuple[int, ...], source: str) -> UNet:
@@ -197,37 +133,28 @@ def of_config(config: dict, shape: tuple[int, ...], source: str) -> UNet:
                 f"{source}: {name}={config[name]} is not what diffgeo's U-Net does; write "
                 "model.implementation=diffusers"
             )
-    if lacking := [
-        key
-        for key in ("down_block_types", "up_block_types", "block_out_channels")
-        if not config.get(key)
-    ]:
-        raise UsageError(
-            f"{source}: its config.json has no {lacking[0]}, so it is not that of a UNet2DModel: "
-            "write the folder of one"
-        )
+    for key in ("down_block_types", "up_block_types", "block_out_channels"):
+        if not config.get(key):
+            raise UsageError(
+                f"{source}: its config.json has no {key}, so it is not that of a UNet2DModel: "
+                "write the folder of one"
+            )
     downs = config["down_block_types"]
     ups = config["up_block_types"]
-    attends = {
-        "DownBlock2D": False,
-        "AttnDownBlock2D": True,
-        "UpBlock2D": False,
-        "AttnUpBlock2D": True,
-    }
-    strange = [kind for kind in [*downs, *ups] if kind not in attends]
-    if strange or [attends[k] for k in downs] != [attends[k] for k in reversed(ups)]:
+    strange = [kind for kind in [*downs, *ups] if kind not in ATTENDS]
+    if strange or [ATTENDS[k] for k in downs] != [ATTENDS[k] for k in reversed(ups)]:
         raise UsageError(
             f"{source}: diffgeo's U-Net has no blocks {', '.join(strange or ups)}; write "
             "model.implementation=diffusers"
         )
-    channels = config["block_out_channels"][0]
     widths = config["block_out_channels"]
+    channels = widths[0]
     net = UNet(
         shape,
         channels,
-        [w // channels for w in widths],
-        config.get("layers_per_block", 2),
-        [max(shape[1:]) >> i for i, kind in enumerate(downs) if attends[kind]],
+        mult=[width // channels for width in widths],
+        blocks=config.get("layers_per_block", 2),
+        attention=[max(shape[1:]) >> i for i, kind in enumerate(downs) if ATTENDS[kind]],
         head=config.get("attention_head_dim", 8),
         dropout=config.get("dropout", 0.0),
         groups=config.get("norm_num_groups", 32),
@@ -235,9 +162,9 @@ def of_config(config: dict, shape: tuple[int, ...], source: str) -> UNet:
         embedding="sinusoidal",
         symmetric=config.get("downsample_padding", 1) == 1,
     )
-    net.level = Sinusoidal(
-        channels // 2, shift=config.get("freq_shift", 0), flip=config.get("flip_sin_to_cos", True)
-    )
+    shift = config.get("freq_shift", 0)
+    flip = config.get("flip_sin_to_cos", True)
+    net.level = Sinusoidal(channels // 2, shift=shift, flip=flip)
     return net
 
 
@@ -285,25 +212,33 @@ def diffusers(
     if out != channels:
         raise UsageError(
             f"{source} predicts {out} channels of {channels}, a variance beside the noise: write a "
-            "network that predicts the "
-            "noise alone"
+            "network that predicts the noise alone"
         )
     betas, predicts = scheduler(where)
     if implementation == "diffusers":
         module = through_diffusers(where, source)
     else:
         module = of_config(config, tuple(data.shape), source)
-        files = [where / f"diffusion_pytorch_model.{suffix}" for suffix in ("safetensors", "bin")]
-        tensors = read(next((f for f in files if f.is_file()), files[0]), "model.folder")
-        tensors = {
-            re.sub(r"\.(query|key|value|proj_attn)\.", lambda m: f".{OLDER[m[1]]}.", name): v
-            for name, v in tensors.items()
-        }
-        load(module, tensors, source, lambda name: renamed(name, DIFFUSERS))
+        load(module, folder_tensors(where), source, lambda name: renamed(name, DIFFUSERS))
     return frozen(module, PREDICTS[predicts](Index(Discrete(betas=betas))))
 
 
+def folder_tensors(folder: Path) -> dict[str, Tensor]:
+    """The weights in a diffusers folder, under diffusers' names of today."""
+    file = folder / "diffusion_pytorch_model.safetensors"
+    older = folder / "diffusion_pytorch_model.bin"
+    if older.is_file() and not file.is_file():
+        file = older
+    tensors = {}
+    for name, tensor in read(file, "model.folder").items():
+        for old, new in OLDER.items():
+            name = name.replace(f".{old}.", f".{new}.")
+        tensors[name] = tensor
+    return tensors
+
+
 def through_diffusers(where: Path, source: str) -> nn.Module:
+    """The network as the library itself runs it."""
     try:
         from diffusers import UNet2DModel
     except ImportError as error:
@@ -313,18 +248,16 @@ def through_diffusers(where: Path, source: str) -> nn.Module:
         ) from error
     safe = (where / "diffusion_pytorch_model.safetensors").is_file()
     try:
-        return Theirs(
-            UNet2DModel.from_pretrained(
-                where, use_safetensors=safe, local_files_only=True, low_cpu_mem_usage=False
-            )
+        net = UNet2DModel.from_pretrained(
+            where, use_safetensors=safe, local_files_only=True, low_cpu_mem_usage=False
         )
+        return Theirs(net)
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"{source} cannot be read by diffusers: {str(error).splitlines()[0]}"
         ) from error
 
 
-# ------------------------------------------------------------------------------------------------------------
 # DDIM's .ckpt
 
 
@@ -344,29 +277,29 @@ def ddim_checkpoint(
     if "conv_in.weight" not in tensors or "down.0.block.0.conv1.weight" not in tensors:
         raise UsageError(
             f"{source} is no checkpoint of DDIM's network: it holds "
-            f"{', '.join(list(tensors)[:3])}, ..., and no "
-            "conv_in.weight, down.0.block.0.conv1.weight"
+            f"{', '.join(list(tensors)[:3])}, ..., and no conv_in.weight, "
+            "down.0.block.0.conv1.weight"
         )
     channels, images = tensors["conv_in.weight"].shape[:2]
     check_images(data, images, None, source)
     shape = tuple(data.shape)
-    levels = 0
     blocks = 0
-    while f"down.{levels}.block.0.conv1.weight" in tensors:
-        levels += 1
     while f"down.0.block.{blocks}.conv1.weight" in tensors:
         blocks += 1
-    mult = [tensors[f"down.{i}.block.0.conv1.weight"].shape[0] // channels for i in range(levels)]
-    attention = [
-        max(shape[1:]) >> i for i in range(levels) if f"down.{i}.attn.0.q.weight" in tensors
-    ]
+    mult = []
+    attention = []
+    levels = 0
+    while f"down.{levels}.block.0.conv1.weight" in tensors:
+        mult.append(tensors[f"down.{levels}.block.0.conv1.weight"].shape[0] // channels)
+        if f"down.{levels}.attn.0.q.weight" in tensors:
+            attention.append(max(shape[1:]) >> levels)
+        levels += 1
     module = UNet(shape, channels, mult, blocks, attention, embedding="sinusoidal", symmetric=False)
-    up = re.compile(r"^up\.(\d+)")  # they count the way up from the finest level
 
-    load(
-        module,
-        tensors,
-        source,
-        lambda name: renamed(up.sub(lambda m: f"up.{levels - 1 - int(m[1])}", name), DDIM),
-    )
+    def theirs(name: str) -> str:
+        """Our name as theirs, who count the way up from the finest level."""
+        name = re.sub(r"^up\.(\d+)", lambda m: f"up.{levels - 1 - int(m[1])}", name)
+        return renamed(name, DDIM)
+
+    load(module, tensors, source, theirs)
     return frozen(module, Epsilon(Index(Discrete(betas=betas))))

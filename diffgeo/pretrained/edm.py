@@ -1,9 +1,10 @@
 """EDM's weights. NVIDIA's pickles hold classes and are read nowhere but in EDM's own repository;
-there, three lines export them:
+there, four lines export them:
 
-    import pickle, safetensors.torch net = pickle.load(open("edm-cifar10-32x32-uncond-vp.pkl",
-    "rb"))["ema"] safetensors.torch.save_file({k: v.contiguous() for k, v in
-    net.state_dict().items()}, "edm-cifar10-32x32-uncond-vp.safetensors")
+    import pickle, safetensors.torch
+    net = pickle.load(open("edm-cifar10-32x32-uncond-vp.pkl", "rb"))["ema"]
+    tensors = {name: v.contiguous() for name, v in net.state_dict().items()}
+    safetensors.torch.save_file(tensors, "edm-cifar10-32x32-uncond-vp.safetensors")
 
 The weights are under their own licence (CC BY-NC-SA 4.0).
 """
@@ -11,6 +12,8 @@ The weights are under their own licence (CC BY-NC-SA 4.0).
 from __future__ import annotations
 
 import re
+
+from torch import Tensor
 
 from diffgeo.core import Data
 from diffgeo.denoiser import Network
@@ -23,9 +26,9 @@ from diffgeo.pretrained.weights import check_images, fit, frozen, read
 def edm_checkpoint(
     data: Data, net=None, *, path: str | None = None, edm_sigma_data: float = 0.5, **unused
 ) -> Network:
-    """A DDPM++ network of EDM ("...-vp"), exported as above. edm_sigma_data: the deviation it was
-    preconditioned with.
+    """A DDPM++ network of EDM ("...-vp"), exported as above.
 
+    edm_sigma_data: the deviation it was preconditioned with.
     Its shape is read off the file. Raises UsageError when the file holds another architecture
     (NCSN++, "...-ve", or ADM).
     """
@@ -34,44 +37,62 @@ def edm_checkpoint(
             "model=edm_checkpoint needs model.path=FILE.safetensors; diffgeo/pretrained/edm.py "
             "says how to export one"
         )
-    tensors = read(path, "model.path")
     source = f"model.path={path}"
-    tensors = {name.removeprefix("model."): v for name, v in tensors.items()}
-    filters = {
-        name: tensors.pop(name) for name in list(tensors) if name.endswith("resample_filter")
-    }
-    first = next(
-        filter(None, (re.fullmatch(r"enc\.(\d+)x\1_conv\.weight", name) for name in tensors)), None
-    )
+    tensors = {}
+    filters = []  # of the changes of resolution
+    for name, tensor in read(path, "model.path").items():
+        if name.endswith("resample_filter"):
+            filters.append(tensor)
+        else:
+            tensors[name.removeprefix("model.")] = tensor
+    first = first_layer(tensors)
     if first is None or "map_layer0.weight" not in tensors:
         raise UsageError(
             f"{source} is no export of an EDM network: it holds {', '.join(list(tensors)[:3])}, "
-            "..., and no "
-            "map_layer0.weight, enc.32x32_conv.weight"
+            "..., and no map_layer0.weight, enc.32x32_conv.weight"
         )
-    size, (channels, images) = int(first[1]), tensors[first[0]].shape[:2]
+    size, channels, images = first
     check_images(data, images, (size, size), source)
-    sizes = [
-        size >> i
-        for i in range(size.bit_length())
-        if f"enc.{size >> i}x{size >> i}_block0.conv0.weight" in tensors
-    ]
-    if not sizes or any(f.shape != (1, 1, 2, 2) for f in filters.values()):
+    sizes = []
+    mult = []
+    attention = []
+    for halvings in range(size.bit_length()):
+        side = size >> halvings
+        block = f"enc.{side}x{side}_block0"
+        if f"{block}.conv0.weight" in tensors:
+            sizes.append(side)
+            mult.append(tensors[f"{block}.conv0.weight"].shape[0] // channels)
+        if f"{block}.qkv.weight" in tensors:
+            attention.append(side)
+    if not sizes or any(f.shape != (1, 1, 2, 2) for f in filters):
         raise UsageError(
-            f"{source} holds another architecture than DDPM++: its resampling filters are not [1, "
-            "1]; export a -vp network"
+            f"{source} holds another architecture than DDPM++: its resampling filters are not "
+            "[1, 1]; export a -vp network"
         )
-    blocks = sum(
-        bool(re.fullmatch(rf"enc\.{size}x{size}_block\d+\.conv0\.weight", name)) for name in tensors
-    )
+    a_block = re.compile(rf"enc\.{size}x{size}_block\d+\.conv0\.weight")
     module = SongUNet(
         data.shape,
         channels,
-        [tensors[f"enc.{s}x{s}_block0.conv0.weight"].shape[0] // channels for s in sizes],
-        blocks,
-        [s for s in sizes if f"enc.{s}x{s}_block0.qkv.weight" in tensors],
-        classes=tensors["map_label.weight"].shape[1] if "map_label.weight" in tensors else 0,
-        augment=tensors["map_augment.weight"].shape[1] if "map_augment.weight" in tensors else 0,
+        mult,
+        blocks=len([name for name in tensors if a_block.fullmatch(name)]),
+        attention=attention,
+        classes=inputs(tensors, "map_label.weight"),
+        augment=inputs(tensors, "map_augment.weight"),
     )
     fit(module, tensors, source)
     return frozen(module, EDM(edm_sigma_data))
+
+
+def first_layer(tensors: dict[str, Tensor]) -> tuple[int, int, int] | None:
+    """(side of the images, channels of the network, channels of the images); None where no tensor
+    is the first layer's."""
+    for name, tensor in tensors.items():
+        found = re.fullmatch(r"enc\.(\d+)x\1_conv\.weight", name)
+        if found is not None:
+            return int(found[1]), tensor.shape[0], tensor.shape[1]
+    return None
+
+
+def inputs(tensors: dict[str, Tensor], name: str) -> int:
+    """How many numbers a linear map takes; 0 where the network has no such map."""
+    return tensors[name].shape[1] if name in tensors else 0

@@ -38,8 +38,7 @@ def read(path: str | Path, option: str) -> dict[str, Tensor]:
         if pickled and "weights" in str(error).lower():
             raise UsageError(
                 f"{option}={path} holds Python objects, not tensors alone, and is not unpickled: "
-                "save its state_dict() with "
-                "torch.save or as safetensors, where it was made"
+                "save its state_dict() with torch.save or as safetensors, where it was made"
             ) from error
         raise UsageError(
             f"{option}={path} cannot be read as weights: it is damaged, or no safetensors or torch "
@@ -61,8 +60,8 @@ def read(path: str | Path, option: str) -> dict[str, Tensor]:
 def fit(
     net: nn.Module, named: dict[str, Tensor], source: str, names: Callable[[str], str] = str
 ) -> None:
-    """Copy `named` into `net`, strictly; `names` tells how the source calls one of the network's
-    own tensors.
+    """Copy `named` into `net`, strictly. names: how the source calls one of the network's own
+    tensors.
 
     Raises UsageError with the first three tensors that are absent on one side, or of different
     shapes, and both shapes.
@@ -80,15 +79,14 @@ def frozen(net: nn.Module, parameterization: Parameterization) -> Network:
 
 
 def check_images(data: Data, channels: int, size: tuple[int, int] | None, source: str) -> None:
-    """Are the images of `data` those a checkpoint is for: its channels, its size where it names
-    one, values in [-1, 1]?"""
+    """Raise UsageError unless the images of `data` are those a checkpoint is for: its channels, its
+    size where it names one, values in [-1, 1]."""
     shape = tuple(data.shape)
-    wanted = (channels, *(size or tuple(data.shape)[1:]))
-    if len(shape) != 3 or shape != wanted:
-        named = f"({channels}, {', '.join(map(str, size or ('H', 'W')))})"
+    height, width = size or ("H", "W")
+    if len(shape) != 3 or shape[0] != channels or (size is not None and shape[1:] != size):
         raise UsageError(
-            f"{source} is for images of shape {named}, and data= has shape {shape}: write the "
-            "data= that it was trained on"
+            f"{source} is for images of shape ({channels}, {height}, {width}), and data= has shape "
+            f"{shape}: write the data= that it was trained on"
         )
     if isinstance(data, ImageSet) and (data.low, data.high) != (-1, 1):
         raise UsageError(
