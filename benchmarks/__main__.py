@@ -23,10 +23,12 @@ PARTS = ("startup", "training", "sweep", "sampling", "exact", "fid", "theory")
 
 
 def record(row: Row) -> dict:
+    """A row as JSON has it, which knows no nan."""
     values = row._asdict() | {"ratio": row.ratio, "verdict": row.verdict}
-    return {
-        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
-    }
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            values[key] = None
+    return values
 
 
 def main(names: list[str]) -> None:
@@ -47,9 +49,8 @@ def main(names: list[str]) -> None:
             "python": platform.python_version(),
             "torch": torch.__version__,
         }
-        (results / f"{name}.json").write_text(
-            json.dumps({"machine": machine, "rows": [record(r) for r in rows]}, indent=1) + "\n"
-        )
+        page = json.dumps({"machine": machine, "rows": [record(row) for row in rows]}, indent=1)
+        (results / f"{name}.json").write_text(page + "\n")
         every += rows
     print(table(every))
     print("\nCPU seconds on one thread, medians of interleaved rounds; ratio = ours / reference")

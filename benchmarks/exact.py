@@ -1,4 +1,4 @@
-"""Exact denoisers: CPU seconds a call, against plain references and against the arithmetic itself."""
+"""Exact denoisers: CPU seconds a call, against plain references and the arithmetic itself."""
 
 from __future__ import annotations
 
@@ -54,24 +54,13 @@ def empirical(n: int, size: int, rounds: int, smalldiffusion_bar: float) -> list
     seconds = interleaved(variants, rounds)
     what = f"exact empirical denoiser, {n} x {size}, batch 64"
     limit = 1.1 if size > 100 else math.nan  # at d = 2 the softmax is the work
-    rows = [
-        Row(what, "CPU s", seconds["ours"], seconds[name], bar, name)
-        for name, bar in {
-            "two GEMMs float32": limit,
-            "two GEMMs float64": math.nan,
-            "plain float32": math.nan,
-        }.items()
-    ]
-    return rows + [
-        Row(
-            what,
-            "CPU s",
-            seconds["ours"],
-            seconds.get("smalldiffusion", math.nan),
-            smalldiffusion_bar,
-            "smalldiffusion",
-        )
-    ]
+    bars = {
+        "two GEMMs float32": limit,
+        "two GEMMs float64": math.nan,
+        "plain float32": math.nan,
+        "smalldiffusion": smalldiffusion_bar,
+    }
+    return against(what, seconds, bars)
 
 
 def images(batch: int, sigma: float, rounds: int) -> list[Row]:
@@ -101,8 +90,14 @@ def images(batch: int, sigma: float, rounds: int) -> list[Row]:
         "smalldiffusion's formula": math.nan,
         "smalldiffusion": math.nan,
     }
+    return against(what, seconds, bars)
+
+
+def against(what: str, seconds: dict[str, float], bars: dict[str, float]) -> list[Row]:
+    """Our seconds against each of `bars`, whose ratios they bound."""
+    ours = seconds["ours"]
     return [
-        Row(what, "CPU s", seconds["ours"], seconds.get(name, math.nan), bar, name)
+        Row(what, "CPU s", ours, seconds.get(name, math.nan), bar, name)
         for name, bar in bars.items()
     ]
 
@@ -116,12 +111,6 @@ def rows() -> list[Row]:
         x = Curve().sample(10_000, torch.Generator().manual_seed(0))
         x = x + sigma * torch.randn(x.shape, dtype=torch.float64)
         seconds = interleaved({"ours": lambda x=x, sigma=sigma: denoise(x, sigma)}, rounds=2)
-        out.append(
-            Row(
-                f"exact curve denoiser, 10 000 points, sigma {sigma:g}",
-                "CPU s",
-                seconds["ours"],
-                math.nan,
-            )
-        )
+        what = f"exact curve denoiser, 10 000 points, sigma {sigma:g}"
+        out.append(Row(what, "CPU s", seconds["ours"], math.nan))
     return out

@@ -23,11 +23,13 @@ D = 2048
 def weights() -> dict[str, Tensor]:
     """The published ones under $DIFFGEO_DATA/inception, else random ones of torchvision's net: the
     arithmetic is the same."""
-    if (path := found(None)) is not None:
-        return {name: value for name, value in read(path).items() if not name.startswith("fc.")}
-    from torchvision.models import inception_v3
+    path = found(None)
+    if path is not None:
+        state = read(path)
+    else:
+        from torchvision.models import inception_v3
 
-    state = inception_v3(weights=None, aux_logits=False, init_weights=False).state_dict()
+        state = inception_v3(weights=None, aux_logits=False, init_weights=False).state_dict()
     return {name: value for name, value in state.items() if not name.startswith("fc.")}
 
 
@@ -41,23 +43,15 @@ def features() -> list[Row]:
     if package := peer("torch_fidelity.feature_extractor_inceptionv3"):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "weights.pth"
-            torch.save(
-                {**tensors, "fc.weight": torch.zeros(1008, D), "fc.bias": torch.zeros(1008)}, file
-            )
-            theirs = package.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(file))
-        variants["torch-fidelity"] = lambda: theirs(images)
+            head = {"fc.weight": torch.zeros(1008, D), "fc.bias": torch.zeros(1008)}
+            torch.save({**tensors, **head}, file)
+            peers = package.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(file))
+        variants["torch-fidelity"] = lambda: peers(images)
     with torch.inference_mode():
         seconds = interleaved(variants, rounds=3)
-    return [
-        Row(
-            "Inception-v3 features",
-            "images/s",
-            IMAGES / seconds["ours"],
-            IMAGES / seconds.get("torch-fidelity", math.nan),
-            1.5,
-            "torch-fidelity",
-        )
-    ]
+    rate = IMAGES / seconds["ours"]
+    theirs = IMAGES / seconds.get("torch-fidelity", math.nan)
+    return [Row("Inception-v3 features", "images/s", rate, theirs, 1.5, "torch-fidelity")]
 
 
 def lenet() -> list[Row]:

@@ -11,8 +11,8 @@ import importlib
 import math
 import statistics
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping
+from typing import NamedTuple, TypeVar
 
 
 class Row(NamedTuple):
@@ -41,11 +41,25 @@ class Row(NamedTuple):
             return "not installed"
         if math.isnan(self.bar):
             return ""
-        return (
-            "met"
-            if (self.figure >= self.bar if self.unit.endswith("/s") else self.figure <= self.bar)
-            else "NOT MET"
-        )
+        met = self.figure >= self.bar if self.rate else self.figure <= self.bar
+        return "met" if met else "NOT MET"
+
+    @property
+    def rate(self) -> bool:
+        """Whether more is better."""
+        return self.unit.endswith("/s")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As the table shows it."""
+        reference = self.peer
+        if self.peer and not math.isnan(self.reference):
+            reference = f"{self.reference:.4g} {self.peer}"
+        ratio = "" if math.isnan(self.ratio) else f"{self.ratio:.2f}"
+        bar = ""
+        if not math.isnan(self.bar):
+            bar = f"{'>=' if self.rate else '<='} {self.bar:g}"
+        return self.what, self.unit, f"{self.ours:.4g}", reference, ratio, bar, self.verdict
 
 
 def cpu(action: Callable[[], object], repeat: int = 1) -> float:
@@ -56,13 +70,16 @@ def cpu(action: Callable[[], object], repeat: int = 1) -> float:
     return (time.process_time() - start) / repeat
 
 
+Name = TypeVar("Name", bound=Hashable)
+
+
 def interleaved(
-    variants: dict[str, Callable[[], object]], rounds: int = 7, repeat: int = 1
-) -> dict[str, float]:
+    variants: Mapping[Name, Callable[[], object]], rounds: int = 7, repeat: int = 1
+) -> dict[Name, float]:
     """Median CPU seconds of each variant, after one call of each to warm up; they take turns."""
     for action in variants.values():
         action()
-    times = {name: [] for name in variants}
+    times: dict[Name, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, action in variants.items():
             times[name].append(cpu(action, repeat))
@@ -78,29 +95,11 @@ def peer(name: str):
 
 
 def table(rows: list[Row]) -> str:
-    cells = [("what", "unit", "ours", "reference", "ratio", "bar", "")]
-    for r in rows:
-        reference = (
-            ""
-            if not r.peer
-            else r.peer
-            if math.isnan(r.reference)
-            else f"{r.reference:.4g} {r.peer}"
-        )
-        ratio = "" if math.isnan(r.ratio) else f"{r.ratio:.2f}"
-        sign = ">=" if r.unit.endswith("/s") else "<="
-        cells.append(
-            (
-                r.what,
-                r.unit,
-                f"{r.ours:.4g}",
-                reference,
-                ratio,
-                "" if math.isnan(r.bar) else f"{sign} {r.bar:g}",
-                r.verdict,
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
-    )
+    header = ("what", "unit", "ours", "reference", "ratio", "bar", "")
+    lines: list[tuple[str, ...]] = [header, *(row.cells for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = []
+    for line in lines:
+        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        text.append("  ".join(padded).rstrip())
+    return "\n".join(text)

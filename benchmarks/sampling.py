@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -22,11 +23,11 @@ from diffgeo.simulation.noise import Streams, keys
 SAMPLES = 512
 STEPS = 100
 SKIPPED = (
-    "ddim",
-    "midpoint",  # euler and dpm_solver_2 under another name
+    "ddim",  # euler under another name
+    "midpoint",  # dpm_solver_2 under another name
     "a_ddim",  # needs a law; its step is euler_ancestral's
-    "restart",
-)  # many sub-steps in one step
+    "restart",  # many sub-steps in one step
+)
 START = torch.randn(SAMPLES, 2)
 Run = Callable[[], None]
 
@@ -58,13 +59,13 @@ def k_diffusion(sigmas: torch.Tensor) -> dict[str, Run]:
     x = START * sigmas[0]
     grid = sigmas.float()
     functions = {
-        "euler": "sample_euler",
-        "ddpm": "sample_euler_ancestral",
-        "dpmpp_2m": "sample_dpmpp_2m",
+        "euler": sampling.sample_euler,
+        "ddpm": sampling.sample_euler_ancestral,
+        "dpmpp_2m": sampling.sample_dpmpp_2m,
     }
     return {
-        name: lambda f=f: getattr(sampling, f)(model, x, grid, disable=True)
-        for name, f in functions.items()
+        name: partial(function, model, x, grid, disable=True)
+        for name, function in functions.items()
     }
 
 
@@ -80,18 +81,15 @@ def diffusers() -> dict[str, Run]:
         for t in scheduler.timesteps:
             x = scheduler.step(model(x, 1.0), t, x).prev_sample
 
-    kinds = {
-        "euler": "DDIM",
-        "ddpm": "DDPM",
-        "dpmpp_2m": "DPMSolverMultistep",
-        "unipc": "UniPCMultistep",
-        "deis": "DEISMultistep",
-        "pndm": "PNDM",
+    schedulers = {
+        "euler": library.DDIMScheduler,
+        "ddpm": library.DDPMScheduler,
+        "dpmpp_2m": library.DPMSolverMultistepScheduler,
+        "unipc": library.UniPCMultistepScheduler,
+        "deis": library.DEISMultistepScheduler,
+        "pndm": library.PNDMScheduler,
     }
-    return {
-        name: lambda s=getattr(library, f"{kind}Scheduler")(): run(s)
-        for name, kind in kinds.items()
-    }
+    return {name: partial(run, scheduler()) for name, scheduler in schedulers.items()}
 
 
 def noise() -> Row:
@@ -109,37 +107,38 @@ def noise() -> Row:
             torch.randn(SAMPLES, 2, dtype=torch.float64, generator=g)
 
     seconds = interleaved({"ours": streams, "torch.randn": plain}, rounds=9)
-    return Row(
-        "noise of a step, not in the rows above",
-        "us",
-        *(1e6 * v / (STEPS + 1) for v in seconds.values()),
-        peer="torch.randn",
-    )
+    micro = {name: 1e6 * total / (STEPS + 1) for name, total in seconds.items()}
+    what = "noise of a step, not in the rows above"
+    return Row(what, "us", micro["ours"], micro["torch.randn"], peer="torch.randn")
+
+
+def row(name: str, method: Sampler, library: str, micro: dict[tuple[str, str], float]) -> Row:
+    """A method's microseconds a step, against a peer's where one is named."""
+    what = f"{name}, loop and method, a step"
+    if library:
+        return Row(what, "us", micro[name, ""], micro[name, library], peer=library)
+    bar = 60 if method.memory else 30
+    return Row(what, "us", micro[name, ""], math.nan, bar)
 
 
 @torch.no_grad()
 def rows() -> list[Row]:
     sigmas = VE().grid(STEPS)
     peers = {"k-diffusion": k_diffusion(sigmas), "diffusers": diffusers()}
-    methods = {name: sampler(name, STEPS) for name in names("sampler") if name not in SKIPPED}
-    methods = {
-        name: method for name, method in methods.items() if not getattr(method, "adaptive", False)
-    }
-    runs = {(name, ""): ours(method, sigmas) for name, method in methods.items()}
-    runs |= {
-        (name, library): run for library, found in peers.items() for name, run in found.items()
-    }
+    methods: dict[str, Sampler] = {}
+    for name in names("sampler"):
+        if name in SKIPPED:
+            continue
+        method = sampler(name, STEPS)
+        if not method.adaptive:  # what an adaptive method spends is not the grid's to say
+            methods[name] = method
+    runs: dict[tuple[str, str], Run] = {}
+    for name, method in methods.items():
+        runs[name, ""] = ours(method, sigmas)
+    for library, found in peers.items():
+        for name, run in found.items():
+            runs[name, library] = run
     # all take turns: one machine for all
     micro = {key: 1e6 * seconds / STEPS for key, seconds in interleaved(runs, rounds=25).items()}
-    out = [
-        Row(
-            f"{name}, loop and method, a step",
-            "us",
-            micro[name, ""],
-            micro[name, library] if library else math.nan,
-            math.nan if library else 60 if methods[name].memory else 30,
-            library,
-        )
-        for name, library in sorted(runs)
-    ]
+    out = [row(name, methods[name], library, micro) for name, library in sorted(runs)]
     return [*out, noise()]

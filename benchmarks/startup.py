@@ -26,20 +26,13 @@ FIRST = [
 def command(*line: str) -> float:
     """CPU seconds (user and system) of `diffgeo LINE` as a fresh process. Raises CalledProcessError
     when it fails."""
+    here = str(Path(__file__).parents[1])
+    path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"PYTHONPATH": path}
+    call = [sys.executable, "-m", "diffgeo", *line]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
-        env = os.environ | {
-            "PYTHONPATH": os.pathsep.join(
-                [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-            )
-        }
-        subprocess.run(
-            [sys.executable, "-m", "diffgeo", *line],
-            cwd=folder,
-            env=env,
-            check=True,
-            capture_output=True,
-        )
+        subprocess.run(call, cwd=folder, env=env, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

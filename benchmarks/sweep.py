@@ -9,6 +9,7 @@ and tanh are most of a step already, so there is little left to share.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,20 +30,14 @@ STEPS = 128
 
 
 def trainings(batch: int) -> list[Training]:
+    """One training for each seed."""
+    trainer = Trainer(steps=STEPS, batch=batch)
+    schedule = VE(sigma_min=0.02, sigma_max=80.0)
     out = []
     for seed in range(REPLICAS):
         torch.manual_seed(seed)
         model = Network(MLPTanh((2,)), Epsilon())
-        out.append(
-            Training(
-                Trainer(steps=STEPS, batch=batch),
-                model,
-                Line(),
-                VE(sigma_min=0.02, sigma_max=80.0),
-                Power(2),
-                seed,
-            )
-        )
+        out.append(Training(trainer, model, Line(), schedule, Power(2), seed))
     return out
 
 
@@ -65,6 +60,12 @@ def forward(parameters: list[Tensor], x: Tensor, noise: Tensor) -> Tensor:
     return torch.baddbmm(b_out[:, None], h, w_out.mT)
 
 
+def together(replicas: list[Batch]) -> Batch:
+    """The replicas' steps side by side."""
+    columns = zip(*(batch.columns() for batch in replicas), strict=True)
+    return Batch(*(torch.stack(column, 1) for column in columns))
+
+
 def stacked(rows: int) -> Tensor:
     """The same 8 averages from one batched training."""
     every = trainings(rows)
@@ -79,22 +80,18 @@ def stacked(rows: int) -> Tensor:
     prepared: list[Batch] = []
 
     def split(buffer: Tensor) -> list[Tensor]:
-        return [
-            v.view(REPLICAS, *s)
-            for v, s in zip(buffer.split([s.numel() for s in shapes], 1), shapes, strict=True)
-        ]
+        parts = buffer.split([shape.numel() for shape in shapes], 1)
+        return [part.view(REPLICAS, *shape) for part, shape in zip(parts, shapes, strict=True)]
 
     parameters = [v.requires_grad_() for v in split(values.detach())]
     for k in range(STEPS):
         if k // size != chunk:
             chunk = k // size
-            columns = zip(*(t.batches(chunk).columns() for t in every), strict=True)
-            prepared = Batch(*(torch.stack(column, 1) for column in columns)).each()
+            prepared = together([training.batches(chunk) for training in every]).each()
         batch = prepared[k % size]
         error = forward(parameters, batch.x, batch.noise) - batch.target
-        gradients = torch.autograd.grad(
-            torch.dot(error.flatten(), (batch.slope * error.detach()).flatten()), parameters
-        )
+        loss = torch.dot(error.flatten(), (batch.slope * error.detach()).flatten())
+        gradients = torch.autograd.grad(loss, parameters)
         torch.cat([g.flatten(1) for g in gradients], 1, out=grad)
         with torch.no_grad():
             adamw(
@@ -121,10 +118,8 @@ def rows() -> list[Row]:
     out = []
     for batch, bar in ((512, 3.0), (128, math.nan)):
         torch.testing.assert_close(stacked(batch), sequential(batch), rtol=1e-4, atol=1e-5)
-        seconds = interleaved(
-            {"ours": lambda b=batch: stacked(b), "one by one": lambda b=batch: sequential(b)},
-            rounds=3,
-        )
+        variants = {"ours": partial(stacked, batch), "one by one": partial(sequential, batch)}
+        seconds = interleaved(variants, rounds=3)
         rate = {name: REPLICAS * STEPS / s for name, s in seconds.items()}
         what = f"sweep of 8 as one network (prototype), batch {batch}"
         out.append(Row(what, "steps/s", rate["ours"], rate["one by one"], bar, "one by one"))

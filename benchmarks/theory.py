@@ -2,11 +2,13 @@
 as one would write them in numpy.
 
 Ours reads each recursion from the sampler's own step, and interpolates many eigenvalues from few
-where that is exact to rounding."""
+where that is exact to rounding.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -25,14 +27,13 @@ def ours(values: np.ndarray) -> list[float]:
     chart = VP()
     spectrum = Spectrum(torch.from_numpy(values))
     goal = true(spectrum, chart, 0.0)
-    laws = (
-        discrete(
-            spectrum, chart, {name: SCHEMES[name](chart) for name in NAMES}, levels(chart, n, eps)
-        )
-        for eps in EPS
-        for n in POINTS
-    )
-    return [distances.w2(law, goal, spectrum.counts) for cell in laws for law in cell.values()]
+    schemes = {name: SCHEMES[name](chart) for name in NAMES}
+    found = []
+    for eps in EPS:
+        for n in POINTS:
+            cell = discrete(spectrum, chart, schemes, levels(chart, n, eps))
+            found += [distances.w2(law, goal, spectrum.counts) for law in cell.values()]
+    return found
 
 
 def plain(values: np.ndarray) -> list[float]:
@@ -57,11 +58,9 @@ def plain(values: np.ndarray) -> list[float]:
                 v["EI"] = (1 + np.expm1(delta) * (1 - 2 * q)) ** 2 * v["EI"] + np.expm1(2 * delta)
                 v["Euler"] = (1 + x) ** 2 * v["Euler"]
                 v["Heun"] = (1 + x / 2 + y / 2 * (1 + x)) ** 2 * v["Heun"]
-            found += [
-                float(np.sqrt(((np.sqrt(row) - np.sqrt(values)) ** 2).sum()))
-                for name in NAMES
-                for row in v[name]
-            ]
+            for name in NAMES:
+                miss = np.sqrt(v[name]) - np.sqrt(values)
+                found += np.sqrt((miss**2).sum(1)).tolist()
     return found
 
 
@@ -70,18 +69,17 @@ def rows() -> list[Row]:
     for count, bar in ((3072, 10.0), (200_000, 20.0)):
         values = 221 * np.arange(1.0, count + 1) ** -1.5 + 6e-6
         what = f"Gaussian table, 160 cells, {count} eigenvalues"
-        found: dict[str, list[float]] = {}
-        seconds = cpu(lambda: found.update(ours=ours(values)))  # noqa: B023
-        reference = math.nan
+        seconds, found = timed(ours, values)
+        made.append(Row(what, "CPU s", seconds, math.nan, bar))
         if count < 10_000:
-            reference = cpu(lambda: found.update(plain=plain(values)))  # noqa: B023
-            np.testing.assert_allclose(found["ours"], found["plain"], rtol=1e-9)
-        made += [
-            Row(what, "CPU s", seconds, math.nan, bar),
-            *(
-                [Row(what, "CPU s", seconds, reference, math.nan, "numpy recursions")]
-                if reference == reference
-                else []
-            ),
-        ]
+            reference, expected = timed(plain, values)
+            np.testing.assert_allclose(found, expected, rtol=1e-9)
+            made.append(Row(what, "CPU s", seconds, reference, math.nan, "numpy recursions"))
     return made
+
+
+def timed(way: Callable[[np.ndarray], list[float]], values: np.ndarray) -> tuple[float, list]:
+    """CPU seconds of one call, and what it found."""
+    found: list[float] = []
+    seconds = cpu(lambda: found.extend(way(values)))
+    return seconds, found

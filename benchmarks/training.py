@@ -4,10 +4,12 @@ second. And on images: a U-Net on the digits (8 x 8), batch 128; images a CPU se
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 
 from benchmarks.measure import Row, interleaved, peer
+from diffgeo.core import expand
 from diffgeo.data import Line
 from diffgeo.denoiser import Network
 from diffgeo.nn import MLPTanh
@@ -27,13 +29,9 @@ IMAGE_BATCH = 128
 def ours() -> None:
     """Training.run, with its schedule of rates and its moving average."""
     model = Network(MLPTanh((2,)), Epsilon())
-    for _ in Training(
-        Trainer(steps=STEPS, batch=BATCH),
-        model,
-        Line(),
-        VE(sigma_min=LOW, sigma_max=HIGH),
-        Power(2),
-    ).run():
+    trainer = Trainer(steps=STEPS, batch=BATCH)
+    schedule = VE(sigma_min=LOW, sigma_max=HIGH)
+    for _ in Training(trainer, model, Line(), schedule, Power(2)).run():
         pass
 
 
@@ -47,9 +45,8 @@ def eager(**options) -> None:
         sigma = torch.exp(math.log(LOW) + math.log(HIGH / LOW) * torch.rand(BATCH))
         eps = torch.randn_like(x0)
         x = x0 + sigma[:, None] * eps
-        loss = torch.nn.functional.mse_loss(
-            net(x / torch.sqrt(1 + sigma**2)[:, None], sigma.log() / 4), eps
-        )
+        answer = net(x / torch.sqrt(1 + sigma**2)[:, None], sigma.log() / 4)
+        loss = torch.nn.functional.mse_loss(answer, eps)
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -65,9 +62,8 @@ def smalldiffusion(package):
 
     def run() -> None:
         loader = DataLoader(points, batch_size=BATCH, shuffle=True)
-        for _ in package.training_loop(
-            loader, package.TimeInputMLP(hidden_dims=(64, 64, 64)), schedule, epochs=STEPS // 64
-        ):
+        net = package.TimeInputMLP(hidden_dims=(64, 64, 64))
+        for _ in package.training_loop(loader, net, schedule, epochs=STEPS // 64):
             pass
 
     return run, STEPS // 64 * 16
@@ -82,7 +78,9 @@ def unet():
     from diffgeo.training.ema import Power as PowerAverage
 
     data = image_set("digits")
-    net = UNet(data.shape, channels=32, mult=(1, 2), blocks=1, attention=(), groups=8, dropout=0.0)
+    make = partial(
+        UNet, data.shape, channels=32, mult=(1, 2), blocks=1, attention=(), groups=8, dropout=0.0
+    )
     trainer = Trainer(
         steps=IMAGE_STEPS,
         batch=IMAGE_BATCH,
@@ -91,9 +89,8 @@ def unet():
         ema=PowerAverage(),
         channels_last=True,
     )
-    training = Training(
-        trainer, Network(net, EDM()), data, VE(sigma_min=0.002, sigma_max=80.0), Power(2)
-    )
+    schedule = VE(sigma_min=0.002, sigma_max=80.0)
+    training = Training(trainer, Network(make(), EDM()), data, schedule, Power(2))
 
     def ours() -> None:
         training.step = 0
@@ -101,19 +98,16 @@ def unet():
             pass
 
     def plain() -> None:
-        model = UNet(
-            data.shape, channels=32, mult=(1, 2), blocks=1, attention=(), groups=8, dropout=0.0
-        )
+        model = make()
         adam = torch.optim.Adam(model.parameters(), lr=2e-4)
         average = [p.detach().clone() for p in model.parameters()]
         for _ in range(IMAGE_STEPS):
             x0 = data.dequantize(data.images[torch.randint(len(data.images), (IMAGE_BATCH,))])
             sigma = torch.exp(1.2 * torch.randn(IMAGE_BATCH) - 1.2)
             eps = torch.randn_like(x0)
-            x = x0 + sigma[:, None, None, None] * eps
-            loss = torch.nn.functional.mse_loss(
-                model(x / torch.sqrt(1 + sigma**2)[:, None, None, None], sigma.log() / 4), eps
-            )
+            x = x0 + expand(sigma, x0) * eps
+            answer = model(x / expand(torch.sqrt(1 + sigma**2), x), sigma.log() / 4)
+            loss = torch.nn.functional.mse_loss(answer, eps)
             adam.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -126,24 +120,19 @@ def unet():
 
 def rows() -> list[Row]:
     variants = {"ours": ours, "plain eager": eager, "fused Adam": lambda: eager(fused=True)}
-    steps = {}
+    steps = dict.fromkeys(variants, STEPS)
     if package := peer("smalldiffusion"):
         variants["smalldiffusion"], steps["smalldiffusion"] = smalldiffusion(package)
-    rate = {
-        name: steps.get(name, STEPS) / seconds for name, seconds in interleaved(variants).items()
-    }
+    seconds = interleaved(variants)
+    rate = {name: steps[name] / seconds[name] for name in variants}
     bars = {"plain eager": 1.5, "fused Adam": math.nan, "smalldiffusion": 2.5}
     what = "training step, MLP 3 x 64, batch 512"
     planar = [
         Row(what, "steps/s", rate["ours"], rate.get(name, math.nan), bar, name)
         for name, bar in bars.items()
     ]
-    images = {
-        name: IMAGE_STEPS * IMAGE_BATCH / seconds
-        for name, seconds in interleaved(unet(), rounds=3).items()
-    }
+    seconds = interleaved(unet(), rounds=3)
+    images = {name: IMAGE_STEPS * IMAGE_BATCH / spent for name, spent in seconds.items()}
     what = "training step, U-Net (32, 64 channels) on 8 x 8, batch 128, with clipping and average"
-    return [
-        *planar,
-        Row(what, "images/s", images["ours"], images["plain eager"], 1.0, "plain eager"),
-    ]
+    last = Row(what, "images/s", images["ours"], images["plain eager"], 1.0, "plain eager")
+    return [*planar, last]

@@ -25,10 +25,10 @@ from diffgeo.store.files import atomic
 
 
 def load(root: Path, split: str) -> tuple[Tensor, Tensor]:
-    images, labels = (
-        np.load(root / "mnist" / f"{split}_{what}.npy", allow_pickle=False)
-        for what in ("images", "labels")
-    )
+    """The images [n,1,28,28] and the labels [n] of one half of MNIST."""
+    folder = root / "mnist"
+    images = np.load(folder / f"{split}_images.npy", allow_pickle=False)
+    labels = np.load(folder / f"{split}_labels.npy", allow_pickle=False)
     return torch.from_numpy(images)[:, None], torch.from_numpy(labels).long()
 
 
@@ -36,10 +36,10 @@ def shifted(images: Tensor, g: torch.Generator, most: int = 2) -> Tensor:
     """Each image of [B,1,28,28] moved by up to `most` pixels, zeros moving in."""
     padded = F.pad(images, (most,) * 4)
     top, left = torch.randint(0, 2 * most + 1, (2, len(images), 1), generator=g)
-    rows, columns = (torch.arange(lenet.SIDE) + start for start in (top, left))
-    return padded[
-        torch.arange(len(images))[:, None, None], 0, rows[:, :, None], columns[:, None, :]
-    ][:, None]
+    image = torch.arange(len(images))[:, None, None]
+    rows = (torch.arange(lenet.SIDE) + top)[:, :, None]
+    columns = (torch.arange(lenet.SIDE) + left)[:, None, :]
+    return padded[image, 0, rows, columns][:, None]
 
 
 def train(images: Tensor, labels: Tensor, epochs: int, seed: int, batch: int = 128) -> lenet.LeNet:
@@ -52,10 +52,10 @@ def train(images: Tensor, labels: Tensor, epochs: int, seed: int, batch: int = 1
     )
     for epoch in range(epochs):
         order = torch.randperm(len(images), generator=g)
-        for pick in order[: len(images) // batch * batch].split(batch):
-            loss = F.cross_entropy(
-                net(lenet.read(shifted(images[pick], g))), labels[pick], label_smoothing=0.05
-            )
+        whole = len(images) // batch * batch
+        for pick in order[:whole].split(batch):
+            answer = net(lenet.read(shifted(images[pick], g)))
+            loss = F.cross_entropy(answer, labels[pick], label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -66,11 +66,8 @@ def train(images: Tensor, labels: Tensor, epochs: int, seed: int, batch: int = 1
 
 @torch.inference_mode()
 def accuracy(net, images: Tensor, labels: Tensor) -> float:
-    right = [
-        net(lenet.read(part)).argmax(1) == truth
-        for part, truth in zip(images.split(1000), labels.split(1000), strict=True)
-    ]
-    return float(torch.cat(right).double().mean())
+    answers = [net(lenet.read(part)).argmax(1) for part in images.split(1000)]
+    return float((torch.cat(answers) == labels).double().mean())
 
 
 def main() -> None:
@@ -79,20 +76,22 @@ def main() -> None:
     )
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=lenet.WEIGHTS)
-    for name, value in (("--epochs", 6), ("--seed", 0), ("--threads", 1)):
-        parser.add_argument(name, type=int, default=value)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     from safetensors.torch import load_file, save_file
 
-    net = train(*load(options.root, "train"), options.epochs, options.seed)
+    images, labels = load(options.root, "train")
+    net = train(images, labels, options.epochs, options.seed)
+    halves = {name: value.detach().half().contiguous() for name, value in net.state_dict().items()}
     with atomic(options.out) as temporary:
-        save_file(
-            {name: value.detach().half().contiguous() for name, value in net.state_dict().items()},
-            temporary,
-        )
-    net.load_state_dict({name: value.float() for name, value in load_file(options.out).items()})
-    reached = accuracy(net, *load(options.root, "test"))
+        save_file(halves, temporary)
+    written = {name: value.float() for name, value in load_file(options.out).items()}
+    net.load_state_dict(written)
+    images, labels = load(options.root, "test")
+    reached = accuracy(net, images, labels)
     print(f"{options.out}: {options.out.stat().st_size} bytes, test accuracy {100 * reached:.2f} %")
     sys.exit(reached < 0.99)
 

@@ -23,8 +23,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
-    return bool(
-        mallopt(M_MMAP_MAX, 0)
-        and mallopt(M_TRIM_THRESHOLD, 1 << 30)
-        and mallopt(M_TOP_PAD, 1 << 24)
-    )
+    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 1 << 30), (M_TOP_PAD, 1 << 24))
+    return all(mallopt(name, value) for name, value in settings)

@@ -64,20 +64,23 @@ class World:
 
     def text(self, value: str) -> str:
         """Rank 0's text of at most 4096 bytes."""
+        if self.size == 1:
+            return value
         page = torch.zeros(4096, dtype=torch.uint8, device=self.device)
         data = torch.tensor(list(value.encode()[: len(page)]), dtype=torch.uint8)
         page[: len(data)] = data.to(self.device)
-        return bytes(self.copy_(page).tolist()).rstrip(b"\0").decode() if self.size > 1 else value
+        return bytes(self.copy_(page).tolist()).rstrip(b"\0").decode()
 
     def agree(self, flag: bool) -> bool:
         """Rank 0's flag."""
-        return (
-            bool(self.copy_(torch.tensor(int(flag), device=self.device))) if self.size > 1 else flag
-        )
+        if self.size == 1:
+            return flag
+        return bool(self.copy_(torch.tensor(int(flag), device=self.device)))
 
     def once(self, action: Callable[[], bool]) -> bool:
         """Rank 0 does `action`; what it returned, on every rank, when it is done."""
-        return self.agree(action() if self.first else False)
+        done = action() if self.first else False
+        return self.agree(done)
 
     def barrier(self) -> None:
         if self.size > 1:
@@ -107,12 +110,10 @@ def size() -> int:
 
 def own(device: torch.device) -> torch.device:
     """This process's own GPU, where there are several processes."""
+    if size() == 1 or device.type != "cuda":
+        return device
     local = int(os.environ.get("LOCAL_RANK", 0))
-    return (
-        torch.device("cuda", local % max(1, torch.cuda.device_count()))
-        if size() > 1 and device.type == "cuda"
-        else device
-    )
+    return torch.device("cuda", local % max(1, torch.cuda.device_count()))
 
 
 @contextlib.contextmanager
@@ -144,10 +145,10 @@ def joined(device: torch.device, multirun: bool = False) -> Iterator[World]:
         timeout=PATIENCE,
     )
     try:
-        with (
-            open(os.devnull, "w") as nowhere,
-            contextlib.redirect_stdout(nowhere) if rank else contextlib.nullcontext(),
-        ):
+        with contextlib.ExitStack() as stack:
+            if rank != 0:
+                nowhere = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
             yield World(rank, ranks, device)
         dist.barrier()
     except Exception as error:
@@ -159,6 +160,7 @@ def joined(device: torch.device, multirun: bool = False) -> Iterator[World]:
 
 
 def _first_to_fail(store: dist.Store) -> bool:
+    """Whether no other process has asked this before."""
     try:
         return store.add("diffgeo/failed", 1) == 1
     except RuntimeError:  # the store went with the process that kept it

@@ -20,8 +20,13 @@ def advised(advice: str) -> Iterator[None]:
     except DiffgeoError:  # said already, inside
         raise
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(
-            word in str(error) for word in WORDS
-        ):
+        if not out_of_memory(error):
             raise
         raise DiffgeoError(f"out of memory: {advice}") from error
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says so: by its type, or, of a CPU's allocator, in its words."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(word in str(error) for word in WORDS)

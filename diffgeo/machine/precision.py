@@ -37,27 +37,34 @@ def resolved(name: str, device: torch.device, auto: str, option: str = "trainer.
     """`name`, where it is not auto; else `auto` on a GPU and float32 on a CPU. Raises what `check`
     raises."""
     check(option, name)
-    return name if name != "auto" else auto if device.type == "cuda" else "float32"
+    if name != "auto":
+        return name
+    return auto if device.type == "cuda" else "float32"
 
 
 def autocast(device: torch.device, name: str):
     """A fresh context for one forward pass: autocast keeps rounded weights until it is left, and a
     step changes the weights."""
-    return (
-        torch.autocast(device.type, torch.bfloat16) if name == "bf16" else contextlib.nullcontext()
-    )
+    if name != "bf16":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def allow_tf32(name: str) -> None:
     """Let float32 products on a GPU be TF32, or not."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name != "float32"
+    allowed = name != "float32"
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 @contextlib.contextmanager
 def running(name: str, recurring: bool = False) -> Iterator[None]:
     """Inside, float32 products on a GPU are what the precision `name` says; afterwards what they
-    were. recurring: the same shapes come again and again, so that cuDNN may time its algorithms
-    once for each."""
+    were.
+
+    recurring: the same shapes come again and again, so that cuDNN may time its algorithms once for
+        each.
+    """
     matmul = torch.backends.cuda.matmul
     cudnn = torch.backends.cudnn
     held = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from diffgeo.machine.precision import running
 
 # TFLOP/s without sparsity: bf16, tf32, float32. From NVIDIA's data sheets; the first name found in
-# the device's, as whole
-# words, counts: an RTX A4000 is no A40.
+# the device's, as whole words, counts: an RTX A4000 is no A40.
 PEAKS = {
     "B200": (2250, 1125, 75),
     "H200": (989.4, 494.7, 66.9),
@@ -41,7 +40,8 @@ COLUMN = {"bf16": 0, "tf32": 1, "float32": 2}
 
 
 class Clock:
-    """CPU and wall seconds since the start, on top of what earlier processes of the same run spent."""
+    """CPU and wall seconds since the start, on top of what earlier processes of the same run
+    spent."""
 
     def __init__(self, cpu: float = 0.0, wall: float = 0.0):
         self.cpu = cpu - time.process_time()
@@ -81,7 +81,8 @@ def product_rate(
     device: torch.device, dtype: torch.dtype, n: int | None = None, repeats: int = 3
 ) -> float:
     """FLOP/s of the best of some n x n matrix products, after a first one that is not timed."""
-    n = n or (8192 if device.type == "cuda" else 768)
+    if n is None:
+        n = 8192 if device.type == "cuda" else 768
     a = torch.ones(n, n, device=device, dtype=dtype)
     seconds = []
     for _ in range(repeats + 1):
@@ -94,8 +95,11 @@ def product_rate(
 class Meter:
     """Examples a second between two reports, and over all of them.
 
-    unit: what an example is called; cost: FLOPs of one in training; limit: FLOP/s of all devices
-        together.
+    batch: examples a step.
+    step: the step at which the meter starts.
+    unit: what an example is called.
+    cost: FLOPs of one in training.
+    limit: FLOP/s of all devices together.
     """
 
     def __init__(
@@ -118,17 +122,19 @@ class Meter:
         """What was reached since the last report, `step` being the step now."""
         seconds = time.perf_counter() - self.started
         examples = (step - self.step) * self.batch
-        self.seconds = self.seconds + seconds
-        self.examples = self.examples + examples
+        self.seconds += seconds
+        self.examples += examples
         self.step = step
         self.resume()
         return self.rates(examples, seconds)
 
     def rates(self, examples: int, seconds: float) -> dict[str, float]:
+        """Examples a second, and the share of the peak where cost and limit are known."""
         rate = examples / max(seconds, 1e-9)
-        return {f"{self.unit}_per_s": rate} | (
-            {"share_of_peak": self.cost * rate / self.limit} if self.cost and self.limit else {}
-        )
+        found = {f"{self.unit}_per_s": rate}
+        if self.cost and self.limit:
+            found["share_of_peak"] = self.cost * rate / self.limit
+        return found
 
     def total(self) -> dict[str, float]:
         """Over the whole process, without what `resume` left out."""

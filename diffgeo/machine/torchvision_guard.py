@@ -37,9 +37,8 @@ def loads() -> bool:
     spec = importlib.machinery.PathFinder.find_spec("torchvision")
     if spec is None or not spec.submodule_search_locations:
         return True
-    library = importlib.machinery.PathFinder.find_spec(
-        "torchvision._C", spec.submodule_search_locations
-    )
+    folders = spec.submodule_search_locations
+    library = importlib.machinery.PathFinder.find_spec("torchvision._C", folders)
     if library is None:
         return True
     try:

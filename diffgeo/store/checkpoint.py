@@ -1,8 +1,11 @@
 """Checkpoints: tensors and a resolved config, never a pickled class.
 
-    checkpoint/model.safetensors    the weights to sample from (the moving average where there is one), by parameter name
-    checkpoint/state.safetensors    all that training needs to go on: weights, average, Adam's moments, and the step
-    checkpoint/clock.json           seconds spent so far (apart: on a CPU the two files above are reproducible to the byte)
+    checkpoint/model.safetensors    the weights to sample from, by parameter name: the moving
+                                    average, where there is one
+    checkpoint/state.safetensors    all that training needs to go on: weights, average, Adam's
+                                    moments, and the step
+    checkpoint/clock.json           seconds spent so far; apart, since on a CPU the two files above
+                                    are reproducible to the byte
 
 Each file is replaced in one rename, so a run killed at any moment finds a whole one. The random
 numbers need no state: batch k is drawn from a generator keyed by (seed, k).
@@ -23,13 +26,12 @@ from diffgeo.store.files import atomic, read_json, write_json
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], **metadata: object) -> None:
+    """Write tensors, and what is said of them, to a safetensors file."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    facts = {name: str(value) for name, value in metadata.items()}
     with atomic(path) as temporary:
         try:
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
-                temporary,
-                {k: str(v) for k, v in metadata.items()},
-            )
+            save_file(plain, temporary, facts)
         except SafetensorError as error:  # its word for a full disk
             raise OSError(None, str(error)) from error
 
@@ -56,19 +58,24 @@ def mismatches(
     own: dict[str, Tensor], held: dict[str, Tensor], names: Callable[[str], str] = str
 ) -> str:
     """The first three of a network's own tensors and a file's that are absent on one side or of
-    different shapes, in words; "" where all fit. `names`: what the file calls one of the network's.
+    different shapes, in words; "" where all fit.
+
+    names: what the file calls one of the network's.
     """
 
     def shape(tensors: dict[str, Tensor], name: str) -> str:
         return str(tuple(tensors[name].shape)) if name in tensors else "absent"
 
-    wrong = [
-        f"{names(name) if name in own else name} is {shape(held, name)} in the file, "
-        f"{shape(own, name)} in the network"
-        for name in dict.fromkeys([*own, *held])
-        if shape(own, name) != shape(held, name)
-    ]
-    return "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+    wrong = []
+    for name in dict.fromkeys([*own, *held]):
+        here = shape(own, name)
+        there = shape(held, name)
+        if here != there:
+            called = names(name) if name in own else name
+            wrong.append(f"{called} is {there} in the file, {here} in the network")
+    if len(wrong) > 3:
+        return "; ".join(wrong[:3]) + f"; and {len(wrong) - 3} more"
+    return "; ".join(wrong)
 
 
 def load_weights(path: Path, module: nn.Module) -> None:

@@ -31,8 +31,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or error
         raise DiffgeoError(
-            f"cannot write {path}: {reason}; free space, or choose another folder (hydra.run.dir=, "
-            "data.root=)"
+            f"cannot write {path}: {reason}; "
+            "free space, or choose another folder (hydra.run.dir=, data.root=)"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -42,10 +42,10 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 def cache_folder() -> Path:
     """Where numbers are kept that can be computed again: $DIFFGEO_CACHE, else
     ${XDG_CACHE_HOME:-~/.cache}/diffgeo."""
-    return Path(
-        os.environ.get("DIFFGEO_CACHE")
-        or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffgeo"
-    )
+    if named := os.environ.get("DIFFGEO_CACHE"):
+        return Path(named)
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(caches).expanduser() / "diffgeo"
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -65,6 +65,32 @@ def read_json(path: str | os.PathLike):
         raise DiffgeoError(f"cannot read {path}: {error}") from error
 
 
+def _read_npy(path: Path):
+    import numpy as np
+
+    return np.load(path, allow_pickle=False)
+
+
+def _read_npz(path: Path):
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as archive:
+        return archive[archive.files[0]]
+
+
+def _read_csv(path: Path):
+    import numpy as np
+
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    # a letter that is no exponent's, in a line that says no nan: names of columns
+    letters = any(character.isalpha() and character not in "eE" for character in first)
+    named = letters and "nan" not in first.lower()
+    return np.loadtxt(path, delimiter=",", skiprows=int(named), ndmin=2)
+
+
+READERS = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}
+
+
 def read_array(path: str | os.PathLike, option: str):
     """A float64 numpy array from a .npy, .npz (its first array) or .csv file (one point a line, a
     first line of names is skipped).
@@ -74,31 +100,20 @@ def read_array(path: str | os.PathLike, option: str):
     """
     import numpy as np
 
-    def npz(file):
-        with np.load(file, allow_pickle=False) as archive:
-            return archive[archive.files[0]]
-
-    def csv(file):
-        first = Path(file).read_text(encoding="utf-8").partition("\n")[0]
-        names = (
-            any(character.isalpha() and character not in "eE" for character in first)
-            and "nan" not in first.lower()
-        )
-        return np.loadtxt(file, delimiter=",", skiprows=int(names), ndmin=2)
-
-    readers = {".npy": lambda file: np.load(file, allow_pickle=False), ".npz": npz, ".csv": csv}
     path = Path(path)
-    if path.suffix not in readers:
+    if path.suffix not in READERS:
         raise UsageError(f"{option}={path} is not a .npy, .npz or .csv file")
     if not path.is_file():
         raise UsageError(f"{option}={path}: there is no such file")
     try:
-        array = readers[path.suffix](path)
+        array = READERS[path.suffix](path)
         if np.iscomplexobj(array):
             raise ValueError("it holds complex numbers")
         return np.asarray(array, dtype=np.float64)
     except Exception as error:  # numpy raises half a dozen kinds on a damaged file
-        reason = "it holds Python objects" if "pickle" in str(error) else str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
+        if "pickle" in str(error):
+            reason = "it holds Python objects"
         raise UsageError(
             f"{option}={path} cannot be read as an array of numbers: {reason}"
         ) from error

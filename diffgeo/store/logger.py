@@ -33,15 +33,22 @@ class Jsonl:
     def __init__(self, folder: Path, step: int = 0):
         self.path = Path(folder) / "metrics.jsonl"
         self.rates = Path(folder) / "speed.jsonl"
-        kept = []
-        if step and self.path.exists():
-            for line in self.path.read_text().splitlines():
-                try:  # a killed run may leave half a line
-                    if json.loads(line)["step"] <= step:
-                        kept.append(line)
-                except ValueError:
-                    break
+        kept = self.up_to(step) if step else []
         write_text(self.path, "".join(line + "\n" for line in kept))
+
+    def up_to(self, step: int) -> list[str]:
+        """The lines of metrics.jsonl up to this step."""
+        if not self.path.exists():
+            return []
+        kept = []
+        for line in self.path.read_text().splitlines():
+            try:
+                logged = json.loads(line)["step"]
+            except ValueError:  # a killed run may leave half a line
+                break
+            if logged <= step:
+                kept.append(line)
+        return kept
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
         self.append(self.path, step, scalars)
@@ -61,7 +68,9 @@ class Jsonl:
 
 class Wandb:
     """A Weights & Biases run: config, scalars, figures, and a table of the first 1 000 samples.
-    mode: online, offline or disabled."""
+
+    mode: online, offline or disabled.
+    """
 
     def __init__(
         self,
@@ -78,6 +87,8 @@ class Wandb:
         import wandb
 
         self.wandb = wandb
+        # the same for a folder taken up again, so that its run goes on
+        identity = hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16]
         try:
             self.run = wandb.init(
                 project=project,
@@ -86,10 +97,9 @@ class Wandb:
                 config=config,
                 dir=str(folder),
                 mode=mode,
-                # a folder taken up again
-                id=hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16],
+                id=identity,
                 resume="allow",
-            )  # goes on with its run
+            )
         except Exception as error:
             raise DiffgeoError(
                 f"Weights & Biases did not start ({error}); write logger.mode=offline, or "
@@ -109,9 +119,8 @@ class Wandb:
         self.run.summary.update(summary)
         if samples.ndim == 2 and samples.shape[1] <= 16:
             columns = [f"x{i + 1}" for i in range(samples.shape[1])]
-            self.run.log(
-                {"samples": self.wandb.Table(columns=columns, data=samples[:1000].tolist())}
-            )
+            table = self.wandb.Table(columns=columns, data=samples[:1000].tolist())
+            self.run.log({"samples": table})
         self.run.finish()
 
 

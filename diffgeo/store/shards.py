@@ -1,8 +1,9 @@
 """Samples on their way to disk: one file a batch, so that memory stays bounded and a killed run
 goes on where it was.
 
-    shards/000000512-000001024.safetensors      samples 512 .. 1023 as the law stores them, with the network evaluations they took
-    samples.npy                                 all of them, assembled at the end through a memory-map
+    shards/000000512-000001024.safetensors      samples 512 .. 1023 as the law stores them, with the
+                                                network evaluations they took
+    samples.npy                                 all, assembled at the end through a memory-map
 
 A shard is whole or absent, and sample i depends on (seed, i) alone: the gaps between shards are all
 that is left to draw, in batches of any size, by any number of processes.
@@ -32,29 +33,29 @@ class Shard(NamedTuple):
 
 def held(folder: Path, numbers: range) -> list[Shard]:
     """The shards in `folder` that lie within `numbers`, in order, none over another."""
-    found = [
-        Shard(range(int(m[1]), int(m[2])), path)
-        for path in folder.glob("*.safetensors")
-        if (m := NAME.fullmatch(path.name))
-    ]
+    found = []
+    for path in folder.glob("*.safetensors"):
+        if name := NAME.fullmatch(path.name):
+            found.append(Shard(range(int(name[1]), int(name[2])), path))
+    found.sort(key=lambda shard: (shard.numbers.start, -shard.numbers.stop))
     kept: list[Shard] = []
-    for shard in sorted(found, key=lambda s: (s.numbers.start, -s.numbers.stop)):
-        if (
-            shard.numbers.start >= (kept[-1].numbers.stop if kept else numbers.start)
-            and shard.numbers.stop <= numbers.stop
-        ):
+    at = numbers.start
+    for shard in found:
+        if at <= shard.numbers.start and shard.numbers.stop <= numbers.stop:
             kept.append(shard)
+            at = shard.numbers.stop
     return kept
 
 
 def gaps(shards: Iterable[Shard], numbers: range) -> list[range]:
     """The numbers that no shard holds."""
-    out = []
+    missing = []
     at = numbers.start
     for shard in shards:
-        out += [range(at, shard.numbers.start)] if shard.numbers.start > at else []
+        missing.append(range(at, shard.numbers.start))
         at = shard.numbers.stop
-    return out + ([range(at, numbers.stop)] if at < numbers.stop else [])
+    missing.append(range(at, numbers.stop))
+    return [gap for gap in missing if gap]
 
 
 def write(folder: Path, numbers: range, array: np.ndarray, nfe: float) -> None:
@@ -64,22 +65,23 @@ def write(folder: Path, numbers: range, array: np.ndarray, nfe: float) -> None:
 
 
 def assemble(folder: Path, numbers: range, path: Path) -> float:
-    """Write the samples of `numbers` to `path`, one shard in memory at a time; the evaluations a
-    sample."""
+    """Write the samples of `numbers`, all of which shards hold, to `path`, one shard in memory at a
+    time; the evaluations a sample."""
     evaluations = 0.0
-    out = None
+    out: np.memmap | None = None  # made when the first shard says its shape and dtype
     with atomic(path) as temporary:
         for shard in held(folder, numbers):
             tensors, facts = load_tensors(shard.path)
             array = tensors["samples"].numpy()
             if out is None:
-                out = np.lib.format.open_memmap(
-                    temporary, mode="w+", dtype=array.dtype, shape=(len(numbers), *array.shape[1:])
-                )
-            out[shard.numbers.start - numbers.start : shard.numbers.stop - numbers.start] = array
+                shape = (len(numbers), *array.shape[1:])
+                out = np.lib.format.open_memmap(temporary, "w+", dtype=array.dtype, shape=shape)
+            begin = shard.numbers.start - numbers.start
+            out[begin : begin + len(shard.numbers)] = array
             evaluations += float(facts["nfe"]) * len(array)
-        out.flush()
-        del out
+        if out is not None:
+            out.flush()
+            del out
     return evaluations / len(numbers)
 
 
