@@ -40,10 +40,9 @@ class Network(nn.Module):
         super().__init__()
         self.net = net
         self.parameterization = parameterization
-        says = isinstance(net, Classes)
-        self.classes = net.classes if says else 0
+        self.classes: int = net.classes if isinstance(net, Classes) else 0
         takes_label = "label" in inspect.signature(net.forward).parameters
-        self.conditional = takes_label and (self.classes > 0 or not says)
+        self.conditional = takes_label and (self.classes > 0 or not isinstance(net, Classes))
 
     def forward(self, x: Tensor, sigma: Sigma, *, label: Tensor | None = None, **cond) -> Tensor:
         skip, out, inp, noise = self.parameterization(column(sigma, x))

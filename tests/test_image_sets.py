@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffgeo.core import generator
+from diffgeo.core import ImageSet, Known, Manifold, Streamed, generator
 from diffgeo.data import image_set
 from diffgeo.errors import UsageError
 
@@ -13,6 +13,17 @@ from diffgeo.errors import UsageError
 @pytest.fixture(scope="module")
 def digits():
     return image_set("digits")
+
+
+def test_a_set_is_what_the_protocols_say_and_asking_reads_no_pixel():
+    """A set of images is a law, a finite set, a manifold of dimension 0; `key` and `mean` read all
+    pixels, and isinstance must not."""
+    fresh = image_set("digits")
+    for protocol in (Known, Manifold, Streamed, ImageSet):
+        assert isinstance(fresh, protocol)
+    assert not {"key", "_moments"} & set(vars(fresh))
+    assert fresh.coordinate is None and fresh.quantile is None and fresh.period is None
+    assert fresh.atoms is None and fresh.weights is None and fresh.dim == 0
 
 
 # real sets

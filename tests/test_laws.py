@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from scipy import stats
 
 from diffgeo import data
+from diffgeo.core import ImageSet, Known, Manifold, Streamed
 from diffgeo.data import Ambient, Blurred, make
 from diffgeo.errors import UsageError
 
@@ -40,6 +41,18 @@ def test_every_law_of_the_issue_has_a_config():
         "moons parabola square tree cloud"
     )
     assert set(wanted.split()) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_law_has_what_the_protocols_say(name, tmp_path):
+    """All of a manifold, and of everything else None or 0; a set of images is no law of these."""
+    one = law(name, tmp_path)
+    assert isinstance(one, Known) and isinstance(one, Manifold)
+    assert not isinstance(one, Streamed) and not isinstance(one, ImageSet)
+    assert one.classes == 0
+    assert (one.coordinate is None) == (one.quantile is None)
+    assert (one.atoms is None) == (one.weights is None)
+    assert one.period is None or one.coordinate is not None
 
 
 @pytest.mark.parametrize("name", NAMES)

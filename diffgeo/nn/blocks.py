@@ -80,11 +80,11 @@ def uniform(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def zero(*modules: nn.Module) -> None:
-    """Let layers start at zero."""
-    for module in modules:
-        nn.init.zeros_(module.weight)
-        nn.init.zeros_(module.bias)
+def zero(layer: nn.Conv2d | nn.Linear) -> None:
+    """Let a layer start at zero."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 class Residual(nn.Module):

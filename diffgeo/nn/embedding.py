@@ -28,6 +28,8 @@ class Fourier(nn.Module):
     B [size,count] ~ N(0, bandwidth^2), in radians per unit of v.
     """
 
+    frequencies: Tensor
+
     def __init__(self, size: int, count: int, bandwidth: float):
         super().__init__()
         self.register_buffer("frequencies", bandwidth * torch.randn(size, count))
@@ -46,6 +48,8 @@ class Sinusoidal(nn.Module):
     shift: with 1 the lowest frequency is 1/period (DDPM, EDM), with 0 one step short of it (ADM).
     flip: cosines before sines (ADM).
     """
+
+    frequencies: Tensor
 
     def __init__(
         self, count: int, period: float = 10_000.0, shift: float = 1.0, flip: bool = False

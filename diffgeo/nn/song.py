@@ -142,7 +142,8 @@ class SongUNet(nn.Module):
                 c = m * channels
         self.last = f"{shape[1]}x{shape[1]}_aux"
         self.dec[f"{self.last}_norm"] = norm(c)
-        self.dec[f"{self.last}_conv"] = nn.Conv2d(c, shape[0], 3, padding=1)
+        last = nn.Conv2d(c, shape[0], 3, padding=1)
+        self.dec[f"{self.last}_conv"] = last
 
         self.apply(uniform)
         for module in self.modules():
@@ -150,7 +151,7 @@ class SongUNet(nn.Module):
                 zero(module.conv1)
                 if module.qkv is not None:
                     zero(module.proj)
-        zero(self.dec[f"{self.last}_conv"])
+        zero(last)
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         if x.shape[1:] != self.shape:
@@ -161,7 +162,9 @@ class SongUNet(nn.Module):
         emb = self.map_noise(noise[:, None])
         if label is not None and not self.classes:
             raise UsageError("labels are given to a network without classes: leave the labels out")
-        if self.classes:  # one-hot, in units that keep its variance; zeros for the null class
+        if (
+            self.map_label is not None
+        ):  # one-hot, in units that keep its variance; zeros for the null class
             label = torch.full_like(noise, -1, dtype=torch.int64) if label is None else label
             one = F.one_hot(label.clamp(min=0), self.classes) * (label >= 0)[:, None]
             emb = emb + self.map_label(one.to(emb) * sqrt(self.classes))

@@ -9,13 +9,14 @@ sees x/sqrt(1 + sigma^2), so a prediction of the noise is `Epsilon` and one of v
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from diffgeo.core import Data
+from diffgeo.core import Data, Parameterization
 from diffgeo.denoiser import Network
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.nn.embedding import Sinusoidal
@@ -70,7 +71,11 @@ class Given:
 # a diffusers folder
 
 LAYS = {"linear": LinearBetas, "scaled_linear": ScaledLinearBetas, "sigmoid": SigmoidBetas}
-PREDICTS = {"epsilon": Epsilon, "v_prediction": V, "sample": CEM}
+PREDICTS: dict[str, Callable[..., Parameterization]] = {
+    "epsilon": Epsilon,
+    "v_prediction": V,
+    "sample": CEM,
+}
 # whether a block of theirs has attention
 ATTENDS = {
     "DownBlock2D": False,
