@@ -2,20 +2,36 @@
 
 import json
 import math
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from simulations import made_by
 from test_metrics_cloud import Line, Points
 
+from diffgeo.config.build import build
 from diffgeo.core import Run, generator
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.metrics import Atoms, Distance, Suite, Tangential, Transport, reference, suite, table
+from diffgeo.metrics import (
+    Atoms,
+    Distance,
+    Measure,
+    Suite,
+    Tangential,
+    Transport,
+    reference,
+    suite,
+    table,
+)
 from diffgeo.metrics.floor import draws
-from diffgeo.metrics.suite import within_floor
+from diffgeo.metrics.suite import text, within_floor
 from diffgeo.sampler import Euler
 
 f64 = torch.float64
+CONF = Path(__file__).parent.parent / "conf/metrics"
+SUITES = sorted(CONF.glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
@@ -186,19 +202,64 @@ def test_table():
     assert table({"x": 1.0}).splitlines() == ["metric  value", "x           1"]
 
 
-def test_default_suite_builds_from_its_file():
-    from pathlib import Path
+def test_table_shows_what_is_wrong_and_not_what_is_rounding():
+    assert table({"a": float("nan"), "b": -1e-17, "c": 2.0}).splitlines()[1:] == [
+        "a         nan",
+        "b           0",
+        "c           2",
+    ]
 
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
 
-    built = instantiate(OmegaConf.load(Path(__file__).parent.parent / "conf/metrics/default.yaml"))
-    assert (
-        set(built.metrics) == {"distance", "tangential", "transport", "atoms", "denoiser", "flow"}
-        and built.pairs == 8
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_every_suite_builds_from_its_file(path):
+    """Each node of conf/metrics/*.yaml is a metric under its own name."""
+    cfg = OmegaConf.create({"sampler": {"schedule": None}, "metrics": OmegaConf.load(path)})
+    nodes = {name for name, node in cfg.metrics.items() if OmegaConf.is_config(node)}
+    built = build(cfg.metrics)
+    assert set(built.metrics) == nodes and all(
+        isinstance(metric, Measure) for metric in built.metrics.values()
     )
-    assert (
-        built.metrics["transport"] == Transport()
-        and built.metrics["atoms"] == Atoms()
-        and "0.05" in repr(built.metrics["distance"])
-    )
+
+
+def test_default_suite():
+    """What is written in the file are the defaults of the classes."""
+    built = build(OmegaConf.load(CONF / "default.yaml"))
+    assert built.pairs == 8 and built.metrics["transport"] == Transport()
+    assert built.metrics["atoms"] == Atoms() and "0.05" in repr(built.metrics["distance"])
+
+
+@dataclass(frozen=True)
+class Widest(Measure):
+    """A user's metric: nothing but the number."""
+
+    def __call__(self, run, data):
+        return {"widest/x": float(run.samples[:, 0].abs().max())}
+
+
+class Spoken(Widest):
+    """One that says everything otherwise."""
+
+    floors = False
+    needs_run = True
+    prefix = "widest/"
+
+    def describe(self, run, data):
+        return {"n": len(run.samples)}
+
+    def text(self, values):
+        return f"as wide as {values['widest/x']:.1f}"
+
+
+def test_a_users_metric_in_a_suite():
+    run = Run(torch.tensor([[1.0, 0.0], [-2.0, 0.0], [0.5, 0.0]], dtype=f64))
+    measure = suite(pairs=2, widest=Widest())
+    values = measure(run, Line())
+    assert list(values) == ["widest/x", "widest/x_floor", "widest/x_floor_sd"]
+    assert values["widest/x"] == 2 and measure.describe(run, Line()) == {}
+    measure.prepare(Line(), 3)
+    assert text(measure, values).startswith("metric    value") and not measure.needs_run
+    measure = suite(pairs=2, widest=Spoken())
+    values = measure(run, Line())
+    assert values == {"widest/x": 2.0} and measure.describe(run, Line()) == {"widest": {"n": 3}}
+    assert text(measure, values) == "as wide as 2.0" == text(Spoken(), values)
+    assert text(measure, values | {"a": 1.0}) == "metric  value\na           1\n\nas wide as 2.0"

@@ -19,10 +19,18 @@ from diffgeo.core import Data, Run
 class Measure(ABC):
     """A `core.Metric` that reads no file, needs no run, tells nothing of itself, and has floors."""
 
-    floors: bool = True
     needs_run: bool = False
     prefix: str | None = None
-    identity: str | None = None
+
+    @property
+    def floors(self) -> bool:
+        """Whether fresh true samples have a value: `floors = False` in a class whose have none."""
+        return True
+
+    @property
+    def identity(self) -> str | None:
+        """A digest of the files that the values depend on."""
+        return None
 
     @abstractmethod
     def __call__(self, run: Run, data: Data) -> dict[str, float]:

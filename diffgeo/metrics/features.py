@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -33,9 +33,12 @@ PIXELS = 1024
 
 
 class Features(Protocol):
-    name: str  # as in metrics.fid.features
-    key: str  # hash of the weights and of the way that images are read
-    batch: int  # images at a time
+    @property
+    def name(self) -> str: ...  # as in metrics.fid.features
+    @property
+    def key(self) -> str: ...  # hash of the weights and of the way that images are read
+    @property
+    def batch(self) -> int: ...  # images at a time
 
     def __call__(self, images: Tensor) -> Tensor: ...  # uint8 [B,C,H,W] -> float32 [B,d]
 
@@ -150,7 +153,7 @@ class OfFeatures(Measure):
         """Whether a suite measures noise floors: not in Inception features, which take too long."""
         return self.features != "inception"
 
-    def suits(self, data: Data) -> bool:
+    def suits(self, data: Data) -> TypeGuard[ImageSet]:
         """Whether the law has images of the kind that the features are of."""
         return isinstance(data, ImageSet) and (self.features != "auto" or data.shape[0] == 1)
 
@@ -170,7 +173,7 @@ class OfFeatures(Measure):
             "thousands for a number to compare"
         )
 
-    def applies(self, run: Run, data: Data, say: bool = False) -> bool:
+    def applies(self, data: Data, run: Run, say: bool = False) -> TypeGuard[ImageSet]:
         """Whether there is a value. Below `LEAST` images raises UsageError, or with `optional` says
         so, when it shall."""
         if not self.suits(data):
@@ -239,10 +242,10 @@ def joined(parts: Iterator[Tensor], n: int, first: Tensor | None = None) -> Tens
     copied."""
     if first is not None:
         parts = itertools.chain((first,), parts)
-    out = None
+    out = torch.empty(0)
     done = 0
     for part in parts:
-        if out is None:
+        if not done:
             out = torch.empty(n, part.shape[1])
         out[done : done + len(part)] = part
         done += len(part)

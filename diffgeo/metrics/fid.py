@@ -182,7 +182,7 @@ class FID(OfFeatures):
         return f"frechet/{net.name}"
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
-        if not self.applies(run, data, say=True):
+        if not self.applies(data, run, say=True):
             return {}
         net = self.net(data)
         n = self.count(net, run)
@@ -194,7 +194,7 @@ class FID(OfFeatures):
     def describe(self, run: Run, data: Data) -> dict:
         """What a reader needs to compare the number: what was done, and under `published` what the
         protocol was published with."""
-        if not self.applies(run, data):
+        if not self.applies(data, run):
             return {}
         net = self.net(data)
         n = self.count(net, run)

@@ -23,6 +23,7 @@ from diffgeo.errors import UsageError
 from diffgeo.metrics.base import Measure
 from diffgeo.metrics.points import points
 from diffgeo.sampler import DPMpp3M
+from diffgeo.simulation import Simulation
 from diffgeo.simulation.flow import flow
 
 TEACHER = DPMpp3M()
@@ -66,12 +67,10 @@ class FlowError(Measure):
                 f"metrics.flow.n={self.n} steps={self.steps}: give n >= 1 and steps >= 10"
             )
 
-    def end(self, run: Run) -> Tensor:
-        """X [n,*D]."""
-        simulation = run.simulation
+    def end(self, simulation: Simulation, numbers: range) -> Tensor:
+        """X of the samples of these numbers, [n,*D]."""
         first = simulation.highest
         last = float(simulation.positive[-1])
-        numbers = run.numbers[: self.n]
         told = simulation.condition.around(simulation.denoise, numbers, simulation.device)
         end = _held.end(told, simulation.start(numbers).x, first, last, self.steps)
         if simulation.sigmas[-1] == 0:
@@ -82,5 +81,6 @@ class FlowError(Measure):
         if run.simulation is None or run.nfe is None or not run.simulation.deterministic:
             return {}
         with torch.no_grad():
-            error = points(run.samples[: self.n]) - points(self.end(run))
+            end = self.end(run.simulation, run.numbers[: self.n])
+        error = points(run.samples[: self.n]) - points(end)
         return {"flow/rms": float(error.flatten(1).square().sum(1).mean().sqrt())}

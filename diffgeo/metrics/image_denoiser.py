@@ -97,18 +97,19 @@ class ImageDenoiserError(Measure):
 
     @torch.no_grad()
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
-        if run.denoise is None or run.exact or not isinstance(data, ImageSet):
+        if run.simulation is None or run.exact or not isinstance(data, ImageSet):
             return {}
+        denoise = run.simulation.denoise
         law = training(data)
         held_out = law.other()
         exact = law.denoiser()
         device = run.simulation.device
-        labelled = takes_classes(run.denoise)
+        labelled = takes_classes(denoise)
         report = {}
         for k, sigma in enumerate(map(float, self.sigmas)):
             g = self.draws(run, k, "")
             seen = noisy(law, self.n, sigma, g, device, labelled)
-            learned = self.batched(run.denoise, seen, sigma)
+            learned = self.batched(denoise, seen, sigma)
             truth = exact.posterior(seen.x, sigma, label=seen.label)
             without = exact(seen.x, sigma, label=seen.label, exclude=seen.index)
             report[f"denoiser/rms@{sigma:g}"] = rms(learned - truth.mean)
@@ -117,7 +118,7 @@ class ImageDenoiserError(Measure):
             if held_out is not None:
                 g = self.draws(run, k, "_test")
                 other = noisy(held_out, self.n, sigma, g, device, labelled)
-                learned = self.batched(run.denoise, other, sigma)
+                learned = self.batched(denoise, other, sigma)
                 truth = exact.posterior(other.x, sigma, label=other.label)
                 report[f"denoiser/rms_test@{sigma:g}"] = rms(learned - truth.mean)
         return report

@@ -95,7 +95,7 @@ class KID(OfFeatures):
         return n, min(max(n, self.size), len(training(data).images))
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
-        if not self.applies(run, data, say=True):
+        if not self.applies(data, run, say=True):
             return {}
         net = self.net(data)
         n, true = self.counts(run, data)
@@ -106,7 +106,7 @@ class KID(OfFeatures):
         return {key: value, f"{key}_sd": sd}
 
     def describe(self, run: Run, data: Data) -> dict:
-        if not self.applies(run, data):
+        if not self.applies(data, run):
             return {}
         n, true = self.counts(run, data)
         subsets, size = possible(n, true, self.subsets, self.size)
@@ -132,7 +132,7 @@ class FeatureW2(OfFeatures):
             raise UsageError(f"metrics.w2.n={self.n}: give n from {self.LEAST}")
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
-        if not self.applies(run, data, say=True):
+        if not self.applies(data, run, say=True):
             return {}
         net = self.net(data)
         n = fewest(self.n, run, data)
@@ -141,7 +141,7 @@ class FeatureW2(OfFeatures):
         return {suffixed("w2", net): w2(x.double().numpy(), y.double().numpy())}
 
     def describe(self, run: Run, data: Data) -> dict:
-        if not self.applies(run, data):
+        if not self.applies(data, run):
             return {}
         n = fewest(self.n, run, data)
         return self.facts(self.net(data), run, data, n) | {"true": n}

@@ -64,7 +64,7 @@ class PrecisionRecall(OfFeatures):
             )
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
-        if not self.applies(run, data, say=True):
+        if not self.applies(data, run, say=True):
             return {}
         net = self.net(data)
         n = fewest(self.n, run, data)
@@ -74,7 +74,7 @@ class PrecisionRecall(OfFeatures):
         return {suffixed("precision", net): precision, suffixed("recall", net): recall}
 
     def describe(self, run: Run, data: Data) -> dict:
-        if not self.applies(run, data):
+        if not self.applies(data, run):
             return {}
         n = fewest(self.n, run, data)
         return self.facts(self.net(data), run, data, n) | {"true": n, "k": self.k}

@@ -14,7 +14,7 @@ from the same draws z, w_1, w_2, ... of noise, those of the run:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -38,7 +38,7 @@ class Clouds(NamedTuple):
     run: Tensor
 
 
-def differences(quantities: Sequence[Tensor]) -> list[Tensor]:
+def differences(quantities: Iterable[Tensor]) -> list[Tensor]:
     """The ROWS of a budget of a quantity that each of the six clouds has, in the order of
     `Clouds`."""
     truth, fine, start, grid, net, run = quantities

@@ -19,7 +19,7 @@ from diffgeo.metrics.budget.process import Process
 from diffgeo.metrics.budget.sums import AXES, coupled, sums
 from diffgeo.metrics.budget.text import WAYS, text
 from diffgeo.metrics.points import points
-from diffgeo.simulation import fitting, ranges
+from diffgeo.simulation import Simulation, fitting, ranges
 
 FACTORS = (0.25, 0.5, 1, 2, 4)  # of the run's steps, where steps=null
 POINTS = 1_000  # samples, where n=null
@@ -108,10 +108,10 @@ class Budget(Measure):
             return self.by
         return "moments" if has_moments and drew and isinstance(data, Gaussian) else "paths"
 
-    def wanted(self, run: Run) -> Sequence[int]:
+    def wanted(self, simulation: Simulation) -> Sequence[int]:
         """Numbers of steps beside the run's own. Raises UsageError where the sampler chooses its
         own."""
-        if run.simulation.sampler.adaptive:
+        if simulation.sampler.adaptive:
             if self.steps:
                 raise UsageError(
                     f"metrics.budget.steps={list(self.steps)}: an adaptive sampler chooses its own "
@@ -122,15 +122,14 @@ class Budget(Measure):
             return self.steps
         if self.schedule is None:
             return ()
-        own = len(run.simulation.sigmas) - 1
+        own = len(simulation.sigmas) - 1
         return [round(factor * own) for factor in FACTORS]
 
-    def grids(self, run: Run) -> dict[int, Tensor]:
+    def grids(self, simulation: Simulation) -> dict[int, Tensor]:
         """The run's grid first, then the others, by their number of steps, which a schedule of
         stages rounds."""
-        sigmas = run.simulation.sigmas
-        made = {len(sigmas) - 1: sigmas}
-        for k in self.wanted(run):
+        made = {len(simulation.sigmas) - 1: simulation.sigmas}
+        for k in self.wanted(simulation):
             if k == 0 or k in made:
                 continue
             try:
@@ -170,13 +169,14 @@ class Budget(Measure):
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         if run.simulation is None:
             return {}
+        simulation = run.simulation
         self.prepare(data, 0)
         numbers = self.numbers(run, data)
-        adaptive = run.simulation.sampler.adaptive
+        adaptive = simulation.sampler.adaptive
         kept = Kept()
         values: dict[str, float] = {}
-        for count, sigmas in self.grids(run).items():
-            process = Process(replace(run.simulation, sigmas=sigmas), run.exact, self.fine)
+        for count, sigmas in self.grids(simulation).items():
+            process = Process(replace(simulation, sigmas=sigmas), run.exact, self.fine)
             made, drew = self.make(process, data, numbers, kept)
             way = self.way(data, len(numbers), drew)
             own = not values  # the run's grid comes first

@@ -24,7 +24,7 @@ class Products(NamedTuple):
 def products(held: Sums, moments: bool) -> Products:
     """From sums of which each is one mean (G = 1). moments: (m, s) stands for u throughout."""
     tangential = None if held.tangential is None else held.tangential[0]
-    if held.mean is None:
+    if held.mean is None or held.square is None:
         return Products(held.gram[0], tangential, None)
     deviation = (held.square - held.mean**2).clamp(min=0).sqrt()
     u = torch.stack(differences(torch.cat([held.mean, deviation], 2)[0]))  # [6,2d]
@@ -38,9 +38,9 @@ def products(held: Sums, moments: bool) -> Products:
     return Products(of_moments, tangential, of_moments)
 
 
-def matched(held: Sums) -> dict[str, float]:
-    """W2 of each cause alone, of the run from the law, and their interaction."""
-    *alone, _, total = held.w2[0].sqrt()
+def matched(w2: Tensor) -> dict[str, Tensor]:
+    """W2 of each cause alone, of the run from the law, and their interaction, from squares [6]."""
+    *alone, _, total = w2.sqrt()
     interaction = total - sum(alone)
     rows = zip(ROWS, [*alone, interaction, total], strict=True)
     return {f"{name}_w2": value for name, value in rows}
@@ -53,7 +53,7 @@ def numbers(held: Sums, moments: bool) -> dict[str, float]:
     gram = found.whole
     total = float(gram[-1, -1].sqrt())
     size = 1.0 if total == 0 else total
-    values = {} if held.w2 is None else matched(held)
+    values = {} if held.w2 is None else matched(held.w2[0])
     distance = None if held.distance is None else differences(held.distance[0])
     for r, name in enumerate(ROWS):
         values[name] = gram[r, r].sqrt()

@@ -76,9 +76,9 @@ def by_steps(values: Mapping[str, float]) -> dict[int, dict[str, tuple[float, fl
     counts = set()
     for key in values:
         group, _, rest = key.partition("/")
-        count = rest.partition("/")[0]
-        if group == "budget" and count.isdigit():
-            counts.add(int(count))
+        word = rest.partition("/")[0]
+        if group == "budget" and word.isdigit():
+            counts.add(int(word))
     parts: dict[int, dict[str, tuple[float, float]]] = {}
     for count in sorted(counts):
         parts[count] = {}
