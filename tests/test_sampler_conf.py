@@ -9,6 +9,7 @@ from configs import composed, every
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from diffgeo.config.named import names
 from diffgeo.sampler import (
     DDPM,
     DEIS,
@@ -49,6 +50,7 @@ from diffgeo.sampler import (
     Underdamped,
     UniPC,
 )
+from diffgeo.sampler.base import Method
 from diffgeo.schedule import OU, VE, VP
 from diffgeo.schedule.spacing import Continuous, Geometric, OnGrid, Power
 from diffgeo.schedule.stages import Stages
@@ -123,13 +125,27 @@ def built(config):
     return instantiate(node), steps, schedule
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", names("sampler"))
 def test_config(name):
-    assert built(every("sampler")[name]) == CONFIGS[name]
+    """A config builds its method, each option as it stands there, a count of steps and a schedule
+    that lays them; where CONFIGS has it, exactly these."""
+    node = every("sampler")[name]
+    sampler, steps, schedule = built(node)
+    assert isinstance(sampler, Method) and isinstance(sampler, get_object(node._target_))
+    for option, value in node.items():
+        if option in ("_target_", "steps", "schedule"):
+            continue
+        expected = instantiate(value) if isinstance(value, DictConfig) else value
+        assert getattr(sampler, option) == expected, option
+    sigmas = schedule.grid(steps)
+    assert bool((sigmas.diff() < 0).all()) and sigmas[-1] >= 0
+    assert isinstance(sampler.on(sigmas), Method)
+    if name in CONFIGS:
+        assert (sampler, steps, schedule) == CONFIGS[name]
 
 
-def test_all_configs_are_listed_here():
-    assert set(every("sampler")) == set(CONFIGS)
+def test_the_configs_that_are_expected_exist():
+    assert set(CONFIGS) <= set(names("sampler"))
 
 
 @pytest.mark.parametrize(
