@@ -365,6 +365,18 @@ def test_images_are_compared_as_bytes():
     assert rerun(images, data.quantize(images + 0.1), data) == pytest.approx(0.4, rel=0.1)
 
 
+def test_small_images_have_no_axes():
+    """Of few enough pixels for moments, were they points."""
+    pixels = torch.randint(0, 256, (20, 1, 2, 2), generator=torch.Generator().manual_seed(0))
+    law = Images(pixels.to(torch.uint8))
+    run = run_of(law, Heun(), denoise=wrong(law))
+    run = run._replace(samples=law.quantize(run.samples))
+    values = Budget(n=64, steps=[], fine=8)(run, law)
+    assert values["budget/by_paths"] == 1 and not any("at_least" in key for key in values)
+    parts = sum(values[f"budget/{row}_part"] for row in ROWS[:-1])
+    assert parts == pytest.approx(values["budget/total"], rel=1e-12)
+
+
 def test_tables():
     values = Budget(n=160, steps=[6], schedule=PLANE)(run_of(LAW, Heun(), denoise=wrong(LAW)), LAW)
     lines = text(values).splitlines()
