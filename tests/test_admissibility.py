@@ -14,7 +14,7 @@ from diffgeo.sampler import Euler, GradientEstimation, Heun
 from diffgeo.schedule import VE
 from diffgeo.schedule.spacing import Geometric
 from diffgeo.simulation import Loop, Simulation
-from diffgeo.theory.admissibility import Measured, Verdict, denoiser_errors, measure
+from diffgeo.theory.admissibility import Measured, denoiser_errors, measure
 from diffgeo.theory.certificate import (
     beta_star,
     betas,
@@ -25,6 +25,7 @@ from diffgeo.theory.certificate import (
     steps_needed,
 )
 from diffgeo.theory.energy import Energy, energy_of, estimates
+from diffgeo.theory.verdict import Verdict
 
 GRID = VE(sigma_min=0.01, sigma_max=40, spacing=Geometric())
 STEPS = (5, 10, 20, 50)

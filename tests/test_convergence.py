@@ -287,7 +287,7 @@ def test_the_command_prints_the_warning_and_writes_every_number(inside, tmp_path
         (["ddmp"], "no experiment 'ddmp'"),
         (["quick", "full"], "one of the two"),
         (["steps=3"], "no option steps"),
-        (["figures=no"], "figures=true"),
+        (["figures=no"], "write true or false"),
     ],
 )
 def test_mistakes(inside, words, said):

@@ -14,6 +14,7 @@ from diffgeo.sampler import steps
 from diffgeo.schedule import OU, VP
 from diffgeo.theory import distances, gaussian, interpolation, linear
 from diffgeo.theory.gaussian import SCHEMES, STARTS, Spectrum
+from diffgeo.theory.gaussian_matrix import continuous_matrix
 
 mp.mp.dps = 40
 # Pierret and Galerne's beta, half of VP's default
@@ -161,7 +162,11 @@ def test_the_law_of_every_scheme_is_the_closed_recursion(eps, points):
 
 @pytest.mark.parametrize("eps", [0.0, 1e-9, 1e-5, 1e-3, 1e-2])
 def test_the_exact_dynamics_are_the_closed_forms(eps):
-    """Section A2: from N_0  lambda + e^(-2(B_T-B_s)) lambda^2/lambda^T (1/lambda^T - 1) (SDE), lambda/lambda^T (ODE), lambda at eps."""
+    """Section A2, from N_0, lambda at eps:
+
+    SDE   lambda + e^(-2(B_T-B_s)) lambda^2/lambda^T (1/lambda^T - 1)
+    ODE   lambda/lambda^T
+    """
     spectrum = Spectrum(HARD)
     truth = gaussian.true(spectrum, VP(), 0.0)
     decay = mp.exp(-2 * (B(1) - B(mp.mpf(eps))))
@@ -206,7 +211,10 @@ def test_the_stochastic_start_is_forgotten():
 
 @pytest.mark.parametrize("stochastic", [True, False])
 def test_matrix_laws_solve_the_moment_equations(stochastic):
-    """A start that does not commute with a singular covariance: RK4 on  dC/dt = F C + C F^T (+ 2 beta),  F = beta (I - k Sigma_t^-1)."""
+    """A start that does not commute with a singular covariance: RK4 on
+
+    dC/dt = F C + C F^T (+ 2 beta),      F = beta (I - k Sigma_t^-1)
+    """
     basis = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
     values = np.array([3.0, 1.0, 0.2, 0.0])
     other = np.random.default_rng(1).normal(size=(4, 4))
@@ -240,13 +248,13 @@ def test_matrix_laws_solve_the_moment_equations(stochastic):
             for v, a, b, d, e in zip((c, y), k1, k2, k3, k4, strict=True)
         )
     given = [torch.from_numpy(v) for v in (sigma, begun, m, np.array([0.3, 0.0, -1.0, 2.0]))]
-    mean, covariance = gaussian.continuous_matrix(
+    mean, covariance = continuous_matrix(
         given[0], chart, end, given[1], stochastic, given[2], given[3]
     )
     np.testing.assert_allclose(covariance.numpy(), c, rtol=0, atol=1e-12)
     np.testing.assert_allclose(mean.numpy(), y, rtol=0, atol=1e-12)
     # at t = 0 itself: on the support, and from p_T the data's own law
-    mean, covariance = gaussian.continuous_matrix(
+    mean, covariance = continuous_matrix(
         given[0], chart, 0.0, given[1], stochastic, given[2], given[3]
     )
     null = torch.from_numpy(basis[:, 3].copy())
@@ -255,7 +263,7 @@ def test_matrix_laws_solve_the_moment_equations(stochastic):
         and abs(float(null @ (mean - given[2]))) < 1e-14
     )
     exact = np.exp(-3) * sigma + (1 - np.exp(-3)) * np.eye(4)
-    mean, covariance = gaussian.continuous_matrix(
+    mean, covariance = continuous_matrix(
         given[0], chart, 0.0, torch.from_numpy(exact), stochastic, given[2], given[2] * np.exp(-1.5)
     )
     torch.testing.assert_close(covariance, given[0], rtol=0, atol=1e-14)

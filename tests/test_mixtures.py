@@ -11,7 +11,7 @@ from scipy import stats
 
 from diffgeo.core import generator
 from diffgeo.errors import UsageError
-from diffgeo.theory import mixtures
+from diffgeo.theory import mixture_sweeps, mixtures
 from diffgeo.theory.mixtures import (
     Components,
     alignment,
@@ -141,7 +141,7 @@ def test_errors_fall_as_the_root_of_n():
         for key, values in errors.items():
             values.append(sum(f[key] for f in found) / 2)
     for values in errors.values():
-        assert mixtures.slope(ns, values) == pytest.approx(-0.5, abs=0.1)
+        assert mixture_sweeps.slope(ns, values) == pytest.approx(-0.5, abs=0.1)
     assert all(gd < 1.3 * em for gd, em in zip(*errors.values(), strict=True))
 
 
@@ -160,19 +160,15 @@ def test_four_components_by_descent_and_by_em():
 
 
 def test_the_command(inside, tmp_path, monkeypatch):
-    from diffgeo.commands.theory import mixture as theory_mixture
-
     calls = []
 
     def measure(n, seed):
         calls.append((n, seed))
         return {"gd": (4 + seed) / math.sqrt(n), "em": 2 / n}
 
-    monkeypatch.setattr(
-        theory_mixture,
-        "sweeps",
-        lambda name: (theory_mixture.Sweep("n", measure, ((100, 400), 2), ((100,), 1)),),
-    )
+    effort = mixture_sweeps.Effort
+    sweep = mixture_sweeps.Sweep("n", measure, effort((100, 400), 2), effort((100,), 1))
+    monkeypatch.setitem(mixture_sweeps.SWEEPS, "pair", (sweep,))
     done = inside("theory", "mixture", "pair", "out=here")
     assert done.returncode == 0, done.stderr
     assert (

@@ -15,7 +15,8 @@ from diffgeo.data import Circle, Line, Moons, make, random_points
 from diffgeo.metrics import denoiser_error
 from diffgeo.plot.canvas import log_axis, plane, sheet, support
 from diffgeo.schedule import OU
-from diffgeo.theory.admissibility import Measured, Verdict
+from diffgeo.theory.admissibility import Measured
+from diffgeo.theory.verdict import Verdict
 
 f64 = torch.float64
 
@@ -230,20 +231,6 @@ def test_comparison(drawn):
     assert band.x1 == pytest.approx(0.6)
 
 
-def states(eta, nu):
-    """What a run of 3 steps and 50 trajectories would have shown."""
-    sigma = torch.tensor([4.0, 2.0, 1.0, 0.5], dtype=f64)
-    return Measured(
-        sigma,
-        sigma[:, None].expand(4, 50),
-        eta,
-        1 / nu,
-        torch.ones(3, 50, dtype=f64),
-        torch.zeros(3),
-        True,
-    )
-
-
 def test_relative_error_shows_the_largest_value_or_says_that_it_does_not(drawn):
     """Every state is counted in some cell; the largest, which the verdict quotes, lies in its own
     or is named above the picture."""
@@ -252,7 +239,8 @@ def test_relative_error_shows_the_largest_value_or_says_that_it_does_not(drawn):
     eta[1, 7] = 0.25
     nu[2, 3] = 50.0
     nu[2, 4] = 70.0
-    axes = drawn(plot.relative_error, states(eta, nu))
+    sigma = torch.tensor([4.0, 2.0, 1.0], dtype=f64)
+    axes = drawn(plot.relative_error, sigma, eta, nu)
     for ax in axes[:2]:
         assert ax.collections[0].get_array().sum() == 150
     # two of 50 are more than 1 %
@@ -261,7 +249,7 @@ def test_relative_error_shows_the_largest_value_or_says_that_it_does_not(drawn):
     assert cells[int(0.25 / axes[0].get_ylim()[1] * 60), 1] == 1
     nu[2, 4] = 1.2
     nu = torch.cat([nu, 1.2 * torch.ones(3, 400, dtype=f64)], 1)
-    ax = drawn(plot.relative_error, states(0.1 * torch.ones(3, 450, dtype=f64), nu))[1]
+    ax = drawn(plot.relative_error, sigma, 0.1 * torch.ones(3, 450, dtype=f64), nu)[1]
     assert (
         ax.get_ylim()[1] == pytest.approx(1.05 * 3 * 1.2)
         and ax.get_title() == "1 states above, up to 50"
@@ -275,9 +263,13 @@ def test_lower_bounds_stay_on_the_axis_or_say_where_they_end(drawn):
     for eta, ends in ((0.1, 0.45**10), (0.6, 0.2**10)):
         even = torch.ones(10, 4, dtype=f64)
         fall = sigma[:, None].expand(11, 4)
+        verdict = Verdict(Measured(sigma, fall, eta * even, even, even, torch.zeros(10), True))
         (ax,) = drawn(
             plot.distance_bounds,
-            Verdict(Measured(sigma, fall, eta * even, even, even, torch.zeros(10), True)),
+            sigma=verdict.sigmas,
+            distance=fall,
+            bounds=verdict.bounds(),
+            fails=verdict.fails,
         )
         assert ax.lines[3].get_ydata()[-1] == pytest.approx(ends)
         below = ax.get_ylim()[0] > ends

@@ -154,7 +154,8 @@ def test_the_figures_show_what_was_measured(tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 
     from diffgeo.plot import theory
-    from diffgeo.theory.admissibility import Measured, Verdict
+    from diffgeo.theory.admissibility import Measured
+    from diffgeo.theory.verdict import Verdict
 
     matplotlib.use("Agg")
     kept = []
@@ -170,9 +171,8 @@ def test_the_figures_show_what_was_measured(tmp_path, monkeypatch):
     ones = torch.ones(3, 4, dtype=torch.float64)
     fall = sigma.clamp(min=1e-3)[:, None] * torch.ones(4, 4, dtype=torch.float64)
     for eta, lines in ((0.1, 6), (1.5, 2)):
-        theory.distance_bounds(
-            None, Verdict(Measured(sigma, fall, eta * ones, ones, ones, torch.zeros(3), True))
-        )
+        verdict = Verdict(Measured(sigma, fall, eta * ones, ones, ones, torch.zeros(3), True))
+        theory.distance_bounds(None, verdict.sigmas, fall, verdict.bounds(), verdict.fails)
         ax = kept[-1][0, 0]
         assert len(ax.lines) == lines and ("not met" in ax.get_title()) == (eta > 1)
     upper = 1 + 0.2 * (0.1 - 1)

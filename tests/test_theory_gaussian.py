@@ -12,11 +12,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from diffgeo.analytic import gaussian as exact
-from diffgeo.commands.theory.gaussian import theory_gaussian
+from diffgeo.commands.theory.gaussian import main
 from diffgeo.commands.theory.gaussian_options import scheme
 from diffgeo.config.line import conf_dir
 from diffgeo.data import Gaussian
 from diffgeo.errors import UsageError
+from diffgeo.run import Job
 from diffgeo.theory import learned
 from diffgeo.theory.ablation import Cell, ablation, modes
 from diffgeo.theory.ablation_table import compared, power_of_ten, printed, rows
@@ -371,13 +372,10 @@ def test_more_mistakes(tmp_path, monkeypatch):
         ("spectrum=texture", "of an image"),
     ):
         with pytest.raises(UsageError, match=message):
-            theory_gaussian(
-                OmegaConf.merge(cfg, OmegaConf.from_dotlist([change])), tmp_path / "run"
-            )
+            main(OmegaConf.merge(cfg, OmegaConf.from_dotlist([change])), Job(tmp_path / "run"))
     with pytest.raises(UsageError, match="1 or more"):
-        theory_gaussian(
-            OmegaConf.merge(cfg, {"count": "steps", "grid_points": 0}), tmp_path / "run"
-        )
+        none = {"count": "steps", "grid_points": 0}
+        main(OmegaConf.merge(cfg, none), Job(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

@@ -30,17 +30,14 @@ def bars(ax, parts: Mapping[int, Mapping[str, tuple[float, float]]]) -> None:
     down = [0.0] * len(parts)
     for cause, colour in COLOUR.items():
         heights = [row[cause][0] for row in parts.values()]
-        ax.bar(
-            places,
-            heights,
-            0.7,
-            [u if h > 0 else d for u, d, h in zip(up, down, heights, strict=True)],
-            color=colour,
-            label=cause,
-        )
-        up = [u + max(h, 0) for u, h in zip(up, heights, strict=True)]
-        down = [d + min(h, 0) for d, h in zip(down, heights, strict=True)]
-    totals, errors = zip(*(row["total"] for row in parts.values()), strict=True)
+        bottoms = []
+        for k, height in enumerate(heights):
+            pile = up if height > 0 else down
+            bottoms.append(pile[k])
+            pile[k] += height
+        ax.bar(places, heights, 0.7, bottoms, color=colour, label=cause)
+    totals = [row["total"][0] for row in parts.values()]
+    errors = [row["total"][1] for row in parts.values()]
     ax.errorbar(
         places,
         totals,

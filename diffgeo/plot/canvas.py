@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from diffgeo.core import Manifold, generator
-from diffgeo.metrics.points import points
 from diffgeo.store.files import atomic
 
 BLACK = "#000000"
@@ -42,6 +41,11 @@ def sheet(
         figure.savefig(temporary, dpi=100)
 
 
+def points(x: Tensor) -> Tensor:
+    """As pictures are computed: float64 on the CPU, detached, of the same shape."""
+    return x.detach().to("cpu", torch.float64)
+
+
 @dataclass(frozen=True)
 class Plane:
     """The affine plane in which a law is drawn: R^2 itself, else the first two principal directions
@@ -62,28 +66,31 @@ class Plane:
 
 
 def plane(data: Manifold, n: int = 4_000) -> Plane:
+    """The plane of a law, from n true samples."""
     truth = points(data.sample(n, generator(0, *b"plane"))).flatten(1)
     d = truth.shape[1]
     if d <= 2:
         return Plane(
-            torch.zeros(d, dtype=truth.dtype),
-            torch.eye(d, 2, dtype=truth.dtype),
-            truth,
-            ("$x_1$", "$x_2$"),
+            origin=torch.zeros(d, dtype=truth.dtype),
+            axes=torch.eye(d, 2, dtype=truth.dtype),
+            truth=truth,
+            names=("$x_1$", "$x_2$"),
         )
     centre = truth.mean(0)
     directions = torch.linalg.svd(truth - centre, full_matrices=False).Vh[:2]
     return Plane(
-        centre, directions.mT, truth, ("first principal coordinate", "second principal coordinate")
+        origin=centre,
+        axes=directions.mT,
+        truth=truth,
+        names=("first principal coordinate", "second principal coordinate"),
     )
 
 
 def support(ax, data: Manifold, view: Plane, **style) -> None:
-    """Draw the support: a line along the arc-length coordinate, the atoms, or else fresh samples."""
-    truth = view.truth
+    """Draw the support: atoms, a line along the arc-length coordinate, or else true samples."""
     style = {"color": SUPPORT, "zorder": 0, "linewidth": 1.2} | style
     width = style.pop("linewidth")
-    if getattr(data, "atoms", None) is not None:
+    if data.atoms is not None:
         ax.scatter(
             *view(data.atoms).T,
             s=60,
@@ -92,31 +99,35 @@ def support(ax, data: Manifold, view: Plane, **style) -> None:
             linewidths=1.5,
             zorder=style["zorder"],
         )
-    elif getattr(data, "coordinate", None) is not None:
-        s, order = data.coordinate(truth).sort()
-        curve = truth[order]
-        chord = (curve[1:] - curve[:-1]).norm(dim=1)
-        y = view(curve)
-        # a chord longer than its arc joins two pieces of the support
-        gap = chord > 1.5 * s.diff() + 0.01 * truth.std(0).norm()
-        y[1:][gap.numpy()] = np.nan
-        ax.plot(*y.T, linewidth=width, **style)
+    elif data.coordinate is not None:
+        ax.plot(*line_of(data, view).T, linewidth=width, **style)
     else:
-        ax.scatter(*view(truth).T, s=1.5, linewidths=0, alpha=0.5, **style)
+        ax.scatter(*view(view.truth).T, s=1.5, linewidths=0, alpha=0.5, **style)
+
+
+def line_of(data: Manifold, view: Plane) -> np.ndarray:
+    """The true samples in the order of their arc length, [n,2] in the plane, nan where one piece of
+    the support ends and another begins."""
+    s, order = data.coordinate(view.truth).sort()
+    curve = view.truth[order]
+    chord = (curve[1:] - curve[:-1]).norm(dim=1)
+    # a chord longer than its arc joins two pieces of the support
+    gap = chord > 1.5 * s.diff() + 0.01 * view.truth.std(0).norm()
+    y = view(curve)
+    y[1:][gap.numpy()] = np.nan
+    return y
 
 
 def log_axis(axis, low: float, high: float) -> None:
     """A log scale with ticks at the decades alone, six of them at most, and wide enough to show
     two."""
-
     top = np.log10(high) + 0.08
     bottom = max(np.log10(max(low, 1e-300)) - 0.08, top - 6)
     if np.floor(top) - np.ceil(bottom) < 1:
         bottom = np.floor(bottom)
         top = np.ceil(top)
-    axis.axes.set(
-        **{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (10.0**bottom, 10.0**top)}
-    )
+    name = axis.axis_name
+    axis.axes.set(**{f"{name}scale": "log", f"{name}lim": (10.0**bottom, 10.0**top)})
     axis.minorticks_off()  # hundreds of minor ticks would take most of the drawing time
 
 

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from diffgeo.plot.canvas import BLACK, BLUE, COLOURS, SUPPORT, VERMILION, log_axis, sheet
 
+Metrics = Mapping[str, tuple[float, float]]  # metric -> (mean, sd over seeds)
+Group = tuple[Mapping[str, str], int, Metrics]  # settings, number of runs, metrics
+
 KINDS = (("score", "score $S$"), ("epsilon", r"$\epsilon$"), ("f", "$f = D$"))
 
 
@@ -22,14 +25,8 @@ def _times(ax, t: Tensor, t_min: float | None) -> None:
     if t_min is not None and t_min > low:
         ax.axvspan(low, min(t_min, high), color="#EFEFEF", zorder=0)
         ax.axvline(t_min, color=SUPPORT, linestyle=":", linewidth=1)
-        ax.text(
-            0.02,
-            0.02,
-            "below the training times",
-            transform=ax.transAxes,
-            fontsize=7,
-            color="#707070",
-        )
+        note = "below the training times"
+        ax.text(0.02, 0.02, note, transform=ax.transAxes, fontsize=7, color="#707070")
 
 
 def errors(path, models: Mapping[str, Mapping[str, Tensor]], t_min: float | None = None) -> None:
@@ -42,23 +39,25 @@ def errors(path, models: Mapping[str, Mapping[str, Tensor]], t_min: float | None
         for part, style in parts.items():
             axes[0, 1].plot([], [], style, color=BLACK, label=part[1:] or "total")
         for ax, (kind, title) in zip(axes[0], KINDS, strict=True):
-            for colour, (name, curves) in zip(COLOURS, models.items(), strict=False):
+            seen = []
+            for (name, curves), colour in zip(models.items(), COLOURS, strict=False):
                 for part, style in parts.items():
+                    whole = part == ""
+                    rms = curves[kind + part].sqrt()
+                    seen.append(rms)
                     ax.plot(
                         curves["t"],
-                        curves[kind + part].sqrt(),
+                        rms,
                         style,
                         color=colour,
-                        linewidth=1.6 if style == "-" else 1.2,
-                        label=name if style == "-" and kind == "score" else None,
+                        linewidth=1.6 if whole else 1.2,
+                        label=name if whole and kind == "score" else None,
                     )
             _times(ax, curves["t"], t_min)
             ax.set_title(title)
-            seen = np.concatenate(
-                [curves[kind + part].sqrt() for curves in models.values() for part in parts]
-            )
-            if (seen > 0).any():
-                log_axis(ax.yaxis, seen[seen > 0].min(), seen.max())
+            every = np.concatenate(seen)
+            if (every > 0).any():
+                log_axis(ax.yaxis, every[every > 0].min(), every.max())
         axes[0, 0].set_ylabel("rms error per coordinate")
         for ax in axes[0, :2]:
             ax.legend(frameon=False, fontsize=8, loc="upper right")
@@ -114,91 +113,91 @@ def loss(path, records: Sequence[tuple[int, float]]) -> None:
         ax.legend(frameon=False, fontsize=8)
 
 
-def comparison(
-    path,
-    groups: Sequence[tuple[Mapping[str, str], int, Mapping[str, tuple[float, float]]]],
-    keys: Sequence[str],
-) -> None:
-    """Runs side by side: a panel a metric of `keys`, a row a group (settings, runs, metric ->
-    (mean, sd)); the bar is one sd over seeds, the grey band the floor up to + 4 sd.
-    """
-    names = [
-        ", ".join(v if k == "run" else f"{k}={v}" for k, v in settings.items() if k != "seed")
-        or "all"
-        for settings, _, _ in groups
-    ]
+def comparison(path, groups: Sequence[Group], keys: Sequence[str]) -> None:
+    """Runs side by side: a panel a metric of `keys`, a row a group; the bar is one sd over seeds,
+    the grey band the floor up to + 4 sd."""
     columns = min(4, max(1, len(keys)))
-    with sheet(
-        path, -(-len(keys) // columns) or 1, columns, (3.0, 1.1 + 0.3 * len(groups)), sharey=True
-    ) as (_, axes):
+    lines = -(-len(keys) // columns) or 1
+    size = (3.0, 1.1 + 0.3 * len(groups))
+    with sheet(path, lines, columns, size, sharey=True) as (_, axes):
         for ax in axes.flat[len(keys) :]:
             ax.set_visible(False)
         for ax, key in zip(axes.flat, keys, strict=False):
-            for row, (_, _, metrics) in enumerate(groups):
-                mean, sd = metrics[key]
-                ax.errorbar(
-                    mean,
-                    row,
-                    xerr=sd,
-                    fmt="o",
-                    color=COLOURS[row % len(COLOURS)],
-                    markersize=5,
-                    capsize=3,
-                )
-            means = [metrics[key][0] for _, _, metrics in groups]
-            top = max(
-                (
-                    m[key + "_floor"][0] + 4 * m[key + "_floor_sd"][0]
-                    for _, _, m in groups
-                    if key + "_floor_sd" in m
-                ),
-                default=0,
-            )
-            if min(means) > 0 and max(means) > 5 * min(means):
-                log_axis(ax.xaxis, min([*means, top or means[0]]), max([*means, top]))
-            else:
-                ax.set_xlim(left=min(0, *means))
-            if top:
-                ax.axvspan(ax.get_xlim()[0], top, color="#E4E4E4", zorder=0)
-            ax.set_title(key, fontsize=10)
-            ax.set_ylim(len(groups) - 0.5, -0.5)
-            ax.tick_params(labelsize=8)
+            compared(ax, key, [metrics for _, _, metrics in groups])
+        names = [named(settings) for settings, _, _ in groups]
         axes[0, 0].set_yticks(range(len(groups)), names)
+
+
+def named(settings: Mapping[str, str]) -> str:
+    """A group by its settings, without the seed."""
+    words = []
+    for key, value in settings.items():
+        if key == "run":
+            words.append(value)
+        elif key != "seed":
+            words.append(f"{key}={value}")
+    return ", ".join(words) or "all"
+
+
+def compared(ax, key: str, groups: Sequence[Metrics]) -> None:
+    """One metric of every group, a row each."""
+    means = [metrics[key][0] for metrics in groups]
+    for row, metrics in enumerate(groups):
+        mean, sd = metrics[key]
+        colour = COLOURS[row % len(COLOURS)]
+        ax.errorbar(mean, row, xerr=sd, fmt="o", color=colour, markersize=5, capsize=3)
+    top = floor_of(key, groups)
+    if min(means) > 0 and max(means) > 5 * min(means):
+        log_axis(ax.xaxis, min([*means, top or means[0]]), max([*means, top]))
+    else:
+        ax.set_xlim(left=min(0, *means))
+    if top:
+        ax.axvspan(ax.get_xlim()[0], top, color="#E4E4E4", zorder=0)
+    ax.set_title(key, fontsize=10)
+    ax.set_ylim(len(groups) - 0.5, -0.5)
+    ax.tick_params(labelsize=8)
+
+
+def floor_of(key: str, groups: Sequence[Metrics]) -> float:
+    """The highest floor of a metric, with 4 sd; 0 where it has none."""
+    top = 0.0
+    for metrics in groups:
+        if key + "_floor_sd" in metrics:
+            mean = metrics[key + "_floor"][0]
+            sd = metrics[key + "_floor_sd"][0]
+            top = max(top, mean + 4 * sd)
+    return top
 
 
 def fine_ticks(axis, low: float, high: float) -> None:
     """A log scale from low to high, or as little more as shows three ticks, at 1, 2 and 5 times the
     powers of ten."""
 
-    def ticks() -> list[float]:
-        decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))))
-        return [
-            t
-            for a in decades
-            for b in (1, 2, 5, 10)
-            if low <= (t := float(f"{b}e{a}")) <= high and (b < 10 or a == decades[-1])
-        ]
-
-    while len(ticks()) < 3:
+    while len(ticks(low, high)) < 3:
         low = low / 1.1
         high = high * 1.1
     name = axis.axis_name
-    axis.axes.set(**{f"{name}scale": "log", f"{name}lim": (low, high), f"{name}ticks": ticks()})
+    options = {"scale": "log", "lim": (low, high), "ticks": ticks(low, high)}
+    axis.axes.set(**{name + option: value for option, value in options.items()})
     axis.set_major_formatter("{x:g}")
     axis.minorticks_off()
 
 
-def work(
-    path,
-    groups: Sequence[tuple[Mapping[str, str], int, Mapping[str, tuple[float, float]]]],
-    keys: Sequence[str],
-    nfe: str,
-) -> None:
+def ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten from low to high."""
+    first = int(np.floor(np.log10(low)))
+    last = int(np.ceil(np.log10(high)))
+    marks = [float(f"{digit}e{power}") for power in range(first, last) for digit in (1, 2, 5)]
+    marks.append(float(f"1e{last}"))
+    return [mark for mark in marks if low <= mark <= high]
+
+
+def work(path, groups: Sequence[Group], keys: Sequence[str], nfe: str) -> None:
     """Work and precision: a panel a metric of `keys` against the metric `nfe`, a line for all
     groups that differ in nothing but the number of steps; the bar is one sd over several seeds, the
     grey band the floor up to + 4 sd. Both axes are logarithmic.
     """
-    lines: dict[str, list[tuple[int, Mapping[str, tuple[float, float]]]]] = {}
+    lines: dict[str, list[tuple[int, Metrics]]] = {}
     for settings, count, metrics in groups:
         name = ", ".join(v for k, v in settings.items() if not k.endswith(".steps")) or "all"
         lines.setdefault(name, []).append((count, metrics))
@@ -206,60 +205,50 @@ def work(
     with sheet(path, -(-len(keys) // columns), columns, (4.2, 3.4)) as (figure, axes):
         for ax in axes.flat[len(keys) :]:
             ax.set_visible(False)
+        handles: dict[str, object] = {}
         for ax, key in zip(axes.flat, keys, strict=False):
-            heights = []
-            top = 0.0
-            for i, (name, runs) in enumerate(lines.items()):
-                marks = sorted(
-                    (m[nfe][0], m[key][0], m[key][1] if n > 1 else np.nan)
-                    for n, m in runs
-                    if key in m and m[key][0] > 0
-                )
-                x, y, sd = zip(*marks, strict=True) if marks else ((), (), ())
-                bars = None if np.isnan(sd).all() else sd
-                heights += y
-                ax.errorbar(
-                    x,
-                    y,
-                    yerr=bars,
-                    color=COLOURS[i % len(COLOURS)],
-                    marker="osD^vPX*"[i % 8],
-                    markersize=4.5,
-                    linewidth=1.2,
-                    linestyle=("-", "--", ":")[i // len(COLOURS) % 3],
-                    capsize=2,
-                    label=name,
-                )
-                top = max(
-                    [
-                        top,
-                        *(
-                            m[key + "_floor"][0] + 4 * m[key + "_floor_sd"][0]
-                            for _, m in runs
-                            if key + "_floor_sd" in m
-                        ),
-                    ]
-                )
-            ax.set(xscale="log", xlabel="network evaluations a sample", title=key)
-            fine_ticks(ax.xaxis, *ax.get_xlim())
-            low = min(heights, default=1)
-            high = max(heights, default=1)
-            if high < 100 * low:
-                fine_ticks(ax.yaxis, low / 1.2, 1.2 * high)
-            else:
-                log_axis(ax.yaxis, low, high)
-            ax.minorticks_off()
-            if top > ax.get_ylim()[0]:
-                ax.axhspan(
-                    ax.get_ylim()[0],
-                    min(top, ax.get_ylim()[1]),
-                    color="#E4E4E4",
-                    zorder=0,
-                    label="noise floor + 4 sd",
-                )
-        names = {
-            name: handle
-            for ax in axes.flat
-            for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)
-        }
-        figure.legend(names.values(), names, loc="outside right upper", frameon=False, fontsize=8)
+            precision(ax, key, nfe, lines)
+            drawn, names = ax.get_legend_handles_labels()
+            handles |= dict(zip(names, drawn, strict=True))
+        figure.legend(
+            handles.values(), handles, loc="outside right upper", frameon=False, fontsize=8
+        )
+
+
+def precision(ax, key: str, nfe: str, lines: Mapping[str, Sequence[tuple[int, Metrics]]]) -> None:
+    """One panel of `work`: a metric against the evaluations."""
+    heights = []
+    for i, (name, runs) in enumerate(lines.items()):
+        marks = []
+        for count, metrics in runs:
+            if key in metrics and metrics[key][0] > 0:
+                mean, sd = metrics[key]
+                marks.append((metrics[nfe][0], mean, sd if count > 1 else np.nan))
+        x, y, sd = np.array(sorted(marks)).reshape(-1, 3).T
+        heights += y.tolist()
+        ax.errorbar(
+            x,
+            y,
+            yerr=None if np.isnan(sd).all() else sd,
+            color=COLOURS[i % len(COLOURS)],
+            marker="osD^vPX*"[i % 8],
+            markersize=4.5,
+            linewidth=1.2,
+            linestyle=("-", "--", ":")[i // len(COLOURS) % 3],
+            capsize=2,
+            label=name,
+        )
+    ax.set(xscale="log", xlabel="network evaluations a sample", title=key)
+    fine_ticks(ax.xaxis, *ax.get_xlim())
+    low = min(heights, default=1)
+    high = max(heights, default=1)
+    if high < 100 * low:
+        fine_ticks(ax.yaxis, low / 1.2, 1.2 * high)
+    else:
+        log_axis(ax.yaxis, low, high)
+    ax.minorticks_off()
+    bottom, edge = ax.get_ylim()
+    top = floor_of(key, [metrics for runs in lines.values() for _, metrics in runs])
+    if top > bottom:
+        label = "noise floor + 4 sd"
+        ax.axhspan(bottom, min(top, edge), color="#E4E4E4", zorder=0, label=label)

@@ -13,6 +13,12 @@ from diffgeo.plot.canvas import BLACK, BLUE, COLOURS, VERMILION, sheet
 FLOOR = 1e-13, 1e-8  # of the two panels: below it an error is rounding, or a change of sign
 
 
+def positive(value: Tensor) -> np.ndarray:
+    """What a log axis can show, nan elsewhere."""
+    shown = value.numpy()
+    return np.where((shown > 0) & np.isfinite(shown), shown, np.nan)
+
+
 def log_log(ax, x: str, y: str = "", title: str = "") -> None:
     ax.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
     ax.set_title(title, fontsize=9)
@@ -29,17 +35,14 @@ def modes(path, curves: Mapping[str, Tensor], title: str) -> None:
         "truncation": (BLACK, "-"),
     }
     schemes = [name for name in curves if name.startswith("discretization")]
-    right = {
-        name: (colour, "-") for name, colour in zip(schemes, COLOURS * len(schemes), strict=False)
-    }
+    right = {name: (COLOURS[k % len(COLOURS)], "-") for k, name in enumerate(schemes)}
     right |= {"score SDE": (BLUE, "--"), "score ODE": (VERMILION, "--")}
     with sheet(path, 1, 2, (5.2, 3.8)) as (figure, axes):
         for ax, drawn, floor in zip(axes[0], (left, right), FLOOR, strict=True):
             for name, (colour, style) in drawn.items():
-                value = curves[name].numpy()
                 ax.plot(
                     curves["eigenvalue"],
-                    np.where((value > 0) & np.isfinite(value), value, np.nan),
+                    positive(curves[name]),
                     style,
                     color=colour,
                     linewidth=1.5,
@@ -60,10 +63,9 @@ def flips(path, eigenvalues: Tensor, by_points: Mapping[int, Tensor], title: str
     with sheet(path, 1, 1, (5.2, 3.8)) as (_, axes):
         ax = axes[0, 0]
         for (points, eta), colour in zip(by_points.items(), COLOURS, strict=False):
-            value = eta.numpy()
             ax.plot(
                 eigenvalues,
-                np.where((value > 0) & np.isfinite(value), value, np.nan),
+                positive(eta),
                 "o-",
                 markersize=3,
                 color=colour,

@@ -17,10 +17,10 @@ from torch import Tensor
 from diffgeo.errors import UsageError
 from diffgeo.store.files import atomic
 
-# pixels: least side of a shown image, between images, height of a line of text
-SIDE = 48
-GAP = 1
-LINE = 14
+# in pixels
+SIDE = 48  # the least of a shown image
+GAP = 1  # between images
+LINE = 14  # the height of a line of text
 WHITE = 255
 INK = (60, 60, 60)
 
@@ -30,7 +30,7 @@ def grid(path, images: Tensor, columns: int | None = None, title: str | None = N
     under an optional title."""
     pixels = _bytes(images)
     columns = min(len(pixels), columns or math.ceil(math.sqrt(len(pixels))))
-    _sheet(path, [pixels[i : i + columns] for i in range(0, len(pixels), columns)], title=title)
+    _sheet(path, pixels.split(columns), title=title)
 
 
 def neighbours(path, samples: Tensor, nearest: Tensor, pairs: int = 8) -> None:
@@ -44,12 +44,8 @@ def neighbours(path, samples: Tensor, nearest: Tensor, pairs: int = 8) -> None:
             "give one neighbour a sample"
         )
     both = torch.stack([left, right], 1).flatten(0, 1)
-    _sheet(
-        path,
-        [both[i : i + 2 * pairs] for i in range(0, len(both), 2 * pairs)],
-        group=2,
-        title="each sample, and to its right the nearest training image",
-    )
+    title = "each sample, and to its right the nearest training image"
+    _sheet(path, both.split(2 * pairs), group=2, title=title)
 
 
 def denoised(path, noisy: Tensor, learned: Tensor, exact: Tensor, sigmas: Sequence[float]) -> None:
@@ -77,11 +73,9 @@ def _bytes(images: Tensor) -> Tensor:
             f"a sheet shows images [n,1 or 3,H,W] and at least one, not {list(images.shape)}"
         )
     images = images.detach().cpu()
-    return (
-        images
-        if images.dtype == torch.uint8
-        else ((images.double() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
-    )
+    if images.dtype == torch.uint8:
+        return images
+    return ((images.double() + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8)
 
 
 def _sheet(
@@ -96,26 +90,28 @@ def _sheet(
     `group` images when that is not 1."""
     from PIL import Image, ImageDraw
 
-    channels, height, width = rows[0].shape[1:]
+    height, width = rows[0].shape[2:]
     times = max(1, math.ceil(SIDE / min(height, width)))
     high = times * height + GAP
     wide = times * width + GAP
     left = 7 * max(map(len, names)) + 8 if names else GAP
     top = LINE * ((title is not None) + bool(heads)) + GAP
-    place = lambda j: left + j * wide + (j // group * 4 * GAP if group > 1 else 0)
+
+    def place(column: int) -> int:
+        """Where a column begins."""
+        gaps = column // group * 4 * GAP if group > 1 else 0
+        return left + column * wide + gaps
+
     most = max(len(row) for row in rows)
-    canvas = np.full(
-        (top + len(rows) * high, max(place(most), 6 * len(title or "") + 2 * GAP), 3),
-        WHITE,
-        np.uint8,
-    )
+    across = max(place(most), 6 * len(title or "") + 2 * GAP)
+    canvas = np.full((top + len(rows) * high, across, 3), WHITE, np.uint8)
     for i, row in enumerate(rows):
         for j, image in enumerate(row.permute(0, 2, 3, 1).numpy()):
-            big = image.repeat(times, 0).repeat(times, 1)  # grey broadcasts into the three channels
-            canvas[
-                top + i * high : top + i * high + times * height,
-                place(j) : place(j) + times * width,
-            ] = big
+            big = image.repeat(times, 0).repeat(times, 1)
+            y = top + i * high
+            x = place(j)
+            # grey broadcasts into the three channels
+            canvas[y : y + times * height, x : x + times * width] = big
     sheet = Image.fromarray(canvas)
     draw = ImageDraw.Draw(sheet)
     if title is not None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from diffgeo.plot.canvas import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILION, log_axis, sheet
 
-if TYPE_CHECKING:
-    from diffgeo.theory.mixtures import Found
+Curve = Sequence[tuple[float, float]]  # (mean, standard error) at each value of the variable
 
 AXES = {
     "n": ("samples n", "error"),
@@ -32,43 +30,37 @@ LINES = {
 }
 
 
-def draw(path, found: Sequence[Found]) -> None:
+def draw(path, sweeps: Mapping[str, tuple[Sequence[float], Mapping[str, Curve]]]) -> None:
     """A panel a sweep, a line a quantity, with standard errors; errors on a log axis, against n
-    beside n^(-1/2)."""
-    with sheet(path, 1, len(found), (4.8, 3.8)) as (_, axes):
-        for ax, one in zip(axes[0], found, strict=True):
-            x = np.asarray(one.values, dtype=float)
-            for key, curve in one.curves.items():
-                label, style, colour = LINES[key]
-                mean, error = np.asarray(curve).T
-                ax.errorbar(
-                    x,
-                    mean,
-                    np.nan_to_num(error),
-                    fmt=style,
-                    markersize=4,
-                    linewidth=1.3,
-                    capsize=2,
-                    color=colour,
-                    label=label,
-                )
-            if one.label == "n":
-                ax.plot(
-                    x,
-                    mean[0] * (x / x[0]) ** -0.5,
-                    ":",
-                    color=BLACK,
-                    linewidth=1.2,
-                    label=r"$n^{-1/2}$",
-                )
-            ax.set(
-                xscale="linear" if one.label == "R" else "log",
-                xlabel=AXES[one.label][0],
-                ylabel=AXES[one.label][1],
-            )
-            ax.set_xticks(x, [f"{v:g}" for v in x])
-            ax.minorticks_off()
-            if one.label != "t":
-                every = np.array([mean for curve in one.curves.values() for mean, _ in curve])
-                log_axis(ax.yaxis, every.min(), every.max())
-            ax.legend(frameon=False, fontsize=7)
+    beside n^(-1/2). sweeps: variable -> (its values, quantity -> curve)."""
+    with sheet(path, 1, len(sweeps), (4.8, 3.8)) as (_, axes):
+        for ax, (variable, (values, curves)) in zip(axes[0], sweeps.items(), strict=True):
+            panel(ax, variable, np.asarray(values, dtype=float), curves)
+
+
+def panel(ax, variable: str, x: np.ndarray, curves: Mapping[str, Curve]) -> None:
+    for key, curve in curves.items():
+        label, style, colour = LINES[key]
+        mean, error = np.asarray(curve).T
+        ax.errorbar(
+            x,
+            mean,
+            np.nan_to_num(error),
+            fmt=style,
+            markersize=4,
+            linewidth=1.3,
+            capsize=2,
+            color=colour,
+            label=label,
+        )
+    if variable == "n":  # from where the last curve begins
+        guide = mean[0] * (x / x[0]) ** -0.5
+        ax.plot(x, guide, ":", color=BLACK, linewidth=1.2, label=r"$n^{-1/2}$")
+    across, upwards = AXES[variable]
+    ax.set(xscale="linear" if variable == "R" else "log", xlabel=across, ylabel=upwards)
+    ax.set_xticks(x, [f"{value:g}" for value in x])
+    ax.minorticks_off()
+    if variable != "t":
+        means = np.array([mean for curve in curves.values() for mean, _ in curve])
+        log_axis(ax.yaxis, means.min(), means.max())
+    ax.legend(frameon=False, fontsize=7)

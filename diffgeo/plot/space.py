@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffgeo.core import Denoiser, Manifold, Trajectory
-from diffgeo.metrics.points import points
-from diffgeo.plot.canvas import BLACK, BLUE, VERMILION, label, log_axis, plane, sheet, support
+from diffgeo.plot.canvas import (
+    BLACK,
+    BLUE,
+    VERMILION,
+    Plane,
+    label,
+    log_axis,
+    plane,
+    points,
+    sheet,
+    support,
+)
 
 SHOWN = 4_000
 BINS = 40
+SHARES = (0.02, 0.1, 0.5, 2.0)  # of the law's spread: the noise levels of a picture of fields
 
 
 def samples(path, cloud: Tensor, data: Manifold) -> None:
@@ -23,26 +36,29 @@ def samples(path, cloud: Tensor, data: Manifold) -> None:
     """
     view = plane(data)
     x = points(cloud)
-    coordinate = getattr(data, "coordinate", None)
     distance = data.distance(x)
-    panels = 1 + bool((distance > 0).any()) + (coordinate is not None)
-    with sheet(path, 1, panels, (4.2, 3.8)) as (_, axes):
-        axes = list(axes.flat)
-        ax = axes.pop(0)
-        # then it can lie over the samples
-        thin = coordinate is not None or getattr(data, "atoms", None) is not None
-        support(ax, data, view, linewidth=0.6, **({"color": BLACK, "zorder": 3} if thin else {}))
-        shown = x.flatten(1)[:SHOWN]
-        ax.scatter(*view(shown).T, s=4, color=BLUE, alpha=0.4, linewidths=0)
-        label(ax, view)
-        ax.set_title(
-            f"{len(shown)} of {len(x)} samples (blue), truth ({'black' if thin else 'grey'})",
-            fontsize=10,
-        )
-        if (distance > 0).any():
-            _distances(axes.pop(0), distance)
-        if coordinate is not None:
-            _density(axes.pop(0), coordinate(x), data)
+    off = bool((distance > 0).any())
+    curve = data.coordinate is not None
+    with sheet(path, 1, 1 + off + curve, (4.2, 3.8)) as (_, axes):
+        panels = iter(axes.flat)
+        _cloud(next(panels), x.flatten(1), data, view)
+        if off:
+            _distances(next(panels), distance)
+        if curve:
+            _density(next(panels), data.coordinate(x), data)
+
+
+def _cloud(ax, x: Tensor, data: Manifold, view: Plane) -> None:
+    """The first samples, under a thin support or over a wide one."""
+    thin = data.coordinate is not None or data.atoms is not None
+    style = {"color": BLACK, "zorder": 3} if thin else {}
+    support(ax, data, view, linewidth=0.6, **style)
+    shown = x[:SHOWN]
+    ax.scatter(*view(shown).T, s=4, color=BLUE, alpha=0.4, linewidths=0)
+    label(ax, view)
+    colour = "black" if thin else "grey"
+    title = f"{len(shown)} of {len(x)} samples (blue), truth ({colour})"
+    ax.set_title(title, fontsize=10)
 
 
 def _distances(ax, distance: Tensor) -> None:
@@ -85,82 +101,94 @@ def fields(
     arrows: int = 17,
     pixels: int = 100,
 ) -> None:
-    """The fields D - x, exact above and learned below, at several noise levels (default .02, .1,
-    .5, 2 times the law's spread).
+    """The fields D - x, exact above and learned below, at several noise levels (default: SHARES of
+    the law's spread).
 
     Arrows point from x to D(x), drawn to scale up to one grid cell. Below, the colour is the error
     |D - D*|/sigma of the learned denoiser on the plane of the figure, where x is likely to lie:
     within 3 sigma of the support. denoise None: the exact row alone.
     """
-    from matplotlib.colors import LogNorm
-
     view = plane(data)
     exact = data.denoiser()
     spread = float(view.truth.std(0).norm() / view.axes.shape[1] ** 0.5) or 1.0
-    sigmas = tuple(sigmas or (spread * r for r in (0.02, 0.1, 0.5, 2.0)))
-    low, high = (torch.as_tensor(f(view(view.truth), 0)) for f in (np.min, np.max))
-    centre = (low + high) / 2
-    half = float((high - low).max()) / 2 or spread
-    rows = 1 + (denoise is not None)
+    sigmas = tuple(sigmas or (spread * share for share in SHARES))
+    box = Box.around(view, spread)
+    rows = 1 if denoise is None else 2
     with sheet(path, rows, len(sigmas), (3.2, 3.0)) as (figure, axes), torch.no_grad():
-        for k, sigma in enumerate(sigmas):
-            reach = 1.12 * half + min(2.5 * sigma, spread)
-            (left, bottom), (right, top) = (centre - reach).tolist(), (centre + reach).tolist()
-            coarse, fine = (_grid(centre - reach, centre + reach, m) for m in (arrows, pixels))
+        mesh = None
+        for column, sigma in enumerate(sigmas):
+            low, high = box.reaching(min(2.5 * sigma, spread))
+            coarse = _grid(low, high, arrows)
             for row, model in enumerate([exact, denoise][:rows]):
-                ax = axes[row, k]
+                ax = axes[row, column]
                 support(ax, data, view, zorder=1, linewidth=0.8)
-                _arrows(
-                    ax,
-                    coarse,
-                    view(model(view.lift(coarse), sigma)) - coarse.numpy(),
-                    rows == row + 1 and rows > 1,
-                )
+                field = view(model(view.lift(coarse), sigma)) - coarse.numpy()
+                _arrows(ax, coarse, field, BLUE if row == 1 else BLACK)
                 label(ax, view, "box")
                 ax.set(
-                    xlim=(left, right),
-                    ylim=(bottom, top),
+                    xlim=(float(low[0]), float(high[0])),
+                    ylim=(float(low[1]), float(high[1])),
                     title=f"exact, $\\sigma$ = {sigma:.3g}" if row == 0 else "learned",
                     xlabel=view.names[0] if row == rows - 1 else "",
-                    ylabel=view.names[1] if k == 0 else "",
+                    ylabel=view.names[1] if column == 0 else "",
                 )
             if denoise is not None:
-                x = view.lift(fine)
-                likely = data.distance(x) <= 3 * sigma + 2 * half / pixels
+                x = view.lift(_grid(low, high, pixels))
+                likely = data.distance(x) <= 3 * sigma + 2 * box.half / pixels
                 error = torch.full((len(x),), torch.nan, dtype=x.dtype)
-                error[likely] = (points(denoise(x[likely], sigma)) - exact(x[likely], sigma)).norm(
-                    dim=1
-                ) / sigma
-                mesh = axes[1, k].imshow(
-                    error.reshape(pixels, pixels).numpy(),
-                    cmap="YlOrRd",
-                    norm=LogNorm(1e-3, 1, clip=True),
-                    zorder=0,
-                    origin="lower",
-                    extent=(left, right, bottom, top),
-                )
-        if denoise is not None:
-            figure.colorbar(
-                mesh,
-                ax=axes[1, :].tolist(),
-                label=r"$|D - D^*|\,/\,\sigma$",
-                extend="both",
-                aspect=12,
-            )
+                difference = points(denoise(x[likely], sigma)) - exact(x[likely], sigma)
+                error[likely] = difference.norm(dim=1) / sigma
+                mesh = _errors(axes[1, column], error.reshape(pixels, pixels), low, high)
+        if mesh is not None:
+            name = r"$|D - D^*|\,/\,\sigma$"
+            figure.colorbar(mesh, ax=axes[1, :].tolist(), label=name, extend="both", aspect=12)
+
+
+class Box(NamedTuple):
+    """The square of the plane that holds the true samples."""
+
+    centre: Tensor  # [2]
+    half: float  # of its side
+
+    @classmethod
+    def around(cls, view: Plane, spread: float) -> Box:
+        truth = torch.as_tensor(view(view.truth))
+        low = truth.amin(0)
+        high = truth.amax(0)
+        return cls((low + high) / 2, float((high - low).max()) / 2 or spread)
+
+    def reaching(self, margin: float) -> tuple[Tensor, Tensor]:
+        """Two corners, with an eighth more room and a margin."""
+        reach = 1.12 * self.half + margin
+        return self.centre - reach, self.centre + reach
+
+
+def _errors(ax, error: Tensor, low: Tensor, high: Tensor):
+    """A picture of errors [pixels,pixels], nan where none is shown."""
+    from matplotlib.colors import LogNorm
+
+    return ax.imshow(
+        error.numpy(),
+        cmap="YlOrRd",
+        norm=LogNorm(1e-3, 1, clip=True),
+        zorder=0,
+        origin="lower",
+        extent=(float(low[0]), float(high[0]), float(low[1]), float(high[1])),
+    )
 
 
 def _grid(low: Tensor, high: Tensor, n: int) -> Tensor:
     """n x n points of the box, [n*n,2], rows along the first axis."""
-    first, second = (
-        torch.linspace(float(a), float(b), n, dtype=torch.float64)
-        for a, b in zip(low, high, strict=True)
-    )
+    first = torch.linspace(float(low[0]), float(high[0]), n, dtype=torch.float64)
+    second = torch.linspace(float(low[1]), float(high[1]), n, dtype=torch.float64)
     return torch.stack(torch.meshgrid(first, second, indexing="xy"), -1).flatten(0, 1)
 
 
-def _arrows(ax, x: Tensor, v: np.ndarray, learned: bool) -> None:
+def _arrows(ax, x: Tensor, v: np.ndarray, colour: str) -> None:
+    """The vectors v at the points x, cut where they are longer than a cell of the grid."""
     cell = float((x[1] - x[0]).norm())
-    v = v * np.minimum(1, 0.9 * cell / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12))
+    length = np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12)
+    v = v * np.minimum(1, 0.9 * cell / length)
     ax.quiver(
         *x.T.numpy(),
         *v.T,
@@ -170,7 +198,7 @@ def _arrows(ax, x: Tensor, v: np.ndarray, learned: bool) -> None:
         width=0.004,
         headwidth=3.5,
         headlength=4,
-        color=BLUE if learned else BLACK,
+        color=colour,
         zorder=2,
     )
 
@@ -213,12 +241,10 @@ def trajectories(path, trajectory: Trajectory, data: Manifold, n: int = 80) -> N
         )
         ax.scatter(*y[-1].T, s=10, color=VERMILION, linewidths=0, label="samples", zorder=4)
         label(ax, view)
-        ax.set_title(
-            r"$x\,/\,\sqrt{1+\sigma^2/s^2}$" + f",  s = {spread:.3g}"
-            if trajectory.chart == "ve"
-            else f"chart {trajectory.chart}"
-        )
+        title = f"chart {trajectory.chart}"
+        if trajectory.chart == "ve":
+            title = r"$x\,/\,\sqrt{1+\sigma^2/s^2}$" + f",  s = {spread:.3g}"
+        ax.set_title(title)
         ax.legend(loc="upper right", frameon=True, fontsize=8)
-        figure.colorbar(
-            lines, ax=ax, label=r"noise level $\sigma$ at the start of the step", extend="both"
-        )
+        name = r"noise level $\sigma$ at the start of the step"
+        figure.colorbar(lines, ax=ax, label=name, extend="both")

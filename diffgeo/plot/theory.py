@@ -3,17 +3,13 @@ and the theorem's bounds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffgeo.plot.canvas import BLACK, BLUE, COLOURS, SUPPORT, VERMILION, log_axis, sheet
-
-if TYPE_CHECKING:
-    from diffgeo.theory.admissibility import Measured, Verdict
 
 BINS = 60  # cells of a histogram in each direction; an empty one is left white
 FAR = 3.0  # an axis ends at the largest value, or so many times as high as 99 % of the values reach
@@ -32,9 +28,9 @@ def edges(sigma: np.ndarray) -> np.ndarray:
     if len(middle) == 1:
         return np.exp(middle[0] + np.array([-0.5, 0.5]))
     between = (middle[1:] + middle[:-1]) / 2
-    return np.exp(
-        np.concatenate([[2 * middle[0] - between[0]], between, [2 * middle[-1] - between[-1]]])
-    )
+    first = 2 * middle[0] - between[0]
+    last = 2 * middle[-1] - between[-1]
+    return np.exp(np.concatenate([[first], between, [last]]))
 
 
 def density(figure, ax, sigma: Tensor, value: Tensor, top: float) -> None:
@@ -44,12 +40,9 @@ def density(figure, ax, sigma: Tensor, value: Tensor, top: float) -> None:
 
     columns = edges(sigma.numpy())
     rows = np.linspace(0, top, BINS + 1)
-    count = np.stack(
-        [
-            np.histogram(v.clip(max=top * (1 - 1e-9)), rows)[0]
-            for v in value.numpy()[np.argsort(sigma.numpy())]
-        ]
-    )
+    highest = top * (1 - 1e-9)
+    increasing = value.numpy()[np.argsort(sigma.numpy())]
+    count = np.stack([np.histogram(v.clip(max=highest), rows)[0] for v in increasing])
     count = np.where(count == 0, np.nan, count)
     mesh = ax.pcolormesh(
         columns,
@@ -64,14 +57,11 @@ def density(figure, ax, sigma: Tensor, value: Tensor, top: float) -> None:
     levels(ax, sigma)
 
 
-def noise_norm(path, measured: Measured) -> None:
-    """|eps(x_t, sigma_t)|/sqrt(n) along the runs, by level: near 1 where sigma |eps| tells the
-    distance."""
-    sigma = measured.sigma[: len(measured.norm)]
+def noise_norm(path, sigma: Tensor, norm: Tensor) -> None:
+    """|eps(x_t, sigma_t)|/sqrt(n) of every state, [K,N], by level [K]: near 1 where sigma |eps|
+    tells the distance."""
     with sheet(path, 1, 1, (5.6, 3.6)) as (figure, axes):
-        density(
-            figure, axes[0, 0], sigma, measured.norm, max(1.5, 1.1 * float(measured.norm.max()))
-        )
+        density(figure, axes[0, 0], sigma, norm, max(1.5, 1.1 * float(norm.max())))
         axes[0, 0].axhline(1, color=BLACK, linewidth=0.8)
         axes[0, 0].set(ylabel=r"$\|\epsilon(x_t, \sigma_t)\|\,/\,\sqrt{n}$")
 
@@ -93,83 +83,77 @@ def noise_error(path, sigma: Tensor, error: Tensor) -> None:
         ax.legend(frameon=False, fontsize=8)
 
 
-def relative_error(path, measured: Measured, one: int = 0) -> None:
-    """eta and nu of every state by level, with one run overlaid. Above eta = 1 the denoiser is no
-    approximate projection.
+def relative_error(path, sigma: Tensor, eta: Tensor, nu: Tensor, one: int = 0) -> None:
+    """eta and nu of every state, [K,N], by level [K], with one run overlaid. Above eta = 1 the
+    denoiser is no approximate projection.
 
     The axes reach the largest value, or say how many lie above them.
     """
-    sigma = measured.sigma[: len(measured.eta)]
     with sheet(path, 1, 2, (5.4, 3.6)) as (figure, axes):
-        for ax, values, name, least in zip(
-            axes[0], (measured.eta, measured.nu), (r"$\eta_t$", r"$\nu_t$"), (0.1, 2.0), strict=True
-        ):
-            largest = float(values[torch.isfinite(values)].max())
-            top = max(
-                least,
-                1.05
-                * min(
-                    largest, FAR * float(values.nan_to_num(posinf=largest).quantile(0.99, 1).max())
-                ),
-            )
-            density(figure, ax, sigma, values, top)
-            above = int((values > top).sum())
-            if above:
-                ax.set_title(f"{above} states above, up to {float(values.max()):.3g}", fontsize=9)
-            ax.plot(sigma, values[:, one], color=VERMILION, linewidth=1.2, label="one trajectory")
-            ax.axhline(1, color=BLACK, linewidth=0.8)
-            ax.set_ylabel(name)
-        axes[0, 0].legend(frameon=False, fontsize=8)
+        left, right = axes[0]
+        error_panel(figure, left, sigma, eta, r"$\eta_t$", least=0.1, one=one)
+        error_panel(figure, right, sigma, nu, r"$\nu_t$", least=2.0, one=one)
+        left.legend(frameon=False, fontsize=8)
 
 
-def distance_bounds(path, verdict: Verdict) -> None:
-    """dist(x_t)/dist(x_N) of all runs (grey: range, black: median) between the theorem's bounds,
-    with one eta for the whole grid (solid) and with each level's own (dashed). Where the assumption
-    is not met there are no bounds to draw; the levels where eta >= 1 are shaded. The axis reaches
-    down to the lower bounds, or, where they lie more than six decades below 1, says where they end.
+def error_panel(
+    figure, ax, sigma: Tensor, values: Tensor, name: str, least: float, one: int
+) -> None:
+    """`least`: how far the axis reaches at least."""
+    top = max(least, 1.05 * reach(values))
+    density(figure, ax, sigma, values, top)
+    above = int((values > top).sum())
+    if above:
+        ax.set_title(f"{above} states above, up to {float(values.max()):.3g}", fontsize=9)
+    ax.plot(sigma, values[:, one], color=VERMILION, linewidth=1.2, label="one trajectory")
+    ax.axhline(1, color=BLACK, linewidth=0.8)
+    ax.set_ylabel(name)
+
+
+def reach(values: Tensor) -> float:
+    """The largest finite value, or FAR times as much as 99 % of the states keep below at every
+    level."""
+    largest = float(values[torch.isfinite(values)].max())
+    usual = float(values.nan_to_num(posinf=largest).quantile(0.99, 1).max())
+    return min(largest, FAR * usual)
+
+
+def distance_bounds(
+    path,
+    sigma: Sequence[float],
+    distance: Tensor,
+    bounds: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    fails: Sequence[float] = (),
+) -> None:
+    """dist(x_t)/dist(x_N) of all runs (grey: range, black: median) between the theorem's bounds.
+
+    sigma: the positive levels [L]. distance: [L or more,N].
+    bounds: name -> (lower, upper), each [L]: the first solid, the second dashed. {} where the
+        assumption is not met, so that there are none; the levels `fails`, where eta >= 1, are
+        shaded then.
+    The axis reaches down to the lower bounds, or, where they lie more than six decades below 1,
+    says where they end.
     """
-    from diffgeo.theory.certificate import bounds
-
-    measured = verdict.measured
-    sigma = torch.tensor(verdict.sigmas, dtype=torch.float64)
-    fall = (measured.distance / measured.distance[0])[: len(sigma)]
+    x = torch.tensor(sigma, dtype=torch.float64)
+    fall = (distance / distance[0])[: len(x)]
+    lowest = float(fall.amin())
     with sheet(path, 1, 1, (5.6, 4.0)) as (_, axes):
         ax = axes[0, 0]
-        ax.fill_between(
-            sigma,
-            fall.amin(1),
-            fall.amax(1),
-            color=SUPPORT,
-            alpha=0.5,
-            linewidth=0,
-            label="all trajectories",
-        )
-        ax.plot(sigma, fall.median(1).values, color=BLACK, linewidth=1.6, label="median")
-        ax.plot(
-            sigma, sigma / sigma[0], ":", color=BLACK, linewidth=1, label=r"$\sigma_t/\sigma_N$"
-        )
-        lowest = float(fall.amin())
-        if verdict.met:
-            for eta, style, name in (
-                (verdict.eta, "-", rf"bounds, $\eta$ = {verdict.eta:.3g}"),
-                (verdict.eta_by_level[: len(sigma) - 1], "--", r"bounds, each level's $\eta$"),
-            ):
-                lower, upper = (
-                    torch.tensor(b, dtype=torch.float64) for b in bounds(verdict.sigmas, eta)
-                )
-                ax.plot(sigma, upper, style, color=VERMILION, linewidth=1.3, label=name)
-                ax.plot(sigma, lower.where(lower > 0, torch.nan), style, color=BLUE, linewidth=1.3)
-                lowest = min(lowest, float(lower[-1]))
-        elif verdict.fails:
-            ax.axvspan(
-                min(verdict.fails),
-                max(verdict.fails),
-                color="#F6DDD2",
-                zorder=0,
-                label=r"$\eta \geq 1$",
-            )
-        title = "assumption met" if verdict.met else "assumption not met: no bound"
-        levels(ax, sigma)
+        grey = {"color": SUPPORT, "alpha": 0.5, "linewidth": 0}
+        ax.fill_between(x, fall.amin(1), fall.amax(1), label="all trajectories", **grey)
+        ax.plot(x, fall.median(1).values, color=BLACK, linewidth=1.6, label="median")
+        ax.plot(x, x / x[0], ":", color=BLACK, linewidth=1, label=r"$\sigma_t/\sigma_N$")
+        for (name, pair), style in zip(bounds.items(), ("-", "--"), strict=False):
+            lower, upper = (torch.tensor(bound, dtype=torch.float64) for bound in pair)
+            label = "bounds, " + name.replace("eta", r"$\eta$")
+            ax.plot(x, upper, style, color=VERMILION, linewidth=1.3, label=label)
+            ax.plot(x, lower.where(lower > 0, torch.nan), style, color=BLUE, linewidth=1.3)
+            lowest = min(lowest, float(lower[-1]))
+        if fails:
+            shade = {"color": "#F6DDD2", "zorder": 0}
+            ax.axvspan(min(fails), max(fails), label=r"$\eta \geq 1$", **shade)
+        title = "assumption met" if bounds else "assumption not met: no bound"
+        levels(ax, x)
         log_axis(ax.yaxis, max(lowest, 1e-6), 1.5)
         if lowest < ax.get_ylim()[0]:
             title += f"; below the axis, down to {lowest:.1g}"
@@ -184,16 +168,11 @@ def distance_estimators(path, sigma: Tensor, estimates: Mapping[str, Tensor]) ->
     with sheet(path, 1, 1, (5.4, 3.6)) as (_, axes):
         ax = axes[0, 0]
         ax.axhline(1, color=BLACK, linewidth=0.8)
-        for colour, (name, value) in zip(
-            COLOURS, ((k, v) for k, v in estimates.items() if k != "exact"), strict=False
-        ):
-            ax.plot(
-                sigma,
-                (value / estimates["exact"]).median(1).values,
-                color=colour,
-                linewidth=1.5,
-                label=name,
-            )
+        exact = estimates["exact"]
+        guesses = {name: value for name, value in estimates.items() if name != "exact"}
+        for (name, value), colour in zip(guesses.items(), COLOURS, strict=False):
+            ratio = (value / exact).median(1).values
+            ax.plot(sigma, ratio, color=colour, linewidth=1.5, label=name)
         levels(ax, sigma)
         ax.margins(y=0.08)
         ax.set_ylabel("estimate / distance, median")

@@ -6,7 +6,8 @@ on dist^2/2. With relative error eta each step multiplies dist by a factor betwe
 and 1 - beta (1-eta), and sigma by 1 - beta. The grid is (eta, nu)-admissible when dist cannot leave
 the band sigma sqrt(n)/nu .. nu sigma sqrt(n): for every t, over the steps t .. N taken so far,
 
-    prod (1 + beta_i (eta-1)) / prod (1 - beta_i) <= nu,        prod (1 - beta_i) / prod (1 - beta_i (1+eta)) <= nu,
+    prod (1 + beta_i (eta-1)) / prod (1 - beta_i)           <= nu,
+    prod (1 - beta_i)         / prod (1 - beta_i (1+eta))   <= nu,
 
 and all factors of the last product positive. The least such nu is the grid's certificate. With a
 constant beta, the log-linear grid,
@@ -21,8 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
-from operator import mul
+from itertools import pairwise
 
 import numpy as np
 
@@ -55,24 +55,24 @@ def bounds(sigmas: Sequence[float], eta: Eta) -> tuple[list[float], list[float]]
     A lower factor that is not positive says nothing more: the lower bound is 0 from there on.
     """
     beta = betas(sigmas)
-    errors = each_step(eta, len(beta))
-    lower = accumulate(
-        (max(0.0, 1 - b * (e + 1)) for b, e in zip(beta, errors, strict=True)), mul, initial=1.0
-    )
-    upper = accumulate(
-        (1 + b * (e - 1) for b, e in zip(beta, errors, strict=True)), mul, initial=1.0
-    )
-    return list(lower), list(upper)
+    lower = [1.0]
+    upper = [1.0]
+    for b, e in zip(beta, each_step(eta, len(beta)), strict=True):
+        lower.append(lower[-1] * max(0.0, 1 - b * (e + 1)))
+        upper.append(upper[-1] * (1 + b * (e - 1)))
+    return lower, upper
 
 
 def nu_min(sigmas: Sequence[float], eta: Eta) -> float:
     """The certificate: the least nu for which the grid is (eta, nu)-admissible; inf when some beta
     >= 1/(1+eta)."""
-    lower, upper = bounds(sigmas, eta)
-    return max(
-        max(u * sigmas[0] / s, s / (sigmas[0] * low)) if s and low else math.inf
-        for s, low, u in zip(sigmas, lower, upper, strict=True)
-    )
+    first = sigmas[0]
+    nu = 1.0
+    for sigma, lower, upper in zip(sigmas, *bounds(sigmas, eta), strict=True):
+        if sigma == 0 or lower == 0:
+            return math.inf
+        nu = max(nu, upper * first / sigma, sigma / (first * lower))
+    return nu
 
 
 def beta_star(eta: float, nu: float, steps: int) -> float:
@@ -114,5 +114,20 @@ def steps_needed(ratio: float, eta: float, nu: float, most: int = 100_000) -> fl
             return math.inf
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if reachable(eta, nu, middle) <= ratio else (middle, high)
+        if reachable(eta, nu, middle) <= ratio:
+            high = middle
+        else:
+            low = middle
     return high
+
+
+def certify(sigmas: Sequence[float], eta: float, nu: float) -> dict[str, float]:
+    """The numbers of one eta for the positive levels `sigmas` [K+1]; `nu` is beta*'s band."""
+    steps = len(sigmas) - 1
+    return {
+        "nu_min": nu_min(sigmas, eta),
+        "nu_min_but_last": nu_min(sigmas[:-1], eta) if steps > 1 else 1.0,
+        "beta_star": beta_star(eta, nu, steps),
+        "reachable": reachable(eta, nu, steps),
+        "steps_needed": steps_needed(sigmas[-1] / sigmas[0], eta, nu),
+    }

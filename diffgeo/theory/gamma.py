@@ -6,14 +6,17 @@ there remains AB2's own (5/12) h^3 sigma^3 eps''; the plain first step adds -h^2
 Carried to the end by the flow's derivative Phi and summed, all three are O(h^2) for gamma - AB2 = a
 h:
 
-    error/h^2 = a A + (5/12) B + F,     A = int Phi sigma eps' dsigma,   B = int Phi sigma^2 eps'' dsigma,   F = -Phi_0 sigma_0^2 eps'_0 / 2
+    error/h^2 = a A + (5/12) B + F,     A = int Phi sigma eps' dsigma,
+                                        B = int Phi sigma^2 eps'' dsigma,
+                                        F = -Phi_0 sigma_0^2 eps'_0 / 2
 
 so the best is not AB2 but gamma* = 3/2 + (a - 1/2) h + O(h^2), a = -<A, 5/12 B + F>/<A, A> over the
 points. On N(0, lambda), with u = sigma^2/(lambda + sigma^2) at the first and the last level,
 
-    a = 5/8 (u_0 + u_1) + u_0 (1 - u_0)/(u_0 - u_1)  ->  5/8:      gamma* = 3/2 + h/8 for every Gaussian well inside the range at once,
+    a = 5/8 (u_0 + u_1) + u_0 (1 - u_0)/(u_0 - u_1)  ->  5/8,
 
-where GE(gamma*) is thus of order 3. The first step, the last term, counts only for levels that
+so gamma* = 3/2 + h/8 for every Gaussian well inside the range at once, where GE(gamma*) is thus of
+order 3. The first step, the last term, counts only for levels that
 begin near the data.
 """
 
@@ -27,6 +30,7 @@ import torch
 from torch import Tensor
 
 from diffgeo.core import Past
+from diffgeo.data import Circle
 from diffgeo.sampler import RK4, GradientEstimation
 from diffgeo.schedule import VE
 from diffgeo.schedule.spacing import Exponential
@@ -34,11 +38,16 @@ from diffgeo.simulation import Simulation
 from diffgeo.simulation.flow import flow, silence
 from diffgeo.theory.selection import Truth, run
 
+# of the search for the best gamma
+MIDDLE = 1.9
+WIDTH = 0.9
+FINE = 2e-4
+TRIED = 13  # values a round
+
 
 def log_grid(truth: Truth, n: int) -> Tensor:
-    return VE(sigma_min=truth.low, sigma_max=truth.high, spacing=Exponential(), to_zero=False).grid(
-        n
-    )
+    path = VE(sigma_min=truth.low, sigma_max=truth.high, spacing=Exponential(), to_zero=False)
+    return path.grid(n)
 
 
 class Gamma(NamedTuple):
@@ -68,9 +77,8 @@ def gamma_errors(
         x = flow(truth.denoise, truth.x, truth.high, before, 20).repeat(count, 1)
         past = [Past(before, x, truth.denoise(x, before))]
     gamma = torch.tensor(gammas, dtype=torch.float64).repeat_interleave(truth.points)[:, None]
-    end = run(
-        GradientEstimation(gamma), truth.denoise, truth.x.repeat(count, 1), sigmas, silence, past
-    )
+    method = GradientEstimation(gamma)
+    end = run(method, truth.denoise, truth.x.repeat(count, 1), sigmas, silence, past)
     return truth.rms(end - truth.end.repeat(count, 1), count).tolist()
 
 
@@ -78,35 +86,45 @@ def gamma_errors(
 def best_gamma(truth: Truth, n: int, history: bool = False) -> Gamma:
     """The gamma in [1, 2.8] of least error; with `history` the first step has an exact earlier one
     and is not plain."""
-    middle = 1.9
-    width = 0.9
-    while width > 2e-4:  # each round spans the two neighbours of the best so far
-        gammas = torch.linspace(middle - width, middle + width, 13, dtype=torch.float64).tolist()
+    middle = MIDDLE
+    width = WIDTH
+    while width > FINE:  # each round spans the two neighbours of the best so far
+        tried = torch.linspace(middle - width, middle + width, TRIED, dtype=torch.float64)
+        gammas = tried.tolist()
         errors = gamma_errors(truth, n, gammas, history)
-        middle = gammas[errors.index(min(errors))]
-        width = width / 6
+        error = min(errors)
+        middle = gammas[errors.index(error)]
+        width = width / (TRIED // 2)
     h = math.log(truth.high / truth.low) / n
+    ab2, half, eighth, two = gamma_errors(
+        truth, n, [1 + math.exp(-h) / 2, 1.5, 1.5 + h / 8, 2.0], history
+    )
     return Gamma(
-        n,
-        h,
-        middle,
-        min(errors),
-        *gamma_errors(truth, n, [1 + math.exp(-h) / 2, 1.5, 1.5 + h / 8, 2.0], history),
+        n=n,
+        h=h,
+        best=middle,
+        error=error,
+        error_ab2=ab2,
+        error_half=half,
+        error_eighth=eighth,
+        error_two=two,
     )
 
 
 def gaussian_coefficient(variance: float, high: float, low: float, history: bool = False) -> float:
     """a of N(0, variance) in closed form."""
-    first, last = (sigma**2 / (variance + sigma**2) for sigma in (high, low))
-    return 5 / 8 * (first + last) + (0 if history else first * (1 - first) / (first - last))
+    first = high**2 / (variance + high**2)
+    last = low**2 / (variance + low**2)
+    plain_start = 0 if history else first * (1 - first) / (first - last)
+    return 5 / 8 * (first + last) + plain_start
 
 
 @torch.no_grad()
 def coefficient(truth: Truth, history: bool = False) -> float:
     """a of any law: the flow and, along it, its linearisation with the two sources of A and of 5/12
-    B + F, by quadrature.
+    B + F, by quadrature. In l = log sigma, with e = eps,
 
-    In l = log sigma, with e = eps:    dv/dl = v - (dD/dx) v + sigma (e_l,  5/12 (e_ll - e_l)),    v = (0, -F) at the first level.
+        dv/dl = v - (dD/dx) v + sigma (e_l,  5/12 (e_ll - e_l)),    v = (0, -F) at the first level.
     """
     grid = log_grid(truth, truth.count)
     teacher = Simulation(RK4(), truth.denoise, grid, truth.law.shape, noise=truth.unit)
@@ -122,18 +140,46 @@ def coefficient(truth: Truth, history: bool = False) -> float:
         thousandth of sigma."""
         length = v.flatten(2).norm(dim=2)[..., None].clamp_min(1e-300)
         shift = 1e-3 * levels[k] * v / length
-        up, down = truth.denoise(
-            torch.cat([*(path.x[k] + shift), *(path.x[k] - shift)]), levels[k]
-        ).view(2, *v.shape)
-        return (
-            v
-            - (up - down) * length / (2e-3 * levels[k])
-            + levels[k] * torch.stack([slope[k], 5 / 12 * bend[k]])
-        )
+        around = torch.cat([*(path.x[k] + shift), *(path.x[k] - shift)])
+        up, down = truth.denoise(around, levels[k]).view(2, *v.shape)
+        derivative = (up - down) * length / (2e-3 * levels[k])
+        sources = torch.stack([slope[k], 5 / 12 * bend[k]])
+        return v - derivative + levels[k] * sources
 
-    v = torch.stack([torch.zeros_like(truth.x), (0 if history else 0.5) * levels[0] * slope[0]])
+    plain_start = (0 if history else 0.5) * levels[0] * slope[0]
+    v = torch.stack([torch.zeros_like(truth.x), plain_start])
     for k in range(len(levels) - 1):  # Heun's rule on the levels of the path
         here = rate(k, v)
         v = v + dl / 2 * (here + rate(k + 1, v + dl * here))
     a, rest = v.flatten(1)
     return -float(a @ rest / (a @ a))
+
+
+class Radius(NamedTuple):
+    """a on a circle whose radius is `ratio` times the first level: measured, by quadrature, and of
+    the Gaussian with the circle's deviation."""
+
+    ratio: float
+    measured: float
+    quadrature: float
+    gaussian: float
+
+
+def by_radius(
+    ratios: Sequence[float], n: int, high: float, low: float, points: int, seed: int = 0
+) -> list[Radius]:
+    """`Radius` of each ratio; measured on n steps from `high` to `low`, over so many points."""
+    found = []
+    for ratio in ratios:
+        radius = ratio * high
+        truth = Truth(Circle(radius), high, low, points, seed=seed)
+        best = best_gamma(truth, n)
+        found.append(
+            Radius(
+                ratio=ratio,
+                measured=0.5 + (best.best - 1.5) / best.h,
+                quadrature=coefficient(truth),
+                gaussian=gaussian_coefficient(radius**2 / 2, high, low),
+            )
+        )
+    return found

@@ -3,22 +3,28 @@
 Data N(m, Sigma) with eigenvalues lambda. In the chart x_t = scale x the law p_t has, in each
 eigen-direction,
 
-    lambda^t = scale^2 (lambda + sigma^2),     mean scale m         (in VP  e^(-2B) lambda + 1 - e^(-2B); their beta is half of Song's).
+    lambda^t = scale^2 (lambda + sigma^2),     mean scale m
 
-The exact reverse dynamics from any y_T at T to eps are linear, so that (the form needs no inverse
-of lambda^eps, which may be 0)
+(in VP  e^(-2B) lambda + 1 - e^(-2B); their beta is half of Song's). The exact reverse dynamics from
+any y_T at T to eps are linear, so that (the form needs no inverse of lambda^eps, which may be 0)
 
-    SDE    y_eps ~ lambda^eps + G^2 (Var y_T - lambda^T),     G = scale_T/scale_eps lambda^eps/lambda^T
-    ODE    y_eps = S y_T,                                     S = sqrt(lambda^eps/lambda^T)
-    mean   scale_eps m + G (E y_T - scale_T m),               S in place of G for the ODE.
+    SDE    y_eps ~ lambda^eps + G^2 (Var y_T - lambda^T)
+    ODE    y_eps = S y_T
+    mean   scale_eps m + G (E y_T - scale_T m),  S in place of G for the ODE,
+
+    G = scale_T/scale_eps lambda^eps/lambda^T,   S = sqrt(lambda^eps/lambda^T).
 
 y_T starts from "p_T" (the exact law) or "N_0" (N(0, I), as in practice). W2 to p_0 is then the
 truncation error, with N_0 also that of the initialization; `discrete` adds the sampler's own law
 (theory.linear: read from its step, no second copy of a scheme), and an error in the score. To first
-order a relative score error eta costs, with I = int beta/lambda^t dt = 1/2 ln (lambda +
-sigma_T^2)/(lambda + sigma_eps^2),
+order a relative score error eta costs, with
 
-    W2^2 = sum lambda eta^2 (1 - e^(-2I))^2     SDE, which forgets,         W2^2 = sum lambda eta^2 I^2     ODE, which accumulates.
+    I = int beta/lambda^t dt = 1/2 ln (lambda + sigma_T^2)/(lambda + sigma_eps^2),
+
+    SDE, which forgets         W2^2 = sum lambda eta^2 (1 - e^(-2I))^2
+    ODE, which accumulates     W2^2 = sum lambda eta^2 I^2.
+
+Covariances in place of spectra, where a start does not commute with the data: gaussian_matrix.py.
 """
 
 from __future__ import annotations
@@ -41,11 +47,11 @@ from diffgeo.sampler import (
     EulerMaruyama,
     ExponentialIntegrator,
 )
+from diffgeo.sampler.chart_flow import ChartRungeKutta
 from diffgeo.sampler.charts import levels_of
 from diffgeo.theory import linear
 from diffgeo.theory.distances import Law
 from diffgeo.theory.linear import Dependent
-from diffgeo.theory.tableau import f64
 
 SCHEMES: dict[str, Callable[[Schedule], Sampler]] = {
     "EM": EulerMaruyama,
@@ -68,10 +74,13 @@ def stochastic(scheme: str) -> bool:
     return scheme in ("EM", "EI", "DDPM", "DDPM-large")
 
 
+# the law of the data
+
+
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """A Gaussian up to rotation: eigenvalues `values` [k] >= 0, multiplicities `counts` [k], `mean`
-    [k] the norm of m in each eigenspace.
+    """A Gaussian up to rotation: eigenvalues `values` [k] >= 0, multiplicities `counts` [k] (1
+    each, if None), `mean` [k] the norm of m in each eigenspace.
 
     Raises UsageError on an eigenvalue or count that is negative or not finite, an empty spectrum,
     no count above 0, shapes that differ.
@@ -83,40 +92,28 @@ class Spectrum:
 
     def __post_init__(self):
         values = torch.as_tensor(self.values, dtype=torch.float64)
-        counts = (
-            torch.ones_like(values)
-            if self.counts is None
-            else torch.as_tensor(self.counts, dtype=torch.float64)
-        )
-        mean = None if self.mean is None else torch.as_tensor(self.mean, dtype=torch.float64)
         if values.ndim != 1 or not len(values):
             raise UsageError(
                 "a spectrum is a list of eigenvalues, one or more; this one has shape "
                 f"{list(values.shape)}"
             )
-        for name, part in (("eigenvalues", values), ("counts", counts), ("means", mean)):
-            if part is None:
-                continue
-            if part.shape != values.shape:
-                raise UsageError(
-                    f"a spectrum of {len(values)} eigenvalues has {list(part.shape)} {name}: write "
-                    "one for each eigenvalue"
-                )
-            if not bool(part.isfinite().all()):
-                raise UsageError(
-                    f"the {name} of a spectrum must be finite; number "
-                    f"{int((~part.isfinite()).nonzero()[0]) + 1} is not"
-                )
-            if name != "means" and bool((part < 0).any()):
-                raise UsageError(
-                    f"the {name} of a spectrum must be 0 or more; the smallest is "
-                    f"{float(part.min()):.3g}"
-                )
+        counts = torch.ones_like(values)
+        if self.counts is not None:
+            counts = torch.as_tensor(self.counts, dtype=torch.float64)
+        mean = None
+        if self.mean is not None:
+            mean = torch.as_tensor(self.mean, dtype=torch.float64)
+        check_part("eigenvalues", values, len(values))
+        check_part("counts", counts, len(values))
+        if mean is not None:
+            check_part("means", mean, len(values), signed=True)
         if not bool(counts.any()):
             raise UsageError(
                 "the counts of a spectrum are all 0: write how often each eigenvalue is one"
             )
-        self.__dict__.update(values=values, counts=counts, mean=mean)
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "counts", counts)
+        object.__setattr__(self, "mean", mean)
 
     @property
     def trace(self) -> float:
@@ -125,6 +122,35 @@ class Spectrum:
     @property
     def d(self) -> float:
         return float(self.counts.sum())
+
+    @property
+    def zeros(self) -> float:
+        """How many eigenvalues are 0."""
+        return float(self.counts[self.values == 0].sum())
+
+
+def check_part(name: str, part: Tensor, k: int, signed: bool = False) -> None:
+    """Raise UsageError unless `part` is k finite numbers, of 0 or more where not `signed`."""
+    if part.shape != (k,):
+        raise UsageError(
+            f"a spectrum of {k} eigenvalues has {list(part.shape)} {name}: write one for each "
+            "eigenvalue"
+        )
+    if not bool(part.isfinite().all()):
+        first = int((~part.isfinite()).nonzero()[0]) + 1
+        raise UsageError(f"the {name} of a spectrum must be finite; number {first} is not")
+    if not signed and bool((part < 0).any()):
+        raise UsageError(
+            f"the {name} of a spectrum must be 0 or more; the smallest is {float(part.min()):.3g}"
+        )
+
+
+def moment(spectrum: Spectrum) -> Tensor:
+    """m in each eigenspace [k], 0 where it is not said."""
+    return torch.zeros_like(spectrum.values) if spectrum.mean is None else spectrum.mean
+
+
+# the times of a run
 
 
 def level(chart: Schedule, t: float) -> tuple[float, float]:
@@ -151,50 +177,48 @@ def levels(
     """
     if (points is None) == (steps is None):
         raise UsageError("a grid has points or steps: write one of the two")
-    points = steps + 1 if points is None else points
-    if int(points) != points or points < 2:
-        raise UsageError(
-            f"grid_points={points}: write 2 or more (steps=1 or more)"
-            if steps is None
-            else f"steps={steps}: write 1 or more"
-        )
+    if points is None:
+        if int(steps) != steps or steps < 1:
+            raise UsageError(f"steps={steps}: write 1 or more")
+        points = steps + 1
+    elif int(points) != points or points < 2:
+        raise UsageError(f"grid_points={points}: write 2 or more (steps=1 or more)")
     check_eps(chart, eps)
     t = chart.t_max - (chart.t_max - eps) * torch.arange(points, dtype=torch.float64) / (points - 1)
     t[-1] = eps
     return chart.sigma(t)
 
 
+# the exact dynamics
+
+
 def true(spectrum: Spectrum, chart: Schedule, t: float) -> Law:
     """p_t."""
     sigma, scale = level(chart, t)
-    return Law(
-        scale**2 * (spectrum.values + sigma**2),
-        None if spectrum.mean is None else scale * spectrum.mean,
-    )
+    mean = None if spectrum.mean is None else scale * spectrum.mean
+    return Law(scale**2 * (spectrum.values + sigma**2), mean)
 
 
 def initial(spectrum: Spectrum, chart: Schedule, start: str) -> Law:
     """The law at T: p_T, or N(0, I) for "N_0". Raises UsageError on another word."""
     if start not in STARTS:
         raise UsageError(f"start={start}: write p_T (the exact law at T) or N_0 (the normal law)")
-    first = true(spectrum, chart, chart.t_max)
-    return (
-        first
-        if start == "p_T"
-        else Law(
-            torch.ones_like(first.variance),
-            None if first.mean is None else torch.zeros_like(first.mean),
-        )
-    )
+    exact = true(spectrum, chart, chart.t_max)
+    if start == "p_T":
+        return exact
+    centre = None if exact.mean is None else torch.zeros_like(exact.mean)
+    return Law(torch.ones_like(exact.variance), centre)
 
 
 def propagator(values: Tensor, chart: Schedule, eps: float, stochastic: bool) -> Tensor:
     """G or S, from T to eps, for each eigenvalue [k]."""
-    (first, scale_first), (last, scale_last) = level(chart, chart.t_max), level(chart, eps)
-    # of variances in x: lambda^eps/lambda^T is
+    first, scale_first = level(chart, chart.t_max)
+    last, scale_last = level(chart, eps)
+    # of variances in x: lambda^eps/lambda^T is scale_last^2/scale_first^2 times their ratio
     ratio = (values + last**2) / (values + first**2) * (scale_last / scale_first)
-    # scale_last^2/scale_first^2 times it
-    return ratio if stochastic else torch.sqrt(ratio * (scale_last / scale_first))
+    if stochastic:
+        return ratio
+    return torch.sqrt(ratio * (scale_last / scale_first))
 
 
 def continuous(
@@ -213,43 +237,22 @@ def continuous(
     return Law(last.variance + g**2 * (begun.variance - first.variance), mean)
 
 
-def directions(covariance: Tensor, mean: Tensor | None) -> tuple[Spectrum, Tensor]:
-    """The spectrum of N(mean, covariance), each eigenvector an eigenspace, eigenvalues that are
-    rounding 0; and the eigenvectors [d,d]."""
-    values, basis = torch.linalg.eigh(covariance)
-    values = torch.where(
-        values > len(values) * torch.finfo(f64).eps * values.abs().max(), values, 0.0
-    )
-    return Spectrum(
-        values, mean=torch.zeros_like(values) if mean is None else basis.mT @ mean
-    ), basis
-
-
-def continuous_matrix(
-    covariance: Tensor,
-    chart: Schedule,
-    eps: float,
-    start: Tensor,
-    stochastic: bool,
-    mean: Tensor | None = None,
-    start_mean: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Mean [d] and covariance [d,d] at eps of the exact reverse dynamics from N(start_mean, start)
-    at T, both in the chart.
-
-    Data N(mean, covariance), means 0 if None; `start` [d,d] need not commute with `covariance`,
-    which may be singular.
-    """
+def first_order(
+    spectrum: Spectrum, chart: Schedule, eps: float, eta: float | Tensor, stochastic: bool
+) -> float:
+    """W2 between the exact dynamics with the exact score and with a relative error eta (a number or
+    [k]) in it, to first order in eta."""
     check_eps(chart, eps)
-    spectrum, basis = directions(covariance, mean)
-    first = true(spectrum, chart, chart.t_max)
-    last = true(spectrum, chart, eps)
-    g = propagator(spectrum.values, chart, eps, stochastic)
-    excess = basis.mT @ start @ basis - torch.diag(first.variance)
-    moved = (0.0 if start_mean is None else basis.mT @ start_mean) - first.mean
-    return basis @ (last.mean + g * moved), basis @ (
-        torch.diag(last.variance) + g[:, None] * excess * g
-    ) @ basis.mT
+    high, _ = level(chart, chart.t_max)
+    low, _ = level(chart, eps)
+    values = spectrum.values
+    # 2 I; weighed by the eigenvalue
+    logarithm = torch.where(values > 0, torch.log1p((high**2 - low**2) / (values + low**2)), 0.0)
+    weight = -torch.expm1(-logarithm) if stochastic else logarithm / 2
+    return math.sqrt(float((spectrum.counts * values * (eta * weight) ** 2).sum()))
+
+
+# the law that a sampler makes
 
 
 def discrete(
@@ -265,48 +268,38 @@ def discrete(
     """The laws, in the chart, at the end of runs of several samplers down one grid `sigmas`, from
     each start: {(name, start): Law}.
 
-    With an inexact score s_t of x_t, in each eigen-direction:  -(1 + error) (x_t - scale m)/lambda^t + bias + noise w,  w standard normal
-    and new in every evaluation. All three are a number, [k], or a function of sigma that returns
-    either; a bias points along the mean.
+    With an inexact score s_t of x_t, in each eigen-direction,
+
+        -(1 + error) (x_t - scale m)/lambda^t + bias + noise w,
+
+    w standard normal and new in every evaluation. All three are a number, [k], or a function of
+    sigma that returns either; a bias points along the mean.
 
     A scheme that takes the slope at the end of its steps takes it at sigma = 0 too, in the limit:
     on a singular Gaussian its variance is inf in the directions of eigenvalue 0.
     """
-    begun = [
-        initial(
-            replace(
-                spectrum, mean=None if spectrum.mean is None and bias is None else moment(spectrum)
-            ),
-            chart,
-            start,
-        )
-        for start in starts
-    ]
-    means = None if begun[0].mean is None else torch.stack([law.mean for law in begun])
-    runs, end = ends(
+    if spectrum.mean is None and bias is not None:
+        spectrum = replace(spectrum, mean=moment(spectrum))
+    begun = [initial(spectrum, chart, start) for start in starts]
+    runs, scale = ends(
         spectrum,
         chart,
         samplers,
         sigmas,
-        torch.stack([law.variance for law in begun]),
-        means,
-        error,
-        bias,
-        noise,
+        variance=torch.stack([law.variance for law in begun]),
+        mean=None if spectrum.mean is None else torch.stack([law.mean for law in begun]),
+        error=error,
+        bias=bias,
+        noise=noise,
     )
     found = {}
     for name, run in zip(samplers, runs, strict=True):
-        at_end = [None] * len(starts) if means is None else end * run.mean[0]
-        found |= {
-            (name, start): Law(end**2 * v, m)
-            for start, v, m in zip(starts, run.variance, at_end, strict=True)
-        }
+        variance = run.variance
+        mean = run.mean
+        for i, start in enumerate(starts):
+            centre = None if mean is None else scale * mean[0, i]
+            found[name, start] = Law(scale**2 * variance[i], centre)
     return found
-
-
-def moment(spectrum: Spectrum) -> Tensor:
-    """m in each eigenspace [k], 0 where it is not said."""
-    return torch.zeros_like(spectrum.values) if spectrum.mean is None else spectrum.mean
 
 
 def ends(
@@ -324,63 +317,29 @@ def ends(
     the scale at the end."""
     *upper, last = sigmas.tolist()
     levels_of(chart).learn([*upper, last])
-    tables = [
-        linear.tableaux(
-            sampler, [*upper, last or VANISHING if getattr(sampler, "at_end", False) else last]
-        )
-        for sampler in samplers.values()
-    ]
-    scale = lambda sigma: float(chart.scale(torch.tensor(sigma, dtype=torch.float64)))
-    residual = lambda value: (
-        None if value is None else lambda sigma: -scale(sigma) * sigma**2 * linear.at(value, sigma)
-    )
+    tables = []
+    for sampler in samplers.values():
+        lowest = last
+        if last == 0 and takes_the_end(sampler):
+            lowest = VANISHING
+        tables.append(linear.tableaux(sampler, [*upper, lowest]))
+
+    def scale(sigma: float) -> float:
+        return float(chart.scale(torch.tensor(sigma, dtype=torch.float64)))
+
+    def residual(value: Dependent | None) -> Dependent | None:
+        """What an error of the score of x_t is in the denoiser's residual."""
+        if value is None:
+            return None
+        return lambda sigma: -scale(sigma) * sigma**2 * linear.at(value, sigma)
+
     c = linear.gain(spectrum.values, error, residual(bias), residual(noise))
     first = scale(upper[0])
     state = linear.start(variance / first**2, None if mean is None else mean / first)
-    return linear.laws(tables, c, state, None if mean is None else moment(spectrum)), scale(last)
+    centre = None if mean is None else moment(spectrum)
+    return linear.laws(tables, c, state, centre), scale(last)
 
 
-def discrete_matrix(
-    covariance: Tensor,
-    chart: Schedule,
-    samplers: Mapping[str, Sampler],
-    sigmas: Tensor,
-    start: Tensor,
-    mean: Tensor | None = None,
-    start_mean: Tensor | None = None,
-    error: Dependent = 0.0,
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """`continuous_matrix` for samplers: mean [d] and covariance [d,d], in the chart, at the end of
-    each run down `sigmas`.
-
-    A run is diagonal in the data's eigenvectors, x = R x_T + b + N(0, A), so  Cov = R C_T R + A  for a start that is not.
-    error: of the score, relative, in the order of torch.linalg.eigh's eigenvalues.
-    """
-    spectrum, basis = directions(covariance, mean)
-    nothing = torch.zeros_like(spectrum.values)
-    begun = nothing if start_mean is None else basis.mT @ start_mean
-    runs, end = ends(spectrum, chart, samplers, sigmas, torch.ones_like(nothing), begun, error)
-    turned = basis.mT @ start @ basis / level(chart, chart.t_max)[1] ** 2
-    found = {}
-    for name, run in zip(samplers, runs, strict=True):
-        r = run.response[0]
-        added = nothing if run.added is None else run.added[0, 0]
-        found[name] = (
-            end * basis @ run.mean[0],
-            end**2 * basis @ (r[:, None] * turned * r + torch.diag(added)) @ basis.mT,
-        )
-    return found
-
-
-def first_order(
-    spectrum: Spectrum, chart: Schedule, eps: float, eta: float | Tensor, stochastic: bool
-) -> float:
-    """W2 between the exact dynamics with the exact score and with a relative error eta (a number or
-    [k]) in it, to first order in eta."""
-    check_eps(chart, eps)
-    (high, _), (low, _) = level(chart, chart.t_max), level(chart, eps)
-    values = spectrum.values
-    # 2 I; weighed by the eigenvalue
-    logarithm = torch.where(values > 0, torch.log1p((high**2 - low**2) / (values + low**2)), 0.0)
-    weight = -torch.expm1(-logarithm) if stochastic else logarithm / 2
-    return math.sqrt(float((spectrum.counts * values * (eta * weight) ** 2).sum()))
+def takes_the_end(sampler: Sampler) -> bool:
+    """Whether a step takes the slope at the level at which it ends."""
+    return isinstance(sampler, ChartRungeKutta) and sampler.at_end

@@ -4,8 +4,11 @@ trajectory (Chen et al. 2024).
 On a fine grid sigma_0 > .. > sigma_(L-1) a teacher runs N samples x_i; trajectories of a model look
 alike, so a few hundred stand for all.
 
-    cost[i,j] = mean |x_i + (sigma_j - sigma_i) eps_i - x_j|,    eps_i = (x_i - D_i)/sigma_i      one Euler jump from the teacher's state
-    V_1[j] = cost[j,L-1],    V_k[j] = min_i cost[j,i] + coeff V_(k-1)[i]                          the k jumps from j to the end
+    cost[i,j] = mean |x_i + (sigma_j - sigma_i) eps_i - x_j|,       eps_i = (x_i - D_i)/sigma_i,
+
+one Euler jump from the teacher's state, and of the k jumps from j to the end
+
+    V_1[j] = cost[j,L-1],       V_k[j] = min_i cost[j,i] + coeff V_(k-1)[i],
 
 so a plan's cost is sum_k coeff^k cost of its k-th jump: coeff = 1 adds the local errors, coeff > 1
 says that what is lost at the low levels is not made good (1.15 in the paper; 1.2 for Stable
@@ -70,15 +73,15 @@ def plan(cost: Tensor, steps: int, coeff: float = 1.15) -> dict[int, Plan]:
         raise UsageError(
             f"coeff={coeff}: write a positive number (1 adds the local errors, 1.15 is the paper's)"
         )
-    value = cost[:, last]
-    follow = []
+    value = cost[:, last]  # V_k
+    jumps: list[list[int]] = []  # where to jump from each level with k, k-1, .., 2 jumps to go
     plans = {}
     for k in range(1, steps + 1):
         if k > 1:
-            value, jump = (cost + coeff * value).min(1)
-            follow.insert(0, jump.tolist())  # where to jump with k, k-1, .., 2 jumps to go
+            value, best = (cost + coeff * value).min(1)
+            jumps.insert(0, best.tolist())
         path = [0]
-        for jump in follow:
+        for jump in jumps:
             path.append(jump[path[-1]])
         plans[k] = Plan(float(value[0]), (*path, last))
     return plans
@@ -102,8 +105,8 @@ def fit(
     grid = simulation.sigmas
     plans = plan(costs(teacher, norm), steps, coeff)
     return {
-        "levels": {str(k): [float(grid[i]) for i in path] for k, (_, path) in plans.items()},
-        "cost": {str(k): cost for k, (cost, _) in plans.items()},
+        "levels": {str(k): grid[list(found.path)].tolist() for k, found in plans.items()},
+        "cost": {str(k): found.cost for k, found in plans.items()},
         "teacher": repr(simulation.sampler),
         "grid": grid.tolist(),
         "nfe": teacher.nfe,

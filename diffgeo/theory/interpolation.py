@@ -18,9 +18,8 @@ import math
 import torch
 from torch import Tensor
 
-# of a piece
-POINTS = 16
-LENGTH = 0.5
+POINTS = 16  # of a piece
+LENGTH = 0.5  # of a piece, in u
 f64 = torch.float64
 
 
@@ -51,9 +50,8 @@ class LogPieces:
         self.pieces = []
         nodes = []
         own = []
-        for floor, members, place in zip(
-            floors, order.split(sizes.tolist()), u.split(sizes.tolist()), strict=True
-        ):
+        sizes = sizes.tolist()
+        for floor, members, place in zip(floors, order.split(sizes), u.split(sizes), strict=True):
             if len(members) <= POINTS or floor.isinf():
                 own.append(members)
                 continue
@@ -73,12 +71,10 @@ class LogPieces:
     def good(self, f: Tensor) -> bool:
         """Whether f [*,k] is met at every test: to 1e-10 of itself, or to 1e-13 of its largest
         value."""
-        found = torch.cat(
-            [
-                f[..., k * POINTS : (k + 1) * POINTS] @ w[:, w.shape[1] // 2, None]
-                for k, (_, w) in enumerate(self.pieces)
-            ],
-            -1,
-        )
+        tests = []
+        for k, (_, weights) in enumerate(self.pieces):
+            middle = weights.shape[1] // 2
+            tests.append(f[..., k * POINTS : (k + 1) * POINTS] @ weights[:, middle, None])
+        found = torch.cat(tests, -1)
         true = f[..., -len(self.pieces) :]
         return torch.allclose(found, true, rtol=1e-10, atol=1e-13 * float(true.abs().max()))

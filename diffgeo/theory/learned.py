@@ -12,7 +12,8 @@ and what is left over, the share of its residual's error that no diagonal map ha
 beside it. To first order in e, with I_t = int_eps^t beta/lambda^s ds = 1/2 ln (lambda +
 sigma_t^2)/(lambda + sigma_eps^2), the deviation at the end is off by a factor 1 - w,
 
-    ODE   w = int e dI_t          SDE   w = int e d(1 - e^(-2 I_t)):       the flow keeps every error, the diffusion forgets the early ones.
+    ODE   w = int e dI_t                    the flow keeps every error,
+    SDE   w = int e d(1 - e^(-2 I_t))       the diffusion forgets the early ones.
 
 For constant e these are theory/gaussian.py's e I and e (1 - e^(-2I)).
 """
@@ -86,35 +87,40 @@ def measure(
     for sigma in ordered:
         g = generator(seed, *b"learned", device=device)  # the same points and noise at every level
         c = sigma**2 / (values.to(mean) + sigma**2)
-        total = 0
         sums = None
         for size in torch.arange(n).split(batch):
             x0 = data.sample(len(size), g)
-            x = x0 + sigma * torch.randn(
-                x0.shape, generator=g, dtype=torch.float64, device=g.device
-            )
+            noise = torch.randn(x0.shape, generator=g, dtype=torch.float64, device=g.device)
+            x = x0 + sigma * noise
             u = (x.flatten(1).double() - mean) @ basis
             r = (x - model(x, sigma)).flatten(1).double() @ basis
-            off = r - c * u
-            parts = torch.stack(
-                [u.sum(0), r.sum(0), (u * u).sum(0), (u * r).sum(0), (off * off).sum(0)]
-            )
-            total = total + len(size)
+            parts = sums_of(u, r, r - c * u)
             sums = parts if sums is None else sums + parts
-        mu, mr, uu, ur, off2 = sums / total
-        variance = uu - mu * mu
-        e = (ur - mu * mr) / variance / c - 1
-        errors.append(e.cpu())
-        rest.append(
-            float(1 - ((c * e) ** 2 * variance).sum() / off2.sum())
-            if float(off2.sum()) > 0
-            else 0.0
-        )
+        error, share = fitted(sums / n, c)
+        errors.append(error.cpu())
+        rest.append(share)
     return Learned(
-        torch.tensor(ordered, dtype=torch.float64),
-        torch.stack(errors),
-        torch.tensor(rest, dtype=torch.float64),
+        sigma=torch.tensor(ordered, dtype=torch.float64),
+        error=torch.stack(errors),
+        rest=torch.tensor(rest, dtype=torch.float64),
     )
+
+
+def sums_of(u: Tensor, r: Tensor, off: Tensor) -> Tensor:
+    """Over the states [n,k]: of centred states u, residuals r, and the products that a slope takes,
+    [5,k]; off is what a residual is off the exact one."""
+    return torch.stack([u.sum(0), r.sum(0), (u * u).sum(0), (u * r).sum(0), (off * off).sum(0)])
+
+
+def fitted(means: Tensor, c: Tensor) -> tuple[Tensor, float]:
+    """The relative error [k], from the means of `sums_of`, and the share of E|off|^2 that is not
+    of its form."""
+    u, r, uu, ur, off = means
+    variance = uu - u * u
+    error = (ur - u * r) / variance / c - 1
+    if not float(off.sum()) > 0:
+        return error, 0.0
+    return error, float(1 - ((c * error) ** 2 * variance).sum() / off.sum())
 
 
 def effective(
@@ -125,8 +131,8 @@ def effective(
     stochastic: bool,
 ) -> Tensor:
     """The constant relative error [k] with the same first-order law as error(sigma)."""
-    (high, _), (low, _) = level(chart, chart.t_max), level(chart, eps)
-    low = max(low, 1e-8 * high)
+    high, _ = level(chart, chart.t_max)
+    low = max(level(chart, eps)[0], 1e-8 * high)
     sigma = torch.linspace(math.log(low), math.log(high), FINE + 1, dtype=torch.float64).exp()
     # 2 I_t, [FINE+1,k]
     logarithm = torch.log((spectrum.values + sigma[:, None] ** 2) / (spectrum.values + low**2))
@@ -153,9 +159,10 @@ def by_eta(
     wide = Spectrum(spectrum.values.repeat(len(etas)))
     error = (etas[:, None] * torch.as_tensor(xi, dtype=torch.float64).expand(k)).flatten()
     goal = true(wide, chart, 0.0).variance
+    laws = discrete(wide, chart, samplers, sigmas, (start,), error)
     return {
         name: roots(law.variance, goal).square().view(len(etas), k)
-        for (name, _), law in discrete(wide, chart, samplers, sigmas, (start,), error).items()
+        for (name, _), law in laws.items()
     }
 
 
@@ -193,22 +200,31 @@ def flip(
     b = math.log(high)
     for _ in range(rounds):
         etas = torch.linspace(a, b, per_round, dtype=torch.float64).exp()
-        found = {
-            name: (f @ spectrum.counts).sqrt()
-            for name, f in by_eta(spectrum, chart, samplers, sigmas, start, etas, xi).items()
-        }
-        behind = found[first] - found[second]
-        turned = (behind > 0).nonzero()
-        if not len(turned):
-            return Flip(math.inf, float(found[second][-1]))
-        i = int(turned[0])
+        squares = by_eta(spectrum, chart, samplers, sigmas, start, etas, xi)
+        leader, follower = ((squares[name] @ spectrum.counts).sqrt() for name in (first, second))
+        behind = leader - follower
+        turn = first_turn(behind)
+        if turn is None:
+            return Flip(math.inf, float(follower[-1]))
+        i, share = turn
         if i == 0:  # in the first round: nothing there to lose
-            return Flip(0.0, float(found[second][0]))
-        share = float(behind[i - 1] / (behind[i - 1] - behind[i]))
-        a, b = (math.log(float(e)) for e in etas[i - 1 : i + 1])
-    return Flip(
-        math.exp(a + share * (b - a)), float(torch.lerp(*found[second][i - 1 : i + 1], share))
-    )
+            return Flip(0.0, float(follower[0]))
+        a = math.log(float(etas[i - 1]))
+        b = math.log(float(etas[i]))
+    w2 = torch.lerp(follower[i - 1], follower[i], share)
+    return Flip(math.exp(a + share * (b - a)), float(w2))
+
+
+def first_turn(behind: Tensor) -> tuple[int, float] | None:
+    """Where `behind` [E] first exceeds 0: the index i there, and how far between i - 1 and i it is
+    0 if linear (0 at i = 0); None where it never does."""
+    turned = (behind > 0).nonzero()
+    if not len(turned):
+        return None
+    i = int(turned[0])
+    if i == 0:
+        return 0, 0.0
+    return i, float(behind[i - 1] / (behind[i - 1] - behind[i]))
 
 
 def flips_by_eigenvalue(
@@ -230,9 +246,8 @@ def flips_by_eigenvalue(
     lost = torch.log(sum(f[first] for f in both) / sum(f[second] for f in both))  # [E,k]
     out = torch.full((len(spectrum.values),), math.inf, dtype=torch.float64)
     for k, column in enumerate(lost.T):
-        turned = (column > 0).nonzero()
-        if len(turned):
-            i = int(turned[0])
-            share = 0.0 if i == 0 else float(column[i - 1] / (column[i - 1] - column[i]))
+        turn = first_turn(column)
+        if turn is not None:
+            i, share = turn
             out[k] = 0.0 if i == 0 else float(etas[i - 1] * (etas[i] / etas[i - 1]) ** share)
     return out

@@ -4,11 +4,11 @@ propagates the covariance.
 On x0 ~ N(m, U diag(lambda) U^T) the residual of the exact denoiser is, in each eigen-direction, a
 number times the centred state:
 
-    r(y; sigma) = y - D(y; sigma) = c(sigma) (y - m),      c = sigma^2/(lambda + sigma^2)      (no cancellation for small sigma).
+    r(y; sigma) = y - D(y; sigma) = c(sigma) (y - m),      c = sigma^2/(lambda + sigma^2)
 
-Put into the tableau of a step (theory.tableau), x' is linear in the state z, what is remembered of
-earlier steps included, with one number for each eigenvalue. A run is then an affine map of its
-start plus noise,
+(no cancellation for small sigma). Put into the tableau of a step (theory.tableau), x' is linear in
+the state z, what is remembered of earlier steps included, with one number for each eigenvalue. A
+run is then an affine map of its start plus noise,
 
     z_k = R x_0 + b + N(0, A),
 
@@ -43,6 +43,8 @@ __all__ = [
 ]
 
 BLOCK = 1 << 15  # eigenvalues that go down a grid together: few enough to stay in the cache
+MANY = 2000  # eigenvalues, above which it pays to interpolate
+HELD = 4  # levels whose c is remembered
 # a number, one an eigenvalue [d], or either as a function of sigma
 Dependent = float | Tensor | Callable[[float], float | Tensor]
 
@@ -60,12 +62,15 @@ def part(value, block: slice):
 
 @dataclass(frozen=True, eq=False)
 class Gain:
-    """The residual of a denoiser in each eigen-direction, r = c (y - m) + bias + noise w,   c = (1 + error) sigma^2/(variance + sigma^2).
+    """The residual of a denoiser in each eigen-direction,
 
-    variance: [d].      error: the relative error of the score, in every evaluation the same.
+        r = c (y - m) + bias + noise w,      c = (1 + error) sigma^2/(variance + sigma^2).
+
+    variance: [d].
+    error: the relative error of the score, in every evaluation the same.
     bias, noise: of the residual, in data units; a score of x_t that is wrong by b has the bias
-    -scale sigma^2 b. w is standard normal and new with every evaluation. The last few levels' c are
-    remembered, so that schemes that share a grid compute it once.
+        -scale sigma^2 b. w is standard normal and new with every evaluation.
+    held: c at the last few levels, so that schemes that share a grid compute it once.
     """
 
     variance: Tensor
@@ -75,27 +80,43 @@ class Gain:
     held: dict[float, Tensor] = field(default_factory=dict, repr=False)
 
     unit = torch.ones(1, dtype=f64)
-    shape = property(lambda self: self.variance.shape)
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.variance.shape
 
     def __call__(self, sigma: float, value: Tensor | None = None) -> Tensor:
         """c(sigma) [d], or times a value."""
-        if sigma not in self.held:
-            if len(self.held) > 3:
-                self.held.pop(next(iter(self.held)))
-            e = at(self.error, sigma)
-            c = sigma**2 / (self.variance + sigma**2)
-            self.held[sigma] = c if not torch.is_tensor(e) and e == 0 else c * (1 + e)
-        return self.held[sigma] if value is None else self.held[sigma] * value
+        c = self.held.get(sigma)
+        if c is None:
+            c = self.at_level(sigma)
+            if len(self.held) == HELD:
+                oldest = next(iter(self.held))
+                del self.held[oldest]
+            self.held[sigma] = c
+        return c if value is None else c * value
+
+    def at_level(self, sigma: float) -> Tensor:
+        c = sigma**2 / (self.variance + sigma**2)
+        error = at(self.error, sigma)
+        exact = not torch.is_tensor(error) and error == 0
+        return c if exact else c * (1 + error)
 
     @property
     def smooth(self) -> bool:
         """Whether c is one smooth function of the eigenvalue."""
-        return not any(
-            torch.is_tensor(v) or callable(v) for v in (self.error, self.bias, self.noise)
-        )
+        for value in (self.error, self.bias, self.noise):
+            if torch.is_tensor(value) or callable(value):
+                return False
+        return True
 
     def part(self, block: slice) -> Gain:
-        return Gain(*(part(v, block) for v in (self.variance, self.error, self.bias, self.noise)))
+        return Gain(
+            variance=part(self.variance, block),
+            error=part(self.error, block),
+            bias=part(self.bias, block),
+            noise=part(self.noise, block),
+        )
 
 
 def gain(
@@ -130,40 +151,50 @@ class State(NamedTuple):
     @property
     def variance(self) -> Tensor:
         """Of x, [*S,d]."""
-        return self.first * self.response[0] ** 2 + (
-            0.0 if self.added is None else self.added[0, 0]
-        )
+        carried = self.first * self.response[0] ** 2
+        return carried + (0.0 if self.added is None else self.added[0, 0])
 
     @property
     def mean(self) -> Tensor | None:
         """[n,*S,d]."""
-        return (
-            None
-            if self.centre is None
-            else torch.stack(
-                [r * self.centre + b for r, b in zip(self.response, self.offset, strict=True)]
-            )
-        )
+        if self.centre is None:
+            return None
+        pairs = zip(self.response, self.offset, strict=True)
+        return torch.stack([r * self.centre + b for r, b in pairs])
 
     def spread(self, first: Tensor, pieces: LogPieces) -> State:
         """Found at the nodes of `pieces`, on all eigenvalues."""
         return State(
-            first,
-            None,
-            pieces(self.response),
-            None,
-            None if self.added is None else pieces(self.added),
+            first=first,
+            centre=None,
+            response=pieces(self.response),
+            offset=None,
+            added=None if self.added is None else pieces(self.added),
         )
 
     def part(self, block: slice) -> State:
-        return State(*(part(v, block) for v in self))
+        return State(*(part(value, block) for value in self))
+
+    @staticmethod
+    def joined(blocks: Sequence[State]) -> State:
+        """The laws on consecutive blocks of eigenvalues as one."""
+        fields = []
+        for parts in zip(*blocks, strict=True):
+            fields.append(None if parts[0] is None else torch.cat(parts, -1))
+        return State(*fields)
 
 
 def start(variance: Tensor, mean: Tensor | None = None) -> State:
     """The law of x at the first level: variance [*S,d] for any number of starts S, mean likewise or
     None."""
     one = torch.ones(1, variance.shape[-1], dtype=f64)
-    return State(variance, mean, one, None if mean is None else torch.zeros_like(one), None)
+    return State(
+        first=variance,
+        centre=mean,
+        response=one,
+        offset=None if mean is None else torch.zeros_like(one),
+        added=None,
+    )
 
 
 def advance(tableau: Tableau, c: Gain, state: State, centre: Tensor | None = None) -> State:
@@ -172,53 +203,72 @@ def advance(tableau: Tableau, c: Gain, state: State, centre: Tensor | None = Non
 
 
 def forward(plan: Plan, c: Gain, state: State, centre: Tensor | None = None) -> State:
-    if (
-        plan.sources == len(plan.direct) - len(plan.levels) == 1
-        and state.offset is None
-        and c.noise is None
-    ):
-        # the hot loop: R <- a R, A <- a^2 A + noise
-        a = plan.factor(c)
-        added = state.added
-        if plan.fresh is not None:
-            added = (
-                plan.fresh.expand(1, 1, len(a))
-                if added is None
-                else torch.addcmul(plan.fresh, added * a, a)
-            )
-        elif added is not None:
-            added = added * a * a
-        return State(state.first, None, state.response * a, None, added)
+    if plan.one_number and state.offset is None and c.noise is None:
+        return scaled(plan, c, state)
     rows = plan.responses(c)
-    # M [n',n,d], and of the draws [n',S,d]
-    moved = rows[:, : plan.states]
-    drawn = rows[:, plan.states :]
+    moved = rows[:, : plan.states]  # M [n',n,d]
+    drawn = rows[:, plan.states :]  # of the draws that an evaluation hears, [n',draws,d]
+    if c.noise is not None:
+        drawn = torch.cat([drawn, errors_of(plan, c)], 1)
+    offset = state.offset
+    if offset is not None:
+        offset = carried(moved, offset) + fixed(plan, c, centre)
+    return State(
+        first=state.first,
+        centre=state.centre,
+        response=carried(moved, state.response),
+        offset=offset,
+        added=added_by(plan, moved, drawn, state.added),
+    )
 
-    def carried(z: Tensor) -> Tensor:
-        """M z: [n,..,d] -> [n',..,d]."""
-        one = (1,) * (z.ndim - 2)
-        return sum(moved[:, s].view(len(moved), *one, -1) * z[s] for s in range(plan.states))
 
-    if c.noise is not None:  # a draw of its own in every evaluation
-        which = torch.eye(len(plan.levels), dtype=f64)[..., None]
-        errors = plan.forced(
-            c, [which[i] * at(c.noise, sigma) for i, sigma in enumerate(plan.levels)]
-        )
-        drawn = torch.cat([drawn, errors], 1)
+def scaled(plan: Plan, c: Gain, state: State) -> State:
+    """The hot loop, a step that remembers nothing: R <- a R, A <- a^2 A + noise."""
+    a = plan.factor(c)
     added = state.added
+    if plan.fresh is None:
+        if added is not None:
+            added = added * a * a
+    elif added is None:
+        added = plan.fresh.expand(1, 1, len(a))
+    else:
+        added = torch.addcmul(plan.fresh, added * a, a)
+    return State(state.first, None, state.response * a, None, added)
+
+
+def carried(moved: Tensor, z: Tensor) -> Tensor:
+    """M z: [n',n,d], [n,..,d] -> [n',..,d]."""
+    one = (1,) * (z.ndim - 2)
+    return sum(moved[:, s].view(len(moved), *one, -1) * z[s] for s in range(len(z)))
+
+
+def added_by(plan: Plan, moved: Tensor, drawn: Tensor, added: Tensor | None) -> Tensor | None:
+    """A after the step: M A M^T, and the covariances of what the step draws."""
     if added is not None:
-        added = carried(carried(added).transpose(0, 1))
+        added = carried(moved, carried(moved, added).transpose(0, 1))
     if plan.fresh is not None:
-        added = plan.fresh.expand(-1, -1, rows.shape[-1]) if added is None else added + plan.fresh
+        d = moved.shape[-1]
+        added = plan.fresh.expand(-1, -1, d) if added is None else added + plan.fresh
     if drawn.shape[1]:
         heard = torch.einsum("asd,bsd->abd", drawn, drawn)
         added = heard if added is None else added + heard
-    offset = state.offset
-    if offset is not None:
-        bias = lambda sigma: 0.0 if c.bias is None else at(c.bias, sigma)
-        enters = [(bias(sigma) - c(sigma) * centre).expand(1, -1) for sigma in plan.levels]
-        offset = carried(offset) + plan.forced(c, enters)[:, 0]
-    return State(state.first, state.centre, carried(state.response), offset, added)
+    return added
+
+
+def errors_of(plan: Plan, c: Gain) -> Tensor:
+    """What the score's own noise, a draw in every evaluation, leaves in each output,
+    [n',evaluations,d]."""
+    which = torch.eye(len(plan.levels), dtype=f64)[..., None]
+    return plan.forced(c, [which[i] * at(c.noise, sigma) for i, sigma in enumerate(plan.levels)])
+
+
+def fixed(plan: Plan, c: Gain, centre: Tensor) -> Tensor:
+    """What the mean m and the bias of the score leave in each output, [n',d]."""
+    enters = []
+    for sigma in plan.levels:
+        bias = 0.0 if c.bias is None else at(c.bias, sigma)
+        enters.append((bias - c(sigma) * centre).expand(1, -1))
+    return plan.forced(c, enters)[:, 0]
 
 
 def law(table: Iterable[Tableau], c: Gain, state: State, centre: Tensor | None = None) -> State:
@@ -235,32 +285,37 @@ def laws(
     step together, so that each c is computed once. Many eigenvalues are interpolated from few,
     where an error in the score does not set each apart."""
     plans = [[Plan(tableau) for tableau in table] for table in tables]
-    if len(c.variance) > 2000 and c.smooth and state.centre is None:
-        pieces = LogPieces(c.variance)
-        if 2 * len(pieces.nodes) < len(c.variance):
-            ends = together(
-                plans,
-                replace(c, variance=pieces.nodes, held={}),
-                start(torch.ones_like(pieces.nodes)),
-            )
-            if all(
-                pieces.good(v) for end in ends for v in (end.response, end.added) if v is not None
-            ):
-                return [end.spread(state.first, pieces) for end in ends]
-    d = len(c.variance)
-    ends = []
-    for low in range(0, d, BLOCK):
+    if len(c.variance) > MANY and c.smooth and state.centre is None:
+        found = interpolated(plans, c, state)
+        if found is not None:
+            return found
+    by_block = []
+    for low in range(0, len(c.variance), BLOCK):
         block = slice(low, low + BLOCK)
-        ends.append(together(plans, c.part(block), state.part(block), part(centre, block)))
-    return [
-        State(*(None if v[0] is None else torch.cat(v, -1) for v in zip(*run, strict=True)))
-        for run in zip(*ends, strict=True)
-    ]
+        by_block.append(together(plans, c.part(block), state.part(block), part(centre, block)))
+    return [State.joined(blocks) for blocks in zip(*by_block, strict=True)]
+
+
+def interpolated(plans: Sequence[Sequence[Plan]], c: Gain, state: State) -> list[State] | None:
+    """The laws by interpolation in the eigenvalue; None where it saves little or does not meet its
+    tests."""
+    pieces = LogPieces(c.variance)
+    if 2 * len(pieces.nodes) >= len(c.variance):
+        return None
+    at_nodes = replace(c, variance=pieces.nodes, held={})
+    ends = together(plans, at_nodes, start(torch.ones_like(pieces.nodes)))
+    for end in ends:
+        if not pieces.good(end.response):
+            return None
+        if end.added is not None and not pieces.good(end.added):
+            return None
+    return [end.spread(state.first, pieces) for end in ends]
 
 
 def together(
     plans: Sequence[Sequence[Plan]], c: Gain, state: State, centre: Tensor | None = None
 ) -> list[State]:
+    """The laws at the end of several runs, step by step."""
     states = [state] * len(plans)
     for step in zip(*plans, strict=True):
         states = [forward(plan, c, z, centre) for plan, z in zip(step, states, strict=True)]

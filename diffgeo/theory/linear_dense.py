@@ -5,13 +5,18 @@ With a relative error E [d,d] of the score that does not commute with the covari
 
     C(sigma) = sigma^2 (Sigma + sigma^2)^-1 (I + E),
 
-every coefficient of a step is a matrix, and the full covariance is propagated:  K' = M K M^T + sum_w W W^T. For d in the hundreds.
+every coefficient of a step is a matrix, and the full covariance is propagated:
+
+    K' = M K M^T + sum_w W W^T.
+
+For d in the hundreds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -28,14 +33,18 @@ class Gain:
     covariance: Tensor
     error: Tensor | Callable[[float], Tensor] | None = None
 
-    unit = property(lambda self: torch.eye(len(self.covariance), dtype=f64))
-    shape = property(lambda self: self.covariance.shape)
+    @cached_property
+    def unit(self) -> Tensor:
+        return torch.eye(len(self.covariance), dtype=f64)
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.covariance.shape
 
     def __call__(self, sigma: float, value: Tensor | None = None) -> Tensor:
-        e = self.error(sigma) if callable(self.error) else self.error
-        c = sigma**2 * torch.linalg.solve(
-            self.covariance + sigma**2 * self.unit, self.unit + (0.0 if e is None else e)
-        )
+        error = self.error(sigma) if callable(self.error) else self.error
+        wrong = self.unit + (0.0 if error is None else error)
+        c = sigma**2 * torch.linalg.solve(self.covariance + sigma**2 * self.unit, wrong)
         return c if value is None else c @ value
 
 
@@ -60,16 +69,16 @@ def advance(tableau: Tableau, c: Gain, state: State, centre: Tensor) -> State:
     """The law after one step; `centre` [d] is m."""
     plan = Plan(tableau)
     rows = plan.responses(c)
-    # M [n',n,d,d], and of the draws
-    moved = rows[:, : plan.states]
-    drawn = rows[:, plan.states :]
+    moved = rows[:, : plan.states]  # M [n',n,d,d]
+    drawn = rows[:, plan.states :]  # of the draws, [n',draws,d,d]
     fixed = plan.forced(c, [-c(sigma)[None] for sigma in plan.levels])[:, 0]  # of m, [n',d,d]
-    covariances = torch.einsum(
-        "asij,stjk,btlk->abil", moved, state.covariances, moved
-    ) + torch.einsum("asij,bskj->abik", drawn, drawn)
+    means = torch.einsum("asij,sj->ai", moved, state.means) + fixed @ centre
+    carried = torch.einsum("asij,stjk,btlk->abil", moved, state.covariances, moved)
+    heard = torch.einsum("asij,bskj->abik", drawn, drawn)
+    covariances = carried + heard
     if plan.fresh is not None:
         covariances = covariances + plan.fresh[..., None] * c.unit
-    return State(torch.einsum("asij,sj->ai", moved, state.means) + fixed @ centre, covariances)
+    return State(means, covariances)
 
 
 def law(

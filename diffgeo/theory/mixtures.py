@@ -1,17 +1,20 @@
 """Learning sum_j w_j N(mu_j, I) from n samples: descent on the DDPM objective against EM (Shah,
 Chen, Klivans 2023; Lee's lectures).
 
-    x_t = a x0 + sigma_t z,  a = e^(-t),  sigma_t^2 = 1 - a^2,        L(mu, b) = E |sigma_t s_t(x_t) + z|^2,
+    x_t = a x0 + sigma_t z,  a = e^(-t),  sigma_t^2 = 1 - a^2,
+    L(mu, b) = E |sigma_t s_t(x_t) + z|^2,
 
 s_t the softmax network of `nn.softmax`, whose only parameters are mu_j and b_j. EM is the oracle of
 the same samples: with r = E-step,
 
-    w_j <- mean r_j,      mu_j <- sum r_j x / sum r_j       (it ends at the maximum of the likelihood, whose error falls as n^(-1/2)).
+    w_j <- mean r_j,      mu_j <- sum r_j x / sum r_j;
+
+it ends at the maximum of the likelihood, whose error falls as n^(-1/2).
 
 Two components +-mu of equal weight leave one mean: EM is mu <- mean tanh(<x, mu>) x. At one level
 t, -dL/dmu / (2 sigma_t^2 a^2) points nearly along this EM step: descent so preconditioned is a
 noisy EM. Gradients by autograd; descent in float32, whose rounding is far below its noise, all else
-in float64. All numbers a function of (seed, n) alone.
+in float64. All numbers a function of (seed, n) alone. Over n, R, t and seeds: mixture_sweeps.py.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from diffgeo.parameterization import Epsilon
 from diffgeo.training.optim import Cosine
 
 WEIGHTS = (0.1, 0.2, 0.3, 0.4)
+PART = 1 << 14  # samples whose gradient is taken at once
 
 
 class Components(NamedTuple):
@@ -54,9 +58,9 @@ class Components(NamedTuple):
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """Mean log p over the samples."""
-        return (self.logits(x).logsumexp(1) - x.square().sum(1) / 2).mean() - x.shape[
-            1
-        ] / 2 * math.log(2 * math.pi)
+        d = x.shape[1]
+        without_constant = (self.logits(x).logsumexp(1) - x.square().sum(1) / 2).mean()
+        return without_constant - d / 2 * math.log(2 * math.pi)
 
     def em(self, x: Tensor) -> Components:
         """One step of expectation and maximization on the samples x [n,d]."""
@@ -105,23 +109,18 @@ def network(k: int, d: int) -> Softmax:
 
 def dsm(net: Softmax, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
     """L = mean |sigma_t s_t(x_t) + z|^2 of clean points x0 and noise z, [n,d], at times t [n]."""
-    # sigma = sigma_t/a
     a = torch.exp(-t)[:, None]
-    sigma = torch.sqrt(torch.expm1(2 * t))
-    return (
-        (net(torch.addcmul(a * x0, a * sigma[:, None], z), sigma.log() / 4) - z)
-        .square()
-        .sum(1)
-        .mean()
-    )
+    sigma = torch.sqrt(torch.expm1(2 * t))  # sigma_t/a
+    x_t = torch.addcmul(a * x0, a * sigma[:, None], z)
+    return (net(x_t, sigma.log() / 4) - z).square().sum(1).mean()
 
 
 def pair_gradient(net: Softmax, mu: Tensor, x0: Tensor, t: float, z: Tensor) -> Tensor:
     """dL/dmu of `net` made the network of the two means +-mu, at one time t, [d]; x0, z [n,d]."""
     net.assign(torch.stack((mu, -mu)), torch.ones(2))
-    plus, minus = torch.autograd.grad(
-        dsm(net, x0, torch.full((len(x0),), t, dtype=x0.dtype), z), net.points
-    )[0].view(2, -1)
+    loss = dsm(net, x0, torch.full((len(x0),), t, dtype=x0.dtype), z)
+    (gradient,) = torch.autograd.grad(loss, net.points)
+    plus, minus = gradient.view(2, -1)
     return plus - minus
 
 
@@ -134,10 +133,9 @@ def batches(x: Tensor, size: int, g: torch.Generator) -> Iterator[tuple[Tensor, 
     """Endless (clean points, noise), both [size,d]: points of x with replacement, noise always
     fresh."""
     while True:
-        yield (
-            x[torch.randint(len(x), (size,), generator=g)],
-            torch.randn(size, x.shape[1], generator=g, dtype=x.dtype),
-        )
+        picked = x[torch.randint(len(x), (size,), generator=g)]
+        noise = torch.randn(size, x.shape[1], generator=g, dtype=x.dtype)
+        yield picked, noise
 
 
 def pair_descent(
@@ -152,7 +150,7 @@ def pair_descent(
     sigma_t^2 a^2); the mean of the last stage's second half of iterates, [d]."""
     net = network(2, len(mu)).to(x)
     drawn = batches(x, batch, g)
-    path = []
+    path: list[Tensor] = []
     for t, steps in stages:
         path = []
         for _ in range(steps):
@@ -207,11 +205,12 @@ def pair(n: int, seed: int = 0, d: int = 16, norm: float = 1.5, **options) -> di
     """|mu_hat - mu| up to sign of descent (`gd`, with options) and of 200 EM steps (`em`), from one
     start, on the same n samples."""
     mu, x, start, g = symmetric(n, seed, d, norm)
-    error = lambda found: float(min((found - mu).norm(), (found + mu).norm()))
-    return {
-        "gd": error(pair_descent(x.float(), start.float(), g, **options).double()),
-        "em": error(pair_em(x, start, 200)),
-    }
+
+    def error(found: Tensor) -> float:
+        return float(min((found - mu).norm(), (found + mu).norm()))
+
+    descended = pair_descent(x.float(), start.float(), g, **options).double()
+    return {"gd": error(descended), "em": error(pair_em(x, start, 200))}
 
 
 def alignment(a: Tensor, b: Tensor) -> dict[str, float]:
@@ -229,16 +228,12 @@ def step(
     start = norm * start / start.norm()
     z = torch.randn(x.shape, generator=g, dtype=torch.float64)
     net = network(2, d).double()
-    parts = zip(x.split(1 << 14), z.split(1 << 14), strict=True)
-    moved = (
-        -precondition(t)
-        / n
-        * sum(len(some) * pair_gradient(net, start, some, t, noise) for some, noise in parts)
-    )
+    total = torch.zeros_like(start)
+    for some, noise in zip(x.split(PART), z.split(PART), strict=True):
+        total = total + len(some) * pair_gradient(net, start, some, t, noise)
+    found = alignment(-precondition(t) / n * total, pair_em(x, start) - start)
     exact = alignment(*population_steps(mu, start, t))
-    return alignment(moved, pair_em(x, start) - start) | {
-        f"{key}_exact": value for key, value in exact.items()
-    }
+    return found | {f"{key}_exact": value for key, value in exact.items()}
 
 
 def population_steps(mu: Tensor, start: Tensor, t: float, nodes: int = 80) -> tuple[Tensor, Tensor]:
@@ -248,21 +243,25 @@ def population_steps(mu: Tensor, start: Tensor, t: float, nodes: int = 80) -> tu
     E[z | x_t] = -sigma_t s, so that L is sigma_t^2 E |s_theta - s|^2 and a constant; s_theta = a
     theta tanh<x_t, a theta> - x_t.
     """
-    roots, weights = (torch.from_numpy(v) for v in np.polynomial.hermite_e.hermegauss(nodes))
+    roots, weights = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(nodes))
     z = torch.cartesian_prod(roots, roots)
     w = torch.cartesian_prod(weights, weights).prod(1) / (2 * math.pi)
+    along = float(start @ mu / mu.norm())
     across = float((start - (start @ mu) / (mu @ mu) * mu).norm())
-    theta = torch.tensor(
-        [float(start @ mu / mu.norm()), across], dtype=torch.float64, requires_grad=True
-    )
+    theta = torch.tensor([along, across], dtype=torch.float64, requires_grad=True)
     mu = torch.tensor([float(mu.norm()), 0.0], dtype=torch.float64)
-    mean = lambda x, m: torch.tanh(x @ m)[:, None] * m
-    a = math.exp(-t)  # by symmetry the component +mu is enough
-    loss = (1 - a * a) * (
-        w @ (mean(z + a * mu, a * theta) - mean(z + a * mu, a * mu)).square().sum(1)
-    )
-    theta_em = w @ (torch.tanh((z + mu) @ theta)[:, None] * (z + mu))
-    return -precondition(t) * torch.autograd.grad(loss, theta)[0], (theta_em - theta).detach()
+
+    def mean(x: Tensor, m: Tensor) -> Tensor:
+        return torch.tanh(x @ m)[:, None] * m
+
+    a = math.exp(-t)
+    x_t = z + a * mu  # by symmetry the component +mu is enough
+    difference = mean(x_t, a * theta) - mean(x_t, a * mu)
+    loss = (1 - a * a) * (w @ difference.square().sum(1))
+    (gradient,) = torch.autograd.grad(loss, theta)
+    x = z + mu
+    theta_em = w @ (torch.tanh(x @ theta)[:, None] * x)
+    return -precondition(t) * gradient, (theta_em - theta).detach()
 
 
 def softmax(
@@ -277,48 +276,22 @@ def softmax(
     """
     g = generator(seed, *b"softmax", n, round(1000 * radius))
     k = len(WEIGHTS)
-    truth = Components(
-        radius * torch.eye(k, d, dtype=torch.float64), torch.tensor(WEIGHTS, dtype=torch.float64)
-    )
+    weights = torch.tensor(WEIGHTS, dtype=torch.float64)
+    truth = Components(radius * torch.eye(k, d, dtype=torch.float64), weights)
     x = truth.sample(n, g)
     test = truth.sample(20_000, g)
     moved = truth.means + 0.6 * torch.randn(k, d, generator=g, dtype=torch.float64)
     start = Components(moved, torch.full_like(truth.weights, 1 / k))
-    found = {
-        "gd": Components(*descent(network(k, d), x, start, g, **options).mixture()),
-        "em": em(x, start),
-    }
+    net = descent(network(k, d), x, start, g, **options)
+    found = {"gd": Components(*net.mixture()), "em": em(x, start)}
     errors = {name: parameter_error(one, truth) for name, one in found.items()}
     errors |= {f"{name}_score": score_error(one.score, truth, test) for name, one in found.items()}
     if deck:
-        net = descent(Softmax((d,), Epsilon(), k, deck=True), x, start, g, **options)
-        means, _ = net.mixture()
-        errors["deck_score"] = score_error(
-            lambda x: (x @ means.mT).softmax(1) @ means - x, truth, test
-        )
+        plain = descent(Softmax((d,), Epsilon(), k, deck=True), x, start, g, **options)
+        means, _ = plain.mixture()
+
+        def score(x: Tensor) -> Tensor:
+            return (x @ means.mT).softmax(1) @ means - x
+
+        errors["deck_score"] = score_error(score, truth, test)
     return errors
-
-
-def slope(n: Sequence[float], errors: Sequence[float]) -> float:
-    """The least-squares slope of log error against log n."""
-    return float(np.polyfit(np.log(n), np.log(errors), 1)[0])
-
-
-class Found(NamedTuple):
-    """What was measured over values of `label`: {quantity: [(mean over seeds, its standard
-    error)]}; the error is nan for one seed."""
-
-    label: str
-    values: Sequence[float]
-    curves: dict[str, list[tuple[float, float]]]
-
-    def slopes(self) -> dict[str, float]:
-        """Of every quantity against n; none for another label."""
-        return (
-            {
-                key: slope(self.values, [mean for mean, _ in curve])
-                for key, curve in self.curves.items()
-            }
-            if self.label == "n"
-            else {}
-        )

@@ -1,11 +1,12 @@
 """The order of a sampler, measured.
 
-    flow      |x_K - x(sigma_K)| ~ N^(-p) along the probability flow dx/d log(sigma) = x - D, whose exact states are integrated by
-              DOP853 (Hairer, Norsett, Wanner) at 1e-13; multistep methods start from exact history.
-    law       |E x_K - E x(sigma_K)| and |Var x_K - Var x(sigma_K)| ~ N^(-p) on Gaussians N(m, lambda): on an affine denoiser a
-              run is affine in its start and in its draws of noise; fed with unit impulses instead
-              of noise it returns that map, and the variance is the sum of the squares: no random
-              number, no Monte Carlo.
+    flow      |x_K - x(sigma_K)| ~ N^(-p) along the probability flow dx/d log(sigma) = x - D, whose
+              exact states are integrated by DOP853 (Hairer, Norsett, Wanner) at 1e-13; multistep
+              methods start from exact history.
+    law       |E x_K - E x(sigma_K)| and |Var x_K - Var x(sigma_K)| ~ N^(-p) on Gaussians
+              N(m, lambda): on an affine denoiser a run is affine in its start and in its draws of
+              noise; fed with unit impulses instead of noise it returns that map, and the variance
+              is the sum of the squares: no random number, no Monte Carlo.
 
 The error is taken at the last positive level: a final jump to 0 leaves O(sigma_min^2) whatever the
 method.
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Past, Sampler, Schedule, expand, generator
+from diffgeo.core import Denoiser, Fitted, Past, Sampler, Schedule, Sigma, expand, generator
 from diffgeo.data import Circle, Gaussian
 from diffgeo.denoiser import Counted
 from diffgeo.sampler import steps
@@ -43,10 +44,9 @@ def exact_flow(denoise: Denoiser, x: Tensor, levels: Sequence[float]) -> Tensor:
         return (state - denoise(state, float(np.exp(log_sigma)))).flatten().numpy()
 
     states = [x.double()]
-    for a, b in pairwise(np.log(levels)):
-        solved = solve_ivp(
-            slope, (a, b), states[-1].flatten().numpy(), method="DOP853", rtol=1e-13, atol=1e-13
-        )
+    for span in pairwise(np.log(levels)):
+        start = states[-1].flatten().numpy()
+        solved = solve_ivp(slope, span, start, method="DOP853", rtol=1e-13, atol=1e-13)
         states.append(torch.from_numpy(solved.y[:, -1].copy()).view_as(x))
     return torch.stack(states)
 
@@ -70,10 +70,9 @@ class Problem:
         history as the sampler looks at."""
         m = min(sampler.memory, len(sigmas) - 2)
         states = exact_flow(self.denoise, self.x, sigmas[: m + 1].tolist())
-        history = [
-            Past(s, state, self.denoise(state, s))
-            for s, state in zip(sigmas[:m].tolist(), states[:-1], strict=True)
-        ]
+        history = []
+        for sigma, state in zip(sigmas[:m].tolist(), states[:-1], strict=True):
+            history.append(Past(sigma, state, self.denoise(state, sigma)))
         x = states[-1]
         for step in steps(sampler, self.denoise, x, sigmas[m:], None, history):
             x = step.x
@@ -84,30 +83,30 @@ class Problem:
         return float((x - self.end).norm() / self.end.norm())
 
 
+def starts(d: int) -> Tensor:
+    """Twenty points at the level 20, [20,d]."""
+    return 20 * torch.randn(20, d, generator=generator(0, *b"orders"), dtype=torch.float64)
+
+
 @cache
 def correlated_gaussian() -> Problem:
     """N(0, C) in R^3, C with eigenvalues 4, 1, .05 in a turned basis."""
-    basis = torch.linalg.qr(
-        torch.tensor([[1.0, 2, -1], [0.5, -1, 3], [2, 1, 1]], dtype=torch.float64)
-    ).Q
+    columns = torch.tensor([[1.0, 2, -1], [0.5, -1, 3], [2, 1, 1]], dtype=torch.float64)
+    basis = torch.linalg.qr(columns).Q
     eigenvalues = torch.tensor([4.0, 1.0, 0.05], dtype=torch.float64)
-    x = 20 * torch.randn(20, 3, generator=generator(0, *b"orders"), dtype=torch.float64)
-    return Problem(
-        lambda x, sigma: (
-            (x @ basis * (eigenvalues / (eigenvalues + expand(sigma, x[:, :1]) ** 2))) @ basis.T
-        ),
-        x,
-    )
+
+    def denoise(x: Tensor, sigma: Sigma) -> Tensor:
+        gain = eigenvalues / (eigenvalues + expand(sigma, x[:, :1]) ** 2)
+        return (x @ basis * gain) @ basis.T
+
+    return Problem(denoise, starts(3))
 
 
 @cache
 def unit_circle() -> Problem:
     """The uniform law on the unit circle: curved, singular, and with an exact denoiser in Bessel
     functions."""
-    return Problem(
-        Circle().denoiser(),
-        20 * torch.randn(20, 2, generator=generator(0, *b"orders"), dtype=torch.float64),
-    )
+    return Problem(Circle().denoiser(), starts(2))
 
 
 LOG = VE(sigma_min=0.02, sigma_max=20, spacing=Exponential(), to_zero=False)
@@ -166,9 +165,9 @@ def weak_errors(sampler: Sampler, sigmas: Tensor, mean: float = 3.0) -> tuple[fl
     centre, response = impulse_response(
         sampler, gaussian(EIGENVALUES, mean), sigmas, torch.full_like(truth, mean), deviation
     )
-    return float(((centre - mean) / torch.sqrt(truth)).norm()), float(
-        (response.square().sum(0) / truth - 1).norm()
-    )
+    of_mean = ((centre - mean) / torch.sqrt(truth)).norm()
+    of_variance = (response.square().sum(0) / truth - 1).norm()
+    return float(of_mean), float(of_variance)
 
 
 class Measured(NamedTuple):
@@ -198,46 +197,44 @@ def integrate(sampler: Sampler) -> Measured:
     return Measured(sampler.order, sum(spent) / len(spent), {}, errors)
 
 
-def measure(make: Callable[[int], Sampler]) -> Measured:
-    """The order of the samplers make(steps): of the law when they draw noise, else along the flow
-    of three problems.
+def measure(sampler: Sampler) -> Measured:
+    """The order of a sampler: of the law when it draws noise, else along the flow of three
+    problems.
 
     No slopes for an adaptive method, whose errors follow its tolerance and not the steps: see
     `integrate`.
     """
+    if sampler.adaptive:
+        return integrate(sampler)
+    if isinstance(sampler, Fitted):
+        law = Gaussian([3.0] * len(EIGENVALUES), torch.diag(EIGENVALUES))
+        sampler = sampler.fit(gaussian(EIGENVALUES, 3.0), law)
+    nfe, draws = spent(sampler)
+    found = {}
+    if draws:
+        found["law, log"] = [max(weak_errors(sampler, LOG.grid(n))) for n in COUNTS]
+    else:
+        for name, (problem, path) in FLOWS.items():
+            found[name] = [problem().error(sampler, path.grid(n)) for n in COUNTS]
+    return Measured(
+        order=sampler.order,
+        nfe=nfe,
+        slopes={name: slope(COUNTS, errors) for name, errors in found.items()},
+        errors={name: errors[-1] for name, errors in found.items()},
+    )
 
-    def ready(n: int) -> Sampler:
-        sampler = make(n)
-        if not hasattr(sampler, "fit"):
-            return sampler
-        return sampler.fit(
-            gaussian(EIGENVALUES, 3.0), Gaussian([3.0] * len(EIGENVALUES), torch.diag(EIGENVALUES))
-        )
 
-    finest = ready(COUNTS[-1])
+def spent(sampler: Sampler) -> tuple[float, bool]:
+    """Evaluations a step, on the finest grid; and whether the sampler draws noise."""
     counted = Counted(gaussian(EIGENVALUES))
+    x = torch.ones(1, len(EIGENVALUES))
     drawn = False
-    if getattr(finest, "adaptive", False):
-        return integrate(finest)
 
     def noise() -> Tensor:
         nonlocal drawn
         drawn = True
         return torch.zeros(1, len(EIGENVALUES), dtype=torch.float64)
 
-    for _ in steps(finest, counted, torch.ones(1, len(EIGENVALUES)), LOG.grid(COUNTS[-1]), noise):
+    for _ in steps(sampler, counted, x, LOG.grid(COUNTS[-1]), noise):
         pass
-    if drawn:
-        found = {"law, log": [max(weak_errors(ready(n), LOG.grid(n))) for n in COUNTS]}
-    else:
-        found = {
-            name: [problem().error(ready(n), path.grid(n)) for n in COUNTS]
-            for name, (problem, path) in FLOWS.items()
-        }
-    slopes = {name: slope(COUNTS, errors) for name, errors in found.items()}
-    return Measured(
-        finest.order,
-        counted.rows / COUNTS[-1],
-        slopes,
-        {name: errors[-1] for name, errors in found.items()},
-    )
+    return counted.rows / COUNTS[-1], drawn

@@ -1,16 +1,16 @@
 """Which sampler, which schedule: answered on exact denoisers, where the error of a sampler is the
 whole error.
 
-    error(sampler, grid) = rms_i |x_i - X_i| / std,      X_i = the exact flow of the same noise from sigma = 80 to .002,
+    error(sampler, grid) = rms_i |x_i - X_i| / std,
 
-and on by X_i <- D(X_i; .002) when the grid ends in a jump to 0: what `diffgeo sample` reports as
-flow/rms, in deviations of the law.
+X_i the exact flow of the same noise from sigma = 80 to .002, and on by X_i <- D(X_i; .002) when the
+grid ends in a jump to 0: what `diffgeo sample` reports as flow/rms, in deviations of the law.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -26,8 +26,7 @@ from diffgeo.schedule import VE, VP, Cosine, Flow
 from diffgeo.schedule.spacing import Beta, Exponential, Polyexponential, Power
 from diffgeo.simulation.flow import end, flow, silence
 
-# EDM's range
-HIGH = 80.0
+HIGH = 80.0  # EDM's range
 LOW = 0.002
 GROUPS = 4  # disjoint parts of the points: does the winner win on each?
 SOLVED = 1e-3  # of a law's deviation: errors below it count as equal
@@ -91,7 +90,7 @@ class Truth:
         return float(self.rms(self.end - replace(self, count=self.count // 2).end))
 
     def rms(self, difference: Tensor, groups: int = 1) -> Tensor:
-        """Root mean square over the points of each group [groups], in units of the law's deviation."""
+        """Root mean square over the points of each group [groups], in deviations of the law."""
         square = difference.flatten(1).square().sum(1)
         return square.view(groups, -1).mean(1).sqrt() / float(self.law.std)
 
@@ -146,9 +145,10 @@ def candidates(samplers: Mapping[str, Sampler]) -> dict[str, Sampler]:
         if sampler.adaptive or isinstance(sampler, Fitted):
             continue
         last = probe(sampler)
-        if last is not None and not any(
-            torch.allclose(last, other, rtol=1e-9, atol=0) for other in kept.values()
-        ):
+        if last is None:
+            continue
+        twins = [other for other in kept.values() if torch.allclose(last, other, rtol=1e-9, atol=0)]
+        if not twins:
             kept[name] = last
     return {name: samplers[name] for name in kept}
 
@@ -157,20 +157,19 @@ def candidates(samplers: Mapping[str, Sampler]) -> dict[str, Sampler]:
 def affordable(sampler: Sampler, budget: int, to_zero: bool) -> int:
     """The most steps whose evaluations, counted, stay within the budget; 0 when even one step costs
     more."""
+    path = replace(PROBE, to_zero=to_zero)
+    x = torch.ones(1, 1, dtype=torch.float64)
     for n in range(budget, 0, -1):
         counted = Counted(lambda x, sigma: x / (1 + sigma**2))
-        run(
-            sampler,
-            counted,
-            torch.ones(1, 1, dtype=torch.float64),
-            replace(PROBE, to_zero=to_zero).grid(n),
-        )
+        run(sampler, counted, x, path.grid(n))
         if counted.nfe <= budget:
             return n
     return 0
 
 
 class Entry(NamedTuple):
+    """What a sampler on a schedule makes of a budget; entries order by their error."""
+
     error: float  # over all points
     sampler: str
     schedule: str
@@ -188,22 +187,55 @@ def ranking(
     paths = schedules(truth.high, truth.low)
     found: dict[int, list[Entry]] = {}
     for budget in budgets:
-        found[budget] = []
+        entries = []
         for name, sampler in samplers.items():
             for label, path in paths.items():
                 n = affordable(sampler, budget, path.to_zero)
                 if n:
-                    difference = run(sampler, truth.denoise, truth.x, path.grid(n)) - (
-                        truth.limit if path.to_zero else truth.end
-                    )
-                    median = truth.rms(difference, truth.points).median()[None]
-                    measured = torch.cat(
-                        [truth.rms(difference), median, truth.rms(difference, GROUPS)]
-                    )
-                    error, median, *groups = measured.nan_to_num(math.inf).tolist()
-                    found[budget].append(Entry(error, name, label, n, median, tuple(groups)))
-        found[budget].sort()
+                    end = run(sampler, truth.denoise, truth.x, path.grid(n))
+                    difference = end - (truth.limit if path.to_zero else truth.end)
+                    entries.append(entry(truth, difference, name, label, n))
+        found[budget] = sorted(entries)
     return found
+
+
+def entry(truth: Truth, difference: Tensor, sampler: str, schedule: str, steps: int) -> Entry:
+    """`difference` of the samples from where the flow takes them."""
+
+    def finite(values: Tensor) -> list[float]:
+        return values.nan_to_num(math.inf).tolist()
+
+    (error,) = finite(truth.rms(difference))
+    (median,) = finite(truth.rms(difference, truth.points).median()[None])
+    groups = tuple(finite(truth.rms(difference, GROUPS)))
+    return Entry(error, sampler, schedule, steps, median, groups)
+
+
+def by_sampler(rankings: Mapping[int, Sequence[Entry]]) -> dict[str, dict[int, float]]:
+    """Of one law: sampler -> budget -> its error on its best schedule, SOLVED where below."""
+    found: dict[str, dict[int, float]] = {}
+    for budget, entries in rankings.items():
+        for e in reversed(entries):  # the least error last
+            found.setdefault(e.sampler, {})[budget] = max(e.error, SOLVED)
+    return found
+
+
+def winners(rankings: Mapping[int, Sequence[Entry]]) -> dict[int, tuple[str, str, float]]:
+    """Of one law: budget -> (sampler, schedule, error) of the winner."""
+    found = {}
+    for budget, entries in rankings.items():
+        best = entries[0]
+        found[budget] = best.sampler, best.schedule, best.error
+    return found
+
+
+def runner_up(entries: Sequence[Entry], family: Callable[[str], str]) -> Entry | None:
+    """The best entry whose sampler is of another family than the winner's."""
+    best = family(entries[0].sampler)
+    for e in entries:
+        if family(e.sampler) != best:
+            return e
+    return None
 
 
 def regrets(rankings: Sequence[Sequence[Entry]]) -> list[tuple[float, str, str]]:
@@ -211,20 +243,21 @@ def regrets(rankings: Sequence[Sequence[Entry]]) -> list[tuple[float, str, str]]
     best one; the least first."""
     ratios: dict[tuple[str, str], list[float]] = {}
     for entries in rankings:
+        least = max(entries[0].error, SOLVED)
         for e in entries:
-            ratios.setdefault((e.sampler, e.schedule), []).append(
-                math.log(max(e.error, SOLVED) / max(entries[0].error, SOLVED))
-            )
-    return sorted(
-        (math.exp(sum(logs) / len(logs)), *pair)
-        for pair, logs in ratios.items()
-        if len(logs) == len(rankings)
-    )
+            log_ratio = math.log(max(e.error, SOLVED) / least)
+            ratios.setdefault((e.sampler, e.schedule), []).append(log_ratio)
+    found = []
+    for (sampler, schedule), logs in ratios.items():
+        if len(logs) == len(rankings):
+            found.append((math.exp(sum(logs) / len(logs)), sampler, schedule))
+    return sorted(found)
 
 
 def wins(entries: Sequence[Entry]) -> int:
     """On how many groups of points the winner is the best too, or solves them."""
-    best = [min(e.groups[g] for e in entries) for g in range(GROUPS)]
-    return sum(
-        mine <= max(least, SOLVED) for mine, least in zip(entries[0].groups, best, strict=True)
-    )
+    won = 0
+    for g, mine in enumerate(entries[0].groups):
+        least = min(e.groups[g] for e in entries)
+        won += mine <= max(least, SOLVED)
+    return won

@@ -5,7 +5,9 @@ A fit has the mean and the covariance of the law: exact where they have a closed
 mixtures, clouds of points, any of these blurred or turned into a larger space), and otherwise of n
 seeded samples. Of a set of images it is the empirical one,
 
-    m = 1/n sum p,      C = 1/(n-1) sum (p - m)(p - m)^T,      p in 0..255, then scaled to the range of the law:  C ((high - low)/255)^2.
+    m = 1/n sum p,      C = 1/(n-1) sum (p - m)(p - m)^T,      p in 0..255,
+
+then scaled to the range of the law:  C ((high - low)/255)^2.
 
 Bytes minus 128 have products of 2^14 at most, and 1 024 of those add up exactly in float32: one
 symmetric rank-k product a block gives sum p p^T to the last bit, at twice the speed of float64.
@@ -16,6 +18,7 @@ pixels, in units of bytes, so that another range is another factor.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +26,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Protocol, runtime_checkable
 
-from diffgeo.core import generator
+from diffgeo.core import Data, ImageSet, generator
+from diffgeo.data import Ambient, Blurred, Mixture
 from diffgeo.data.gaussian import spectrum as eigen
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.store.files import cache_folder, read_array, write_array
@@ -34,6 +39,13 @@ from diffgeo.theory.gaussian import Spectrum
 EXACT = 1024
 LARGEST = 1 << 14  # dimensions of a covariance that is still fitted: 2 GiB
 SAMPLES = 100_000  # of a law whose moments have no closed form
+
+
+@runtime_checkable
+class Covariant(Data, Protocol):
+    """A law that says its covariance."""
+
+    covariance: Tensor  # [d,d]
 
 
 class Fit(NamedTuple):
@@ -78,45 +90,68 @@ def load(path: str | Path, mean: str | Path | None = None) -> tuple[Spectrum, st
     array = torch.from_numpy(read_array(path, "spectrum"))
     if array.ndim == 2 and 1 in array.shape and array.numel() > 1:
         array = array.flatten()  # one column, or one row
+    check_array(path, array)
+    centre = None
+    if mean is not None:
+        centre = mean_of(mean, len(array))
+    try:
+        if array.ndim == 2 and array.shape[0] == array.shape[1] and not table(array):
+            return of_covariance(path, array, centre)
+        return of_eigenvalues(path, array, centre)
+    except UsageError as error:
+        raise UsageError(f"spectrum={path}: {error}") from None
+
+
+def check_array(path: str | Path, array: Tensor) -> None:
+    """Raise UsageError unless an array is finite, and eigenvalues [k], with counts [k,2], or a
+    matrix."""
     shape = tuple(array.shape)
-    if not array.numel() or not (
-        array.ndim == 1 or array.ndim == 2 and (shape[1] == 2 or shape[0] == shape[1])
-    ):
+    known = len(shape) == 1 or (len(shape) == 2 and (shape[1] == 2 or shape[0] == shape[1]))
+    if not array.numel() or not known:
         raise UsageError(
             f"spectrum={path} has shape {list(shape)}: write eigenvalues [k], with counts [k,2], "
             "or a covariance [d,d]"
         )
     if not bool(array.isfinite().all()):
+        wrong = "a NaN" if bool(array.isnan().any()) else "an infinite number"
+        raise UsageError(f"spectrum={path} holds {wrong}: write finite numbers")
+
+
+def mean_of(path: str | Path, k: int) -> Tensor:
+    """The k numbers of a file. Raises UsageError on others."""
+    mean = torch.from_numpy(read_array(path, "mean")).flatten()
+    if len(mean) != k or not bool(mean.isfinite().all()):
         raise UsageError(
-            f"spectrum={path} holds "
-            f"{'a NaN' if bool(array.isnan().any()) else 'an infinite number'}: write finite "
-            "numbers"
+            f"mean={path} holds {len(mean)} numbers: write {k} finite ones, one for each row of "
+            "the spectrum"
         )
-    centre = None if mean is None else torch.from_numpy(read_array(mean, "mean")).flatten()
-    if centre is not None and (len(centre) != shape[0] or not bool(centre.isfinite().all())):
-        raise UsageError(
-            f"mean={mean} holds {len(centre)} numbers: write {shape[0]} finite ones, one for each "
-            "row of the spectrum"
-        )
-    covariance = array.ndim == 2 and shape[0] == shape[1] and not table(array)
-    try:
-        if covariance:
-            basis, values = eigen(array)
-            return grouped(
-                values, None if centre is None else basis.mT @ centre
-            ), f"the covariance {shape[0]} x {shape[0]} in {path}"
-        values, counts = (array, torch.ones_like(array)) if array.ndim == 1 else array.T
-        if bool((counts != counts.round()).any()):
-            raise UsageError("the counts of a spectrum must be whole numbers")
-        made = Spectrum(
-            values.contiguous(), counts.contiguous(), None if centre is None else centre.abs()
-        )
-        about = f"{shape[0]} eigenvalues{' and their counts' if array.ndim == 2 else ''} in {path}"
-        return made, about + (
-            " (as its 2 x 2 numbers are not symmetric)" if shape == (2, 2) else ""
-        )
-    except UsageError as error:
-        raise UsageError(f"spectrum={path}: {error}") from None
+    return mean
+
+
+def of_covariance(
+    path: str | Path, covariance: Tensor, mean: Tensor | None
+) -> tuple[Spectrum, str]:
+    basis, values = eigen(covariance)
+    d = len(covariance)
+    turned = None if mean is None else basis.mT @ mean
+    return grouped(values, turned), f"the covariance {d} x {d} in {path}"
+
+
+def of_eigenvalues(path: str | Path, array: Tensor, mean: Tensor | None) -> tuple[Spectrum, str]:
+    about = f"{len(array)} eigenvalues"
+    if array.ndim == 1:
+        values = array
+        counts = torch.ones_like(array)
+    else:
+        values, counts = array.T
+        about += " and their counts"
+    if bool((counts != counts.round()).any()):
+        raise UsageError("the counts of a spectrum must be whole numbers")
+    norms = None if mean is None else mean.abs()
+    about += f" in {path}"
+    if tuple(array.shape) == (2, 2):
+        about += " (as its 2 x 2 numbers are not symmetric)"
+    return Spectrum(values.contiguous(), counts.contiguous(), norms), about
 
 
 def table(array: Tensor) -> bool:
@@ -133,21 +168,17 @@ def power(d: int, exponent: float = 1.0, scale: float = 1.0) -> Spectrum:
     positive(d, scale)
     if not math.isfinite(exponent):
         raise UsageError(f"exponent={exponent}: write a finite number")
-    return Spectrum(
-        scale * torch.arange(1, d + 1, dtype=torch.float64) ** -exponent,
-        torch.ones(d, dtype=torch.float64),
-    )
+    k = torch.arange(1, d + 1, dtype=torch.float64)
+    return Spectrum(scale * k**-exponent)
 
 
 def isotropic(d: int, scale: float = 1.0) -> Spectrum:
     """scale I in R^d: one eigenvalue of multiplicity d."""
     positive(d, scale)
-    return Spectrum(
-        torch.tensor([scale], dtype=torch.float64), torch.tensor([float(d)], dtype=torch.float64)
-    )
+    return Spectrum([scale], [float(d)])
 
 
-def texture(data, image: int = 0) -> tuple[Spectrum, str]:
+def texture(data: ImageSet, image: int = 0) -> tuple[Spectrum, str]:
     """The asymptotic discrete spot noise of an image u [C,H,W] (Galerne, Gousseau, Morel 2011):
     white noise, one number a pixel, convolved with t = (u - mean)/sqrt(HW). In the Fourier basis
     its covariance has rank one at each frequency, with the eigenvalue sum_c |t^_c|^2: (C-1) HW
@@ -159,9 +190,8 @@ def texture(data, image: int = 0) -> tuple[Spectrum, str]:
     power = torch.fft.fft2(spots).abs().square().sum(0).flatten()
     power[0] = 0.0  # of the constants: the mean is gone
     rest = power.new_zeros((len(u) - 1) * len(power))
-    return grouped(
-        torch.cat([power, rest])
-    ), f"the texture (ADSN) of image {image} of {data.name} ({data.split})"
+    about = f"the texture (ADSN) of image {image} of {data.name} ({data.split})"
+    return grouped(torch.cat([power, rest])), about
 
 
 def positive(d: int, scale: float) -> None:
@@ -175,73 +205,67 @@ def positive(d: int, scale: float) -> None:
 
 
 def of_law(
-    data, mean: bool | None = None, flip: bool = False, n: int = SAMPLES, seed: int = 0
+    data: Data, mean: bool | None = None, flip: bool = False, n: int = SAMPLES, seed: int = 0
 ) -> tuple[Spectrum, str]:
     """The spectrum of the Gaussian that has the moments of `data`, and where it is from.
 
-    mean: whether the law's mean counts; None: of images it does not, of other laws it does. flip:
-        whether mirror images count.
+    mean: whether the law's mean counts; None: of images it does not, of other laws it does.
+    flip: whether mirror images count.
     n, seed: samples of a law whose moments have no closed form.
     """
-    if not hasattr(data, "images"):
+    if not isinstance(data, ImageSet):
         found = moments(data, n, seed)
         basis, values = eigen(found.covariance)
-        return grouped(values, None if mean is False else basis.mT @ found.mean), found.about
-    about = described(data, flip)
+        turned = None if mean is False else basis.mT @ found.mean
+        return grouped(values, turned), found.about
     if mean:
         found = images(data, flip)
         basis, values = eigen(found.covariance)
-        return grouped(values, basis.mT @ found.mean), about
+        return grouped(values, basis.mT @ found.mean), found.about
     scale = (data.high - data.low) / 255
     held = replace(data, low=0.0, high=255.0, flip=flip)
-    return grouped(cached(held) * scale**2), about + ", mean subtracted"
+    return grouped(cached(held) * scale**2), described(data, flip) + ", mean subtracted"
 
 
-def described(data, flip: bool) -> str:
+def described(data: ImageSet, flip: bool) -> str:
+    mirrored = ", and their mirror images" if flip else ""
     return (
-        f"{len(data.images)} images of {data.name} "
-        f"({data.split}{', and their mirror images' if flip else ''}), "
+        f"{len(data.images)} images of {data.name} ({data.split}{mirrored}), "
         f"pixels in [{data.low:g}, {data.high:g}], covariance over n - 1"
     )
 
 
-def fit(data, flip: bool = False, n: int = SAMPLES, seed: int = 0) -> Fit:
+def fit(data: Data, flip: bool = False, n: int = SAMPLES, seed: int = 0) -> Fit:
     """The Gaussian that has the moments of `data`, in the coordinates of its flattened points."""
-    return images(data, flip) if hasattr(data, "images") else moments(data, n, seed)
+    return images(data, flip) if isinstance(data, ImageSet) else moments(data, n, seed)
 
 
-def moments(data, n: int = SAMPLES, seed: int = 0) -> Fit:
+def moments(data: Data, n: int = SAMPLES, seed: int = 0) -> Fit:
     """Mean and covariance of a law: in closed form where its class has what it takes, else of n
     samples."""
-    inner = getattr(data, "law", None)
-    if inner is not None and hasattr(data, "lift"):  # turned into a larger space: Q C Q^T
-        m, c, about = moments(inner, n, seed)
-        return Fit(data.lift(m), data.lift(data.lift(c).mT), about)
-    if inner is not None:  # blurred: C + s^2 I
-        m, c, about = moments(inner, n, seed)
-        return Fit(m, c + data.s**2 * torch.eye(len(m), dtype=c.dtype), about)
-    if hasattr(data, "covariance"):
+    if isinstance(data, Ambient):  # Q C Q^T
+        mean, covariance, about = moments(data.law, n, seed)
+        return Fit(data.lift(mean), data.lift(data.lift(covariance).mT), about)
+    if isinstance(data, Blurred):  # C + s^2 I
+        mean, covariance, about = moments(data.law, n, seed)
+        noise = data.s**2 * torch.eye(len(mean), dtype=covariance.dtype)
+        return Fit(mean, covariance + noise, about)
+    if isinstance(data, Covariant):
         return Fit(data.mean, data.covariance, f"the law's own covariance in R^{len(data.mean)}")
-    if hasattr(data, "components"):  # of a mixture: within, and between
+    if isinstance(data, Mixture):
         apart = data.means - data.mean
         within = (data.components[:, None, None] * data.covariances).sum(0)
-        return Fit(
-            data.mean,
-            within + (apart.mT * data.components) @ apart,
-            "the exact moments of the mixture",
-        )
-    if getattr(data, "atoms", None) is not None:
+        between = (apart.mT * data.components) @ apart
+        return Fit(data.mean, within + between, "the exact moments of the mixture")
+    if data.atoms is not None:
         apart = data.atoms.double() - data.mean
-        return Fit(
-            data.mean.double(),
-            (apart.mT * data.weights) @ apart,
-            f"the exact moments of {len(apart)} points",
-        )
+        covariance = (apart.mT * data.weights) @ apart
+        return Fit(data.mean.double(), covariance, f"the exact moments of {len(apart)} points")
     x = data.sample(n, generator(seed, *b"spectrum")).double().flatten(1)
     return Fit(x.mean(0), x.mT.cov(), f"the moments of {n} samples (seed {seed})")
 
 
-def images(data, flip: bool = False) -> Fit:
+def images(data: ImageSet, flip: bool = False) -> Fit:
     """Mean and covariance (over n - 1) of a set of images, flattened as [C,H,W]; with `flip` of it
     and its mirror images."""
     d = math.prod(data.shape)
@@ -251,20 +275,7 @@ def images(data, flip: bool = False) -> Fit:
             f"{data.name} has {d} numbers an image, and a covariance takes {LARGEST} at most: "
             "write data.size=64 or smaller"
         )
-    from scipy.linalg.blas import ssyrk
-
-    pixels = data.images.permute(0, 2, 3, 1)  # in the order of the bytes
-    gram = torch.zeros(d, d, dtype=torch.float64)
-    total = torch.zeros(d, dtype=torch.float64)
-    for block in pixels.split(EXACT):
-        x = block.flatten(1).float().sub_(128)
-        gram += torch.from_numpy(ssyrk(1.0, x.numpy().T, lower=0).T)  # the triangle below, by rows
-        total += x.sum(0)
-    gram += gram.tril(-1).mT
-    channels_first = torch.arange(d).view(pixels.shape[1:]).permute(2, 0, 1)
-    order = channels_first.flatten()
-    gram = gram[order][:, order]
-    total = total[order]
+    gram, total = sums(data)
     if flip:
         mirror = torch.arange(d).view(data.shape).flip(-1).flatten()
         gram = gram + gram[mirror][:, mirror]
@@ -279,21 +290,35 @@ def images(data, flip: bool = False) -> Fit:
     return Fit(data.low + scale * (total / n + 128), covariance, described(data, flip))
 
 
-def cached(data) -> Tensor:
-    """The eigenvalues of a set of images, from $DIFFGEO_CACHE where they are known."""
+def sums(data: ImageSet) -> tuple[Tensor, Tensor]:
+    """Of all images, sum (p - 128)(p - 128)^T [d,d] and sum (p - 128) [d], exactly, flattened as
+    [C,H,W]."""
+    from scipy.linalg.blas import ssyrk
+
+    d = math.prod(data.shape)
+    pixels = data.images.permute(0, 2, 3, 1)  # in the order of the bytes
+    gram = torch.zeros(d, d, dtype=torch.float64)
+    total = torch.zeros(d, dtype=torch.float64)
+    for block in pixels.split(EXACT):
+        x = block.flatten(1).float().sub_(128)
+        gram += torch.from_numpy(ssyrk(1.0, x.numpy().T, lower=0).T)  # the triangle below, by rows
+        total += x.sum(0)
+    gram += gram.tril(-1).mT
+    order = torch.arange(d).view(pixels.shape[1:]).permute(2, 0, 1).flatten()
+    return gram[order][:, order], total[order]
+
+
+def cached(data: ImageSet) -> Tensor:
+    """The eigenvalues of a set of images, from $DIFFGEO_CACHE where they are known; 0 where they
+    are rounding."""
     path = cache_folder() / "spectra" / f"{data.key}.npy"
     try:
         return torch.from_numpy(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError):
         pass
     values = torch.linalg.eigvalsh(images(data, data.flip).covariance)
-    largest = float(values.abs().max())
-    # rounding is none
-    values = torch.where(
-        values > len(values) * torch.finfo(torch.float64).eps * largest, values, 0.0
-    )
-    try:
+    rounding = len(values) * torch.finfo(torch.float64).eps * float(values.abs().max())
+    values = torch.where(values > rounding, values, 0.0)
+    with suppress(DiffgeoError):  # a cache that cannot be written is no cache
         write_array(path, values.numpy())
-    except DiffgeoError:  # a cache that cannot be written is no cache
-        pass
     return values

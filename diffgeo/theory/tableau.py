@@ -1,10 +1,11 @@
 """One step of a sampler as a table of numbers, read by running it once on linear forms.
 
 A sampler whose step only adds and scales states, draws of noise w and denoised points is, with the
-evaluations i = 1 .. k of one step at the levels sigma_i and their residuals r_i = y_i - D(y_i;
-sigma_i), the table P, Q of
+evaluations i = 1 .. k of one step at the levels sigma_i and their residuals
+r_i = y_i - D(y_i; sigma_i), the table P, Q of
 
-    y_i = sum_s P_is z_s + sum_{j<i} P_ij r_j,      x' = sum_s Q_s z_s + sum_j Q_j r_j,        z = (x, x_past, r_past, ..., w_1, w_2, ...).
+    y_i = sum_s P_is z_s + sum_{j<i} P_ij r_j,
+    x'  = sum_s Q_s  z_s + sum_j Q_j r_j,            z = (x, x_past, r_past, ..., w_1, w_2, ...).
 
 `probe` hands the step a state that is a row of coefficients, and a new unit vector for every draw
 and every residual. So there is no second copy of a scheme. What a denoiser makes of its residual,
@@ -23,7 +24,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from diffgeo.core import Past, Sampler
+from diffgeo.core import Past, Sampler, Sigma
 from diffgeo.errors import UsageError
 
 SYMBOLS = 1024  # the most states, draws and evaluations of one step
@@ -61,7 +62,7 @@ def probe(
     levels `past`, the oldest first.
 
     room: symbols that are expected; a step that makes more is probed again with twice the room.
-        Raises UsageError above SYMBOLS.
+    Raises UsageError above SYMBOLS.
     """
     made = 0
     basis = units(room)
@@ -76,12 +77,12 @@ def probe(
     levels = []
     inputs = []
 
-    def denoise(y: Tensor, level, **cond) -> Tensor:
+    def denoise(x: Tensor, sigma: Sigma, **cond) -> Tensor:
         number, unit = symbol()
         residuals.append(number)
-        levels.append(float(level))
-        inputs.append(form(y))
-        return y - unit
+        levels.append(float(sigma))
+        inputs.append(form(x))
+        return x - unit
 
     def noise() -> Tensor:
         number, unit = symbol()
@@ -100,18 +101,19 @@ def probe(
         )
     if made > room:
         return probe(sampler, sigma, sigma_next, past, max(made, 2 * room))
-    kept = x if step.corrected is None else step.corrected
-    remembered = [*remembered, (kept, kept - step.denoised)][
-        max(0, len(past) + 1 - sampler.memory) :
-    ]
-    outputs = [step.x, *(part for pair in remembered for part in pair)]
+    left = x if step.corrected is None else step.corrected
+    remembered.append((left, left - step.denoised))
+    forgotten = max(0, len(remembered) - sampler.memory)
+    outputs = [step.x]
+    for y, r in remembered[forgotten:]:
+        outputs += [y, r]
     return Tableau(
-        states,
-        tuple(draws),
-        tuple(residuals),
-        tuple(levels),
-        tuple(inputs),
-        tuple(map(form, outputs)),
+        states=states,
+        draws=tuple(draws),
+        residuals=tuple(residuals),
+        levels=tuple(levels),
+        inputs=tuple(inputs),
+        outputs=tuple(map(form, outputs)),
     )
 
 
@@ -145,15 +147,12 @@ def linear(sampler: Sampler, sigma: float, sigma_next: float) -> None:
     x = torch.linspace(-1, 2, 5, dtype=f64)[None]
     gain = torch.linspace(0, 0.9, 5, dtype=f64)
 
+    def denoise(x: Tensor, sigma: Sigma, **cond) -> Tensor:
+        return gain * x
+
     def end(factor: float) -> Tensor:
-        return sampler.step(
-            lambda y, s, **cond: gain * y,
-            factor * x,
-            sigma,
-            sigma_next,
-            [],
-            lambda: factor * torch.ones_like(x),
-        ).x
+        noise = lambda: factor * torch.ones_like(x)
+        return sampler.step(denoise, factor * x, sigma, sigma_next, [], noise).x
 
     if not torch.allclose(end(3.0), 3 * end(1.0), rtol=1e-9, atol=1e-12):
         raise UsageError(
@@ -166,78 +165,90 @@ class Residual(Protocol):
     """The linear part of what a denoiser makes of its residual: a number in each direction, or a
     matrix."""
 
-    shape: tuple[int, ...]  # [d], or [d,d]
-    unit: Tensor  # the number 1 as such a thing: [1], or the identity [d,d]
-
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # [d], or [d,d]
+    @property
+    def unit(self) -> Tensor: ...  # the number 1 as such a thing: [1], or the identity [d,d]
     # c(sigma), or c(sigma) value, value [*,*shape]
     def __call__(self, sigma: float, value: Tensor | None = None) -> Tensor: ...
+
+
+def coefficients(rows: Sequence[Form], symbols: Sequence[int]) -> list[list[float]]:
+    """Those of some symbols in each linear form, a row a form."""
+    return [[row.get(symbol, 0.0) for symbol in symbols] for row in rows]
+
+
+def products(rows: Sequence[Sequence[float]]) -> Tensor:
+    """The inner products of all pairs of rows, [n,n,1]: their covariance, as weights of the same
+    independent draws."""
+    n = len(rows)
+    pairs = [sum(map(mul, a, b)) for a in rows for b in rows]
+    return torch.tensor(pairs, dtype=f64).view(n, n, 1)
 
 
 class Plan:
     """A tableau as matrices, over its states and the draws that pass through an evaluation; read
     once, used for every block of eigenvalues.
 
-    y = Z z + P r, P strictly lower triangular,     x' = W z + Q r.       fresh: the covariance [n',n',1] of the other draws, or None.
+        y = Z z + P r,  P strictly lower triangular,        x' = W z + Q r.
+
+    direct: the rows of Z, then of W. passing: of P, then of Q.
+    fresh: the covariance [n',n',1] of the draws that no evaluation hears, or None.
     """
 
     def __init__(self, tableau: Tableau):
         heard = [w for w in tableau.draws if any(w in row for row in tableau.inputs)]
+        others = [w for w in tableau.draws if w not in heard]
         rows = (*tableau.inputs, *tableau.outputs)
-        matrix = lambda symbols: [[row.get(s, 0.0) for s in symbols] for row in rows]
         self.states = tableau.states
         self.levels = tableau.levels
-        self.sources = tableau.states + len(heard)
-        # (Z, W), (P, Q)
-        self.direct = matrix((*range(tableau.states), *heard))
-        self.passing = matrix(tableau.residuals)
-        self.fresh = None
-        if left := [w for w in tableau.draws if w not in heard]:
-            fresh = matrix(left)[len(self.levels) :]
-            self.fresh = torch.tensor(
-                [[[sum(map(mul, a, b))] for b in fresh] for a in fresh], dtype=f64
-            )
+        self.direct = coefficients(rows, (*range(tableau.states), *heard))
+        self.passing = coefficients(rows, tableau.residuals)
+        self.fresh = products(coefficients(tableau.outputs, others)) if others else None
+        # one state in, one out, and no draw that is heard: the step is one number
+        self.one_number = tableau.states + len(heard) == len(tableau.outputs) == 1
 
     def factor(self, c: Residual) -> Tensor:
-        """The coefficient [d] of the one output in the one source of a plan that has no more."""
+        """The coefficient [d] of the one output in the one source of a plan of one number."""
         (end,) = self.substitute(c, [z for (z,) in self.direct])
         return torch.as_tensor(end, dtype=f64).expand(c.shape)
 
     def responses(self, c: Residual) -> Tensor:
         """The coefficients [n',S,*shape] of every output in the states, then in the draws."""
         direct = torch.tensor(self.direct, dtype=f64)
-        return self.stacked(c, direct.view(*direct.shape, *(1,) * c.unit.ndim) * c.unit)
+        ones = (1,) * c.unit.ndim
+        return self.stacked(c, direct.view(*direct.shape, *ones) * c.unit)
 
     def forced(self, c: Residual, enters: Sequence[Tensor]) -> Tensor:
         """What residuals with a source of their own, enters[i] [S,*shape], leave in every output,
         [n',S,*shape]."""
-        return self.stacked(c, torch.zeros(len(self.direct), *enters[0].shape, dtype=f64), enters)
+        nothing = torch.zeros(len(self.direct), *enters[0].shape, dtype=f64)
+        return self.stacked(c, nothing, enters)
 
     def stacked(
         self, c: Residual, direct: Tensor, enters: Sequence[Tensor] | None = None
     ) -> Tensor:
-        return torch.stack(
-            [end.expand(direct.shape[1], *c.shape) for end in self.substitute(c, direct, enters)]
-        )
+        ends = self.substitute(c, direct, enters)
+        return torch.stack([end.expand(direct.shape[1], *c.shape) for end in ends])
 
     def substitute(
         self, c: Residual, direct: Sequence[float | Tensor], enters: Sequence[Tensor] | None = None
     ) -> list[Tensor]:
-        """W + Q (1 - c P)^-1 (c Z + enters), forward through the triangle; `direct` is Z, then W."""
-        passed: list[Tensor] = []
+        """W + Q (1 - c P)^-1 (c Z + enters), forward through the triangle; `direct`: Z, then W."""
+        passed: list[Tensor] = []  # the residuals so far
 
         def combined(row: int) -> float | Tensor:
             out = direct[row]
             for r, weight in zip(passed, self.passing[row], strict=False):
                 if weight:
-                    out = torch.add(
-                        out if torch.is_tensor(out) else torch.scalar_tensor(out, dtype=f64),
-                        r,
-                        alpha=weight,
-                    )
+                    if not torch.is_tensor(out):
+                        out = torch.scalar_tensor(out, dtype=f64)
+                    out = torch.add(out, r, alpha=weight)
             return out
 
         for i, level in enumerate(self.levels):
             y = combined(i)
-            r = c(level, y) if torch.is_tensor(y) or y != 1 else c(level)
+            plain = not torch.is_tensor(y) and y == 1
+            r = c(level) if plain else c(level, y)
             passed.append(r if enters is None else r + enters[i])
         return [combined(row) for row in range(len(self.levels), len(direct))]

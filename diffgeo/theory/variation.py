@@ -5,7 +5,8 @@ With the log density ratio l = ln p/q and M(s) = E_p e^(s l) = int p^(1+s) q^(-s
 transforms of P_p(l > 0) - P_q(l > 0) have their poles at s = 0 and s = -1; inverted on the line
 between, Re s = -1/2, they give
 
-    TV(p, q) = 1/(2 pi) int (1 - M(-1/2 + i u)) / (1/4 + u^2) du,        |M(-1/2 + i u)| <= M(-1/2), the Bhattacharyya coefficient.
+    TV(p, q) = 1/(2 pi) int (1 - M(-1/2 + i u)) / (1/4 + u^2) du,
+    |M(-1/2 + i u)| <= M(-1/2),  the Bhattacharyya coefficient.
 
 M of a product is the product of the Ms. So TV costs a quadrature whatever the dimension is, and no
 sampling. For two Gaussians see theory.distances; for densities on a grid M is a sum (`product_tv`).
@@ -20,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Gauss-Legendre nodes of a panel, and panels that are taken together
-NODES = 24
-BLOCK = 2
+NODES = 24  # Gauss-Legendre nodes of a panel
+BLOCK = 2  # panels that are taken together
+POINTS = 2000  # of the integral, taken together over all nodes of a density
 LOST = math.log(1e-18)  # of |M|: beneath the rounding of 1 - M
 
 
@@ -37,7 +38,7 @@ def variation(
     """
     if spread == 0:
         return 0.0
-    nodes, weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(NODES))
+    nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(NODES))
     width = reach / panels
     total = 0.0
     end = 0.0
@@ -46,13 +47,13 @@ def variation(
         z = log_m(torch.complex(torch.full_like(w, -0.5), w / spread))
         # 1 - Re M, small where u is
         lost = -torch.expm1(z.real) * torch.cos(z.imag) + 2 * torch.sin(z.imag / 2) ** 2
-        total += (
-            float((weights.repeat(len(block)) * lost / (spread**2 / 4 + w**2)).sum()) * width / 2
-        )
+        density = lost / (spread**2 / 4 + w**2)
+        total += float((weights.repeat(len(block)) * density).sum()) * width / 2
         end = width * float(block[-1] + 1)
         if float(z.real.max()) < LOST:
             break
-    return min(1.0, total * spread / math.pi + 2 / math.pi * math.atan(spread / (2 * end)))
+    rest = 2 / math.pi * math.atan(spread / (2 * end))
+    return min(1.0, total * spread / math.pi + rest)
 
 
 def product_tv(p: Tensor, q: Tensor, weights: Tensor, copies: int) -> float:
@@ -66,8 +67,7 @@ def product_tv(p: Tensor, q: Tensor, weights: Tensor, copies: int) -> float:
     spread = math.sqrt(copies * float((mass * ratio**2).sum()))
 
     def log_m(s: Tensor) -> Tensor:
-        return copies * torch.log(
-            torch.cat([torch.exp(part[:, None] * ratio) @ mass.to(s) for part in s.split(2000)])
-        )
+        m = [torch.exp(part[:, None] * ratio) @ mass.to(s) for part in s.split(POINTS)]
+        return copies * torch.log(torch.cat(m))
 
-    return variation(log_m, spread, 60.0, 60)
+    return variation(log_m, spread, reach=60.0, panels=60)

@@ -46,14 +46,20 @@ def assumption(out: Path, every: Mapping, cells: Sequence[str], n: int = 1000) -
     for i, name in enumerate(cells):
         e = load(every[name].folder)
         verdict = Verdict(measure(e.simulation, e.data, e.numbers[:n]))
-        sigma = verdict.measured.sigma[: len(verdict.measured.eta)]
-        plot.noise_norm(out / f"noise_norm_{i}.png", verdict.measured)
-        plot.noise_error(
-            out / f"noise_error_{i}.png", sigma, denoiser_errors(e.model, e.data, sigma)
+        measured = verdict.measured
+        sigma = measured.sigma[: len(measured.eta)]
+        errors = denoiser_errors(e.model, e.data, sigma)
+        plot.noise_norm(out / f"noise_norm_{i}.png", sigma, measured.norm)
+        plot.noise_error(out / f"noise_error_{i}.png", sigma, errors)
+        plot.relative_error(out / f"relative_error_{i}.png", sigma, measured.eta, measured.nu)
+        plot.distance_bounds(
+            out / f"distance_bounds_{i}.png",
+            sigma=verdict.sigmas,
+            distance=measured.distance,
+            bounds=verdict.bounds(),
+            fails=verdict.fails,
         )
-        plot.relative_error(out / f"relative_error_{i}.png", verdict.measured)
-        plot.distance_bounds(out / f"distance_bounds_{i}.png", verdict)
-        lines.append(f"- {name} (figures *_{i}.png): {verdict}; {inequality(verdict.measured)}")
+        lines.append(f"- {name} (figures *_{i}.png): {verdict}; {inequality(measured)}")
     return f"Verdicts on {n} trajectories each\n\n" + "\n".join(lines) + "\n"
 
 

@@ -63,5 +63,5 @@ def beside(out: Path, every: Mapping, cells: Sequence[str]) -> str:
                     "" if not measured else f"{measured / published:.3f}",
                 ]
             )
-    panels(out / "convergence.png", drawn)
+    panels(out / "convergence.png", [experiment.panel() for experiment in drawn])
     return f"{markdown(['quantity', 'specification', 'measured', 'ratio'], rows)}\n{WARNING}\n"

@@ -19,7 +19,7 @@ from diffgeo.run import Job, RunFolder
 from diffgeo.schedule.discrete import TIE
 from diffgeo.store.files import write_json, write_text
 from diffgeo.tables import csv_text, markdown
-from diffgeo.theory.certificate import beta_star, betas, nu_min, reachable, steps_needed
+from diffgeo.theory.certificate import betas, certify
 
 
 def main(cfg, job: Job) -> None:
@@ -62,18 +62,6 @@ def main(cfg, job: Job) -> None:
     folder.provenance()
     write_json(job.path / "metrics.json", values)
     print(f"written: {job.path}/metrics.json, levels.csv")
-
-
-def certify(sigmas: Sequence[float], eta: float, nu: float) -> dict[str, float]:
-    """The numbers of one eta for the positive levels `sigmas` [K+1]; `nu` is beta*'s band."""
-    steps = len(sigmas) - 1
-    return {
-        "nu_min": nu_min(sigmas, eta),
-        "nu_min_but_last": nu_min(sigmas[:-1], eta) if steps > 1 else 1.0,
-        "beta_star": beta_star(eta, nu, steps),
-        "reachable": reachable(eta, nu, steps),
-        "steps_needed": steps_needed(sigmas[-1] / sigmas[0], eta, nu),
-    }
 
 
 def levels(chart, sigmas: Sequence[float]) -> tuple[list[str], list[list[str]]]:

@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
     if known.get("figures", True):
         from diffgeo.plot.convergence import panels
 
-        panels(out / "convergence.png", found)
+        panels(out / "convergence.png", [experiment.panel() for experiment in found])
     write_json(
         out / "metrics.json", {key: value for e in found for key, value in e.metrics().items()}
     )

@@ -24,6 +24,7 @@ laws: names of conf/data. Writes table.md, table.csv, radii.csv and gamma.png.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from diffgeo.config.named import LAWS as NAMES
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> None:
     import torch
 
     from diffgeo.plot.selection import gamma as draw
-    from diffgeo.theory.gamma import best_gamma, coefficient
+    from diffgeo.theory.gamma import best_gamma, by_radius, coefficient
     from diffgeo.theory.selection import Truth
 
     torch.set_num_threads(1)
@@ -74,7 +75,7 @@ def main(arguments: list[str]) -> None:
             ]
             for g in found[name]
         ]
-    circle = radii(asked["seed"])
+    circle = by_radius(RADII, RADII_STEPS, HIGH, LOW, POINTS, asked["seed"])
     header = [
         "law",
         "N",
@@ -101,28 +102,12 @@ def main(arguments: list[str]) -> None:
     write_text(asked["out"] / "table.md", text)
     write_text(asked["out"] / "table.csv", csv_text(header, rows))
     write_text(asked["out"] / "radii.csv", csv_text(near, second))
-    draw(asked["out"] / "gamma.png", found, circle)
+    draw(
+        asked["out"] / "gamma.png",
+        steps=asked["steps"],
+        best={name: [g.best for g in gammas] for name, gammas in found.items()},
+        span=math.log(HIGH / LOW),
+        radii=[tuple(row) for row in circle],
+    )
     print(text)
     print(f"written: {asked['out']}/table.md, table.csv, radii.csv, gamma.png")
-
-
-def radii(seed: int) -> list[tuple[float, float, float, float]]:
-    """radius/sigma_0, and a: measured, by quadrature, and of the Gaussian with the circle's
-    deviation."""
-    from diffgeo.data import Circle
-    from diffgeo.theory.gamma import best_gamma, coefficient, gaussian_coefficient
-    from diffgeo.theory.selection import Truth
-
-    rows = []
-    for ratio in RADII:
-        truth = Truth(Circle(ratio * HIGH), HIGH, LOW, POINTS, seed=seed)
-        g = best_gamma(truth, RADII_STEPS)
-        rows.append(
-            (
-                ratio,
-                0.5 + (g.best - 1.5) / g.h,
-                coefficient(truth),
-                gaussian_coefficient((ratio * HIGH) ** 2 / 2, HIGH, LOW),
-            )
-        )
-    return rows

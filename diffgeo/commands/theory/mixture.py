@@ -20,9 +20,9 @@ given; returns at once when they are there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from diffgeo.config.words import PATH, WHOLE, options
 from diffgeo.errors import UsageError
@@ -31,83 +31,14 @@ from diffgeo.store.files import write_json, write_text
 from diffgeo.tables import csv_text, markdown
 
 if TYPE_CHECKING:
-    from diffgeo.theory.mixtures import Found
+    from diffgeo.theory.mixture_sweeps import Found
 
 NAMES = ("pair", "step", "softmax")
 BUDGETS = ("quick", "full")
-EXPECTED = -0.5  # slope of every error against n
-
-
-class Sweep(NamedTuple):
-    """`measure(value, seed=)` -> {quantity: number} over values of `label`, for each budget
-    (values, seeds)."""
-
-    label: str
-    measure: Callable[..., dict[str, float]]
-    quick: tuple[Sequence[float], int]
-    full: tuple[Sequence[float], int]
-
-
-def sweeps(name: str) -> tuple[Sweep, ...]:
-    from diffgeo.theory import mixtures
-
-    def by_radius(radius: float, seed: int) -> dict[str, float]:
-        # flat between near means
-        return mixtures.softmax(radius=radius, seed=seed, deck=True, lr=0.1 if radius < 2 else 0.02)
-
-    return {
-        "pair": (
-            Sweep(
-                "n",
-                mixtures.pair,
-                ((250, 1000, 4000, 16_000), 3),
-                ((250, 1000, 4000, 16_000, 64_000), 8),
-            ),
-        ),
-        "step": (Sweep("t", mixtures.step, ((0.02, 0.1, 0.5), 4), ((0.02, 0.1, 0.5), 16)),),
-        "softmax": (
-            Sweep("R", by_radius, ((6, 4, 2, 1), 1), ((6, 4, 2, 1), 4)),
-            Sweep(
-                "n",
-                mixtures.softmax,
-                ((500, 2000, 8000, 32_000), 1),
-                ((500, 1000, 2000, 4000, 8000, 16_000, 32_000), 4),
-            ),
-        ),
-    }[name]
-
-
-def run(sweep: Sweep, budget: str, seed: int) -> Found:
-    import numpy as np
-
-    from diffgeo.theory.mixtures import Found
-
-    values, seeds = getattr(sweep, budget)
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for value in values:
-        drawn = [sweep.measure(value, seed=seed + i) for i in range(seeds)]
-        for key in drawn[0]:
-            numbers = np.array([one[key] for one in drawn])
-            error = float(numbers.std(ddof=1) / seeds**0.5) if seeds > 1 else float("nan")
-            curves.setdefault(key, []).append((float(numbers.mean()), error))
-    return Found(sweep.label, values, curves)
 
 
 def shown(mean: float, error: float) -> str:
     return f"{mean:.4f}" + (f" +- {error:.4f}" if error == error else "")
-
-
-def metrics_of(name: str, found: Sequence[Found]) -> dict[str, float]:
-    """{NAME/quantity/label=value: mean} and {NAME/slope_quantity: slope}."""
-    metrics = {
-        f"{name}/{key}/{f.label}={value:g}": mean
-        for f in found
-        for key, curve in f.curves.items()
-        for value, (mean, _) in zip(f.values, curve, strict=True)
-    }
-    return metrics | {
-        f"{name}/slope_{key}": slope for f in found for key, slope in f.slopes().items()
-    }
 
 
 def every_mean(found: Sequence[Found]) -> str:
@@ -120,17 +51,17 @@ def every_mean(found: Sequence[Found]) -> str:
     return csv_text(["quantity", "at", "value", "mean", "standard_error"], rows)
 
 
-def tables(found: Found) -> str:
+def table(found: Found) -> str:
+    """A row a value, and the slopes against n beside what they are to be."""
+    from diffgeo.theory.mixture_sweeps import EXPECTED
 
-    rows = [
-        [f"{value:g}", *(shown(*curve[i]) for curve in found.curves.values())]
-        for i, value in enumerate(found.values)
-    ]
-    if slopes := found.slopes():
-        rows += [
-            ["slope", *(f"{slope:.3f}" for slope in slopes.values())],
-            ["expected", *(f"{EXPECTED:.3f}" for _ in slopes)],
-        ]
+    rows = []
+    for i, value in enumerate(found.values):
+        rows.append([f"{value:g}", *(shown(*curve[i]) for curve in found.curves.values())])
+    slopes = found.slopes()
+    if slopes:
+        rows.append(["slope", *(f"{slope:.3f}" for slope in slopes.values())])
+        rows.append(["expected", *(f"{EXPECTED:.3f}" for _ in slopes)])
     return markdown([found.label, *found.curves], rows)
 
 
@@ -151,11 +82,12 @@ def main(arguments: list[str]) -> None:
     import torch
 
     from diffgeo.plot.mixtures import draw
+    from diffgeo.theory.mixture_sweeps import SWEEPS, metrics, run
 
     torch.set_num_threads(1)
-    found = [run(sweep, budget, asked["seed"]) for sweep in sweeps(name)]
-    print("\n".join(map(tables, found)))
+    found = [run(sweep, budget, asked["seed"]) for sweep in SWEEPS[name]]
+    print("\n".join(table(one) for one in found))
     write_text(asked["out"] / "table.csv", every_mean(found))
-    draw(asked["out"] / f"{name}.png", found)
-    write_json(asked["out"] / "metrics.json", metrics_of(name, found))
+    draw(asked["out"] / f"{name}.png", {one.label: (one.values, one.curves) for one in found})
+    write_json(asked["out"] / "metrics.json", metrics(name, found))
     print(f"written: {asked['out']}/metrics.json, table.csv, {name}.png")

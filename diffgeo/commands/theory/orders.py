@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     rows = []
     for name in arguments or names:
         sampler = named.sampler(name)
-        found = measure(lambda steps, sampler=sampler: sampler)
+        found = measure(sampler)
         shown = {column: f"{slope:.2f}" for column, slope in found.slopes.items()}
         spent = f"{found.nfe:.3g}"
         if sampler.adaptive:

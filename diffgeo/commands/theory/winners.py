@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> None:
     import torch
 
     from diffgeo.plot.selection import winners as draw
-    from diffgeo.theory.selection import GROUPS, Truth, ranking
+    from diffgeo.theory.selection import GROUPS, SOLVED, Truth, by_sampler, ranking, winners
 
     torch.set_num_threads(1)
     found = {}
@@ -116,7 +116,13 @@ def main(arguments: list[str]) -> None:
     )
     write_text(asked["out"] / "table.md", text)
     write_text(asked["out"] / "table.csv", pairs(found))
-    draw(asked["out"] / "winners.png", found, {name: ABOUT.get(name, "") for name in found})
+    draw(
+        asked["out"] / "winners.png",
+        errors={name: by_sampler(rankings) for name, rankings in found.items()},
+        best={name: winners(rankings) for name, rankings in found.items()},
+        solved=SOLVED,
+        about={name: ABOUT.get(name, "") for name in found},
+    )
     print(text)
     print(f"written: {asked['out']}/table.md, table.csv, winners.png")
 
@@ -135,7 +141,7 @@ def pairs(found: Mapping) -> str:
 
 def rows(found: Mapping) -> list[list[str]]:
     """A row a law and budget: the winner, and the best of another family."""
-    from diffgeo.theory.selection import SOLVED, wins
+    from diffgeo.theory.selection import SOLVED, runner_up, wins
 
     table = []
     for name, by_budget in found.items():
@@ -167,12 +173,11 @@ def rows(found: Mapping) -> list[list[str]]:
                 f"{best.error:.2g}",
                 f"{best.median:.2g}",
             ]
-            second = next((e for e in entries if family(e.sampler) != family(best.sampler)), None)
-            other = (
-                [f"{second.sampler}, {second.schedule}", f"{second.error / best.error:.2f}"]
-                if second
-                else ["", ""]
-            )
+            second = runner_up(entries, family)
+            other = ["", ""]
+            if second is not None:
+                times = f"{second.error / best.error:.2f}"
+                other = [f"{second.sampler}, {second.schedule}", times]
             table.append([*row, str(wins(entries)), *other])
     return table
 

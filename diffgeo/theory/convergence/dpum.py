@@ -2,7 +2,8 @@
 the calls that a dimension costs.
 
     dpum     TV ~ sqrt(d) h, and a score error eps costs TV ~ sqrt(L) T eps
-    steps    calls until sqrt(KL/2) = .1:  ~ d by the certificate of the reverse diffusion,  ~ sqrt(d) for its output and for DPUM's
+    steps    calls until sqrt(KL/2) = .1:  ~ d by the certificate of the reverse diffusion,
+             ~ sqrt(d) for its output and for DPUM's
 
 Its law is read from the sampler's own step (theory.linear); the number of calls is the number of
 residuals in the tableaux.
@@ -43,6 +44,8 @@ STOP = 1e-6
 
 
 class Run(NamedTuple):
+    """The law at the end of a run, and how often it called the score."""
+
     law: Law
     calls: int
 
@@ -54,11 +57,22 @@ def stages(h: float) -> Stages:
 def run(h: float, values: torch.Tensor, method: Sampler | None = None) -> Run:
     """DPUM with h_corr = h_pred = h (a stage is cut in equal steps), or a `method` on its grid,
     from N(0, I), in the chart at t = STOP."""
-    grid = stages(h).grid()
-    table = linear.tableaux(method or DPUM(stages=stages(h), h_corr=h), grid)
-    first, last = (float(stages(h).scale(s)) for s in (grid[0], grid[-1]))
-    state = linear.law(table, linear.gain(values), linear.start(torch.full_like(values, first**-2)))
-    return Run(Law(last**2 * state.variance), sum(len(t.residuals) for t in table))
+    path = stages(h)
+    grid = path.grid()
+    if method is None:
+        method = DPUM(stages=path, h_corr=h)
+    table = linear.tableaux(method, grid)
+    first = float(path.scale(grid[0]))
+    last = float(path.scale(grid[-1]))
+    start = linear.start(torch.full_like(values, first**-2))
+    end = linear.law(table, linear.gain(values), start)
+    return Run(Law(last**2 * end.variance), sum(len(step.residuals) for step in table))
+
+
+def root_kl(found: Law, d: float) -> float:
+    """sqrt(KL/2) of a law from the tiled Gaussian in d dimensions."""
+    spectrum = tiled(d)
+    return math.sqrt(kl(Law(spectrum.values), found, spectrum.counts) / 2)
 
 
 def dpum(full: bool = False) -> list[Experiment]:
@@ -68,6 +82,8 @@ def dpum(full: bool = False) -> list[Experiment]:
     runs = [run(x, values.values) for x in h]
     true = Law(values.values)
     middle = runs[1].law
+    by_h = [tv(true, r.law, values.counts) for r in runs]
+    by_d = [tv(true, middle, tiled(d).counts) for d in dims]
     return [
         Experiment(
             "dpum/h",
@@ -75,7 +91,7 @@ def dpum(full: bool = False) -> list[Experiment]:
             "h",
             tuple(h),
             (
-                series("tv", "TV", h, [tv(true, r.law, values.counts) for r in runs], 1.0, last=2),
+                series("tv", "TV", h, by_h, 1.0, last=2),
                 series("calls", "calls of the score", h, [r.calls for r in runs], -1.0),
             ),
             "from h = 1/(5 L) down; coarser steps are not yet in the range of the rate (slope of "
@@ -87,14 +103,8 @@ def dpum(full: bool = False) -> list[Experiment]:
             "d",
             tuple(dims),
             (
-                series("tv", "TV", dims, [tv(true, middle, tiled(d).counts) for d in dims], 0.5),
-                series(
-                    "root_kl",
-                    "sqrt(KL/2)",
-                    dims,
-                    [math.sqrt(kl(true, middle, tiled(d).counts) / 2) for d in dims],
-                    0.5,
-                ),
+                series("tv", "TV", dims, by_d, 0.5),
+                series("root_kl", "sqrt(KL/2)", dims, [root_kl(middle, d) for d in dims], 0.5),
             ),
         ),
         bias(full),
@@ -104,49 +114,50 @@ def dpum(full: bool = False) -> list[Experiment]:
 def bias(full: bool = False) -> Experiment:
     """A constant score error of norm eps: what it moves in DPUM, in its predictor alone, and in the
     reverse diffusion."""
-    s = tiled(64.0)
+    spectrum = tiled(64.0)
+    values = spectrum.values
     eps = powers(0.01, 2, 6 if full else 5)
-    h = 0.05
-    levels = stages(h).grid()
+    path = stages(0.05)
+    levels = path.grid()
     times = uniform(400)
-    ddpm = response(sampler("EI"), s.values, stages(h).sigma(times)), end(s, sampler("EI"), times)
-    ours = response(DPUM(stages=stages(h), h_corr=h), s.values, levels), run(h, s.values).law
-    alone = ExponentialFlow(stages(h))
-    flow = response(alone, s.values, levels), run(h, s.values, alone).law
-    size = [float(s.counts @ r.square()) ** 0.5 for r, _ in (ddpm, ours, flow)]
-    named = zip(
-        (("ddpm", "EI-DDPM"), ("dpum", "DPUM"), ("flow", "DPUM's predictor alone")),
-        (ddpm, ours, flow),
-        strict=True,
-    )
+    dpum = DPUM(stages=path, h_corr=0.05)
+    alone = ExponentialFlow(path)
+    # what a unit error moves the mean by [k], and the law that it moves
+    moved = {
+        "ddpm": response(sampler("EI"), values, path.sigma(times)),
+        "dpum": response(dpum, values, levels),
+        "flow": response(alone, values, levels),
+    }
+    laws = {
+        "ddpm": end(spectrum, sampler("EI"), times),
+        "dpum": run(0.05, values).law,
+        "flow": run(0.05, values, alone).law,
+    }
+    titles = {"ddpm": "EI-DDPM", "dpum": "DPUM", "flow": "DPUM's predictor alone"}
+    size = {key: float(spectrum.counts @ r.square()) ** 0.5 for key, r in moved.items()}
+    curves = []
+    for key, title in titles.items():
+        caused = [shift_tv(spectrum, laws[key], e / 8 * moved[key]) for e in eps]
+        curves.append(series(key, f"TV it causes in {title}", eps, caused, 1.0))
     return Experiment(
         "dpum/eps",
         "a score error of norm eps in one constant direction, d = 64",
         "eps",
         tuple(eps),
-        tuple(
-            series(
-                key,
-                f"TV it causes in {title}",
-                eps,
-                [shift_tv(s, law, e / 8 * r) for e in eps],
-                1.0,
-            )
-            for (key, title), (r, law) in named
-        ),
-        f"the mean moves {size[1] / size[0]:.1f} times as far in DPUM as in EI-DDPM, "
-        f"{size[2] / size[0]:.1f} times in the flow alone",
+        tuple(curves),
+        f"the mean moves {size['dpum'] / size['ddpm']:.1f} times as far in DPUM as in EI-DDPM, "
+        f"{size['flow'] / size['ddpm']:.1f} times in the flow alone",
     )
 
 
 def calls(d: float, target: float) -> int:
     """The fewest calls with sqrt(KL/2) <= target, over steps h = 1/(2 k sqrt(L)), k = 1, 2, ...
     sub-steps of a corrector."""
-    s = tiled(d)
+    values = tiled(d).values
     k = 1
     while True:
-        found = run(1 / (k * math.sqrt(SMOOTHNESS)), s.values)
-        distance = math.sqrt(kl(Law(s.values), found.law, s.counts) / 2)
+        found = run(1 / (k * math.sqrt(SMOOTHNESS)), values)
+        distance = root_kl(found.law, d)
         if distance <= target:
             return found.calls
         k = max(k + 1, int(0.8 * k * distance / target))
@@ -154,7 +165,9 @@ def calls(d: float, target: float) -> int:
 
 def needed(full: bool = False, target: float = 0.1) -> list[Experiment]:
     dims = powers(4, 4, 6 if full else 4)
-    path, own, ours = ([f(d, target) for d in dims] for f in (path_steps, marginal_steps, calls))
+    certified = [path_steps(d, target) for d in dims]
+    ddpm = [marginal_steps(d, target) for d in dims]
+    ours = [calls(d, target) for d in dims]
     return [
         Experiment(
             "steps/d",
@@ -162,12 +175,11 @@ def needed(full: bool = False, target: float = 0.1) -> list[Experiment]:
             "d",
             tuple(dims),
             (
-                series("certificate", "EI-DDPM by its certificate", dims, path, 1.0),
-                series("ddpm", "EI-DDPM, its output", dims, own, 0.5),
+                series("certificate", "EI-DDPM by its certificate", dims, certified, 1.0),
+                series("ddpm", "EI-DDPM, its output", dims, ddpm, 0.5),
                 series("dpum", "DPUM, every call", dims, ours, 0.5),
             ),
             f"O(d) against O(sqrt d) is a statement about certificates: {WARNING}. DDPM itself "
-            "needs "
-            "no d steps here",
+            "needs no d steps here",
         )
     ]

@@ -61,25 +61,42 @@ class Experiment:
 
     def metrics(self) -> dict[str, float]:
         """{NAME/KEY@X: value, NAME/KEY_slope: measured, NAME/KEY_expected: expected}."""
-        out = {
-            f"{self.name}/{s.key}@{x:g}": v
-            for s in self.series
-            for x, v in zip(self.x, s.values, strict=True)
-        }
-        out |= {
-            f"{self.name}/{s.key}_slope": s.measured for s in self.series if s.measured is not None
-        }
-        return out | {
-            f"{self.name}/{s.key}_expected": s.expected
-            for s in self.series
-            if s.expected is not None
+        values = {}
+        measured = {}
+        expected = {}
+        for s in self.series:
+            key = f"{self.name}/{s.key}"
+            for x, value in zip(self.x, s.values, strict=True):
+                values[f"{key}@{x:g}"] = value
+            if s.measured is not None:
+                measured[f"{key}_slope"] = s.measured
+            if s.expected is not None:
+                expected[f"{key}_expected"] = s.expected
+        return values | measured | expected
+
+    def panel(self) -> dict:
+        """What a picture of it shows, as keywords of `plot.convergence.panel`. Labels name the
+        measured slope, and the stated one in brackets."""
+        lines = {}
+        for s in self.series:
+            label = s.title
+            if s.measured is not None:
+                label += f": {s.measured:.2f} ({s.expected:g})"
+            lines[label] = (s.values, s.expected, s.noise)
+        return {
+            "title": f"{self.name}: {self.title}",
+            "axis": self.axis,
+            "x": self.x,
+            "lines": lines,
+            "exponential": self.exponential,
         }
 
 
 def slope(x: Sequence[float], y: Sequence[float], exponential: bool = False) -> float:
     """The least-squares slope of ln y against ln x (against x where exponential)."""
     a = torch.as_tensor(x, dtype=torch.float64)
-    a = a if exponential else a.log()
+    if not exponential:
+        a = a.log()
     b = torch.as_tensor(y, dtype=torch.float64).log()
     a = a - a.mean()
     return float((a * b).sum() / a.square().sum())
@@ -151,7 +168,5 @@ def final(run: Iterator[Step]) -> Tensor:
 def end(spectrum: Spectrum, sampler: Sampler, times: Tensor) -> Law:
     """The law, in the chart, at the last time of a run from N(0, I) down `times`."""
     path = chart(float(times[0]))
-    (law,) = gaussian.discrete(
-        spectrum, path, {"": sampler}, path.sigma(times), starts=("N_0",)
-    ).values()
-    return law
+    laws = gaussian.discrete(spectrum, path, {"": sampler}, path.sigma(times), starts=("N_0",))
+    return laws["", "N_0"]

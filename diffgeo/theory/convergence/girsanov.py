@@ -5,19 +5,24 @@ The exponential integrator (EI-DDPM) follows the reverse SDE with the score of t
 s_t(x_t) in place of s_s(x_s), where s = grad ln p. By Girsanov the law of its PATH differs from
 that of the true reverse path by
 
-    KL(paths) = KL(p_T | N(0, I)) + sum_k int_u^t E|s_t(x_t) - s_s(x_s)|^2 ds (+ sum_k h_k eps^2 for a constant error eps),      h = t - u,
+    KL(paths) = KL(p_T | N(0, I)) + sum_k int_u^t E|s_t(x_t) - s_s(x_s)|^2 ds,      h = t - u,
 
-which by data processing bounds KL(p_0 | output): a certificate, not the error. Along the OU process
-e^-t s_t(x_t) is a backward martingale, E[s_s(x_s) | x_t] = e^-(t-s) s_t(x_t), so for ANY law, with
-J the Fisher information E|s_t|^2 and H the differential entropy (H' = J - d),
+(+ sum_k h_k eps^2 for a constant error eps), which by data processing bounds KL(p_0 | output): a
+certificate, not the error. Along the OU process e^-t s_t(x_t) is a backward martingale,
+E[s_s(x_s) | x_t] = e^-(t-s) s_t(x_t), so for ANY law, with J the Fisher information E|s_t|^2 and H
+the differential entropy (H' = J - d),
 
-    E|s_t(x_t) - s_s(x_s)|^2 = J_s - (2 e^-(t-s) - 1) J_t,        int_u^t = H_t - H_u + d h + (h - 2 (1 - e^-h)) J_t.
+    E|s_t(x_t) - s_s(x_s)|^2 = J_s - (2 e^-(t-s) - 1) J_t,
+    int_u^t                  = H_t - H_u + d h + (h - 2 (1 - e^-h)) J_t.
 
-For a Gaussian coordinate of variance lambda, J = r = 1/lambda^t and H_t - H_u + h = I_t - I_u, I =
-1/2 ln(e^2t + lambda - 1). With a = 1 - e^-h and z = r a (2 - a) = 1 - e^-2h lambda^u/lambda^t both
-terms are positive, and nothing cancels however small the step:
+For a Gaussian coordinate of variance lambda, J = r = 1/lambda^t and H_t - H_u + h = I_t - I_u,
+I = 1/2 ln(e^2t + lambda - 1). With a = 1 - e^-h and
+z = r a (2 - a) = 1 - e^-2h lambda^u/lambda^t both terms are positive, and nothing cancels however
+small the step:
 
-    int_u^t = r (-ln(1-a) - a - a^2/2) + (-ln(1-z) - z)/2            = O(h^2),  inf where p_u is singular.
+    int_u^t = r (-ln(1-a) - a - a^2/2) + (-ln(1-z) - z)/2  =  O(h^2),
+
+inf where p_u is singular.
 """
 
 from __future__ import annotations
@@ -25,9 +30,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from diffgeo.theory.distances import excess
 from diffgeo.theory.gaussian import Spectrum
 
-CHUNK = 1_000_000
+CHUNK = 1_000_000  # steps of a grid that are held at once
 
 
 def tail(z: Tensor, rest: Tensor, order: int) -> Tensor:
@@ -37,11 +43,11 @@ def tail(z: Tensor, rest: Tensor, order: int) -> Tensor:
     for k in range(order + 17, order, -1):  # Horner's rule
         above.add_(1 / k).mul_(z)
     above.mul_(z**order)
-    if bool((z < 0.1).all()):
+    small = z < 0.1
+    if bool(small.all()):
         return above
-    return torch.where(
-        z < 0.1, above, -torch.log(rest) - sum(z**k / k for k in range(1, order + 1))
-    )
+    plain = -torch.log(rest) - sum(z**k / k for k in range(1, order + 1))
+    return torch.where(small, above, plain)
 
 
 def variance(values: Tensor, t: Tensor) -> Tensor:
@@ -80,13 +86,14 @@ def path_kl_of(entropy: tuple[float, float], fisher: Tensor, times: Tensor, d: i
     """The same for any law, from the entropies of p at the first and last time and the Fisher
     information J at times[:-1] [N]."""
     h = -times.diff()
-    return entropy[0] - entropy[1] + float(d * h.sum() + ((h + 2 * torch.expm1(-h)) * fisher).sum())
+    before, after = entropy
+    return before - after + float(d * h.sum() + ((h + 2 * torch.expm1(-h)) * fisher).sum())
 
 
 def initialization(spectrum: Spectrum, horizon: float) -> float:
-    """KL(p_T | N(0, I)): at most (E|x0|^2 + d) e^-2T up to a constant; e^-4T where the mean is 0."""
-    from diffgeo.theory.distances import excess
-
+    """KL(p_T | N(0, I)): at most (E|x0|^2 + d) e^-2T up to a constant, e^-4T where the mean is
+    0."""
     shrink = torch.exp(torch.tensor(-2 * horizon, dtype=torch.float64))
     mean = 0.0 if spectrum.mean is None else float(spectrum.mean.square().sum() * shrink)
-    return (float((spectrum.counts * excess((spectrum.values - 1) * shrink)).sum()) + mean) / 2
+    spread = float((spectrum.counts * excess((spectrum.values - 1) * shrink)).sum())
+    return (spread + mean) / 2

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Sampler
+from diffgeo.core import Denoiser, Noise, Sampler
 from diffgeo.data import Mixture
 from diffgeo.sampler import steps
 from diffgeo.theory.convergence.experiment import chart, final
@@ -51,9 +51,8 @@ class Modes:
         a = math.exp(-t)
         means = a * torch.tensor(self.means, dtype=torch.float64)
         variance = a * a * self.variance - math.expm1(-2 * t)
-        density = torch.exp(-((x[:, None] - means) ** 2) / (2 * variance)) / math.sqrt(
-            2 * math.pi * variance
-        )
+        shape = torch.exp(-((x[:, None] - means) ** 2) / (2 * variance))
+        density = shape / math.sqrt(2 * math.pi * variance)
         return density * torch.tensor(self.weights, dtype=torch.float64), means, variance
 
     def density(self, x: Tensor, t: float = 0.0) -> Tensor:
@@ -65,21 +64,19 @@ class Modes:
 
     def cdf(self, x: Tensor, t: float = 0.0) -> Tensor:
         _, means, variance = self.components(x[:1], t)
-        return torch.special.ndtr((x[:, None] - means) / math.sqrt(variance)) @ torch.tensor(
-            self.weights, dtype=torch.float64
-        )
+        of_each = torch.special.ndtr((x[:, None] - means) / math.sqrt(variance))
+        return of_each @ torch.tensor(self.weights, dtype=torch.float64)
 
     def denoiser(self) -> Denoiser:
         """The package's exact denoiser of this law."""
-        return Mixture(
-            [[m] for m in self.means], [[[self.variance]] for _ in self.means], list(self.weights)
-        ).denoiser()
+        means = [[m] for m in self.means]
+        covariances = [[[self.variance]] for _ in self.means]
+        return Mixture(means, covariances, list(self.weights)).denoiser()
 
     def fisher(self, t: float, nodes: Tensor) -> float:
         """J = E (d ln p_t/dx)^2, on equidistant nodes."""
-        return float(
-            (self.density(nodes, t) * self.score(nodes, t) ** 2).sum() * (nodes[1] - nodes[0])
-        )
+        density = self.density(nodes, t) * self.score(nodes, t) ** 2
+        return float(density.sum() * (nodes[1] - nodes[0]))
 
     def entropy(self, t: float, nodes: Tensor) -> float:
         p = self.density(nodes, t)
@@ -94,12 +91,12 @@ def line(half: float, nodes: int) -> Tensor:
 def matrix(mean: Tensor, std: float, nodes: Tensor) -> Tensor:
     """K [n,n] of x -> N(mean(x), std^2) on equidistant nodes: q' = K q."""
     z = (nodes[:, None] - mean) / std
-    return torch.exp(-z.square_().div_(2)).mul_(
-        float(nodes[1] - nodes[0]) / (std * math.sqrt(2 * math.pi))
-    )
+    weight = float(nodes[1] - nodes[0]) / (std * math.sqrt(2 * math.pi))
+    return torch.exp(-z.square_().div_(2)).mul_(weight)
 
 
-def silence(x: Tensor):
+def silence(x: Tensor) -> Noise:
+    """Draws of 0."""
     zero = torch.zeros_like(x)
     return lambda: zero
 
@@ -111,12 +108,12 @@ def propagate(law: Modes, sampler: Sampler, times: Tensor, nodes: Tensor) -> Gri
     denoise = law.denoiser()
     sigmas = path.sigma(times)
     q = torch.exp(-(nodes**2) / 2) / math.sqrt(2 * math.pi)
-    for (sigma, down), (scale, shrunk) in zip(
-        pairwise(sigmas.tolist()), pairwise(path.scale(sigmas).tolist()), strict=True
-    ):
+    levels = zip(sigmas.tolist(), path.scale(sigmas).tolist(), strict=True)
+    for (sigma, scale), (sigma_next, scale_next) in pairwise(levels):
         x = (nodes / scale)[:, None]
-        mean = sampler.step(denoise, x, sigma, down, [], silence(x)).x[:, 0] * shrunk
-        q = matrix(mean, sampler.added_noise(sigma, down) * shrunk, nodes) @ q
+        step = sampler.step(denoise, x, sigma, sigma_next, [], silence(x))
+        std = sampler.added_noise(sigma, sigma_next) * scale_next
+        q = matrix(step.x[:, 0] * scale_next, std, nodes) @ q
     return Grid(nodes, torch.full_like(nodes, float(nodes[1] - nodes[0])), q)
 
 
@@ -127,9 +124,8 @@ def transport(law: Modes, sampler: Sampler, times: Tensor, nodes: Tensor) -> Gri
     sigmas = path.sigma(times)
     start = nodes.clone().requires_grad_()
     x = (start / path.scale(sigmas[0]))[:, None]
-    end = final(steps(sampler, law.denoiser(), x, sigmas, silence(x)))[:, 0] * path.scale(
-        sigmas[-1]
-    )
+    last = final(steps(sampler, law.denoiser(), x, sigmas, silence(x)))
+    end = last[:, 0] * path.scale(sigmas[-1])
     (slope,) = torch.autograd.grad(end.sum(), start)
     p = torch.exp(-(nodes**2) / 2) / math.sqrt(2 * math.pi)
     return Grid(end.detach(), slope * (nodes[1] - nodes[0]), p / slope)

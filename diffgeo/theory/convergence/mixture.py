@@ -61,36 +61,36 @@ def sampled(h: float, draws: int, seed: int = 0, law: Modes = LAW) -> tuple[int,
     """(calls, TV) of DPUM and of its predictor alone, with steps h, from `draws` samples; L = 4 as
     in the Gaussian experiments."""
     stages = Stages(L=SMOOTHNESS, h_pred=h, t_min=1e-4)
-    out = []
     levels = stages.grid()
+    found = []
     for k, method in enumerate((DPUM(stages=stages), ExponentialFlow(stages))):
         denoise = Counted(law.denoiser())
         noise = partial(torch.randn, draws, 1, generator=generator(seed, k), dtype=torch.float64)
-        x = final(steps(method, denoise, method.start(noise(), float(levels[0])), levels, noise))
-        out += [denoise.nfe, binned(x[:, 0] * float(stages.scale(levels[-1])))]
-    return tuple(out)
+        start = method.start(noise(), float(levels[0]))
+        x = final(steps(method, denoise, start, levels, noise))
+        found += [denoise.nfe, binned(x[:, 0] * float(stages.scale(levels[-1])))]
+    return tuple(found)
 
 
 def floor(draws: int, seed: int = 0, law: Modes = LAW) -> float:
     """The TV of so many draws of the law itself."""
     random = generator(seed, 9)
     modes = torch.multinomial(torch.tensor(law.weights), draws, replacement=True, generator=random)
-    return binned(
-        torch.tensor(law.means, dtype=torch.float64)[modes]
-        + torch.randn(draws, generator=random, dtype=torch.float64)
-    )
+    centres = torch.tensor(law.means, dtype=torch.float64)[modes]
+    return binned(centres + torch.randn(draws, generator=random, dtype=torch.float64))
 
 
 def mixture(full: bool = False) -> list[Experiment]:
     grids = [int(n) for n in powers(25, 2, 5)]
     nodes = line(HALF, NODES)
     fine = line(9.0, 2001)
-    ei, em = (
-        [propagate(LAW, sampler(name), uniform(n), nodes) for n in grids] for name in ("EI", "EM")
-    )
+    ei = [propagate(LAW, sampler("EI"), uniform(n), nodes) for n in grids]
+    em = [propagate(LAW, sampler("EM"), uniform(n), nodes) for n in grids]
     flow = [transport(LAW, ExponentialFlow(chart()), uniform(n), fine) for n in grids]
     long = [int(n) for n in powers(25, 2, 8 if full else 6)]
     copies = (1.0, 4.0, 16.0, 64.0, 256.0)
+    _, weights, q = ei[grids.index(100)]
+    of_copies = [product_tv(LAW.density(nodes), q, weights, int(d)) for d in copies]
     return [
         Experiment(
             "mixture/N",
@@ -119,18 +119,7 @@ def mixture(full: bool = False) -> list[Experiment]:
             "independent copies, EI-DDPM of 100 steps",
             "d",
             copies,
-            (
-                series(
-                    "tv",
-                    "TV",
-                    copies,
-                    [
-                        product_tv(LAW.density(nodes), ei[2].q, ei[2].weights, int(d))
-                        for d in copies
-                    ],
-                    0.5,
-                ),
-            ),
+            (series("tv", "TV", copies, of_copies, 0.5),),
         ),
     ]
 
@@ -138,8 +127,7 @@ def mixture(full: bool = False) -> list[Experiment]:
 def calls(full: bool = False) -> list[Experiment]:
     """DPUM and the reverse diffusion at the same number of calls, on the mixture."""
     draws = 400_000 if full else 100_000
-    steps_ = (0.25, 0.125, 0.0625)
-    found = [sampled(h, draws) for h in steps_]
+    found = [sampled(h, draws) for h in (0.25, 0.125, 0.0625)]
     spent, dpum, _, flow = zip(*found, strict=True)
     ddpm = [tv(LAW, propagate(LAW, sampler("EI"), uniform(n), line(HALF, NODES))) for n in spent]
     none = floor(draws)
@@ -163,7 +151,6 @@ def calls(full: bool = False) -> list[Experiment]:
                 ),
             ),
             "on the line the reverse diffusion is slightly better than DPUM at equal calls; what "
-            "DPUM "
-            "has over it is the better certificate",
+            "DPUM has over it is the better certificate",
         )
     ]

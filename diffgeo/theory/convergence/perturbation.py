@@ -1,7 +1,8 @@
 """How far the score moves in a step h: along the flow of the law by O(h), along its diffusion by
 O(sqrt h).
 
-    E|s_t(x_t) - s_{t-h}(x_{t-h})|^2  ~  h^2 d     x the probability flow            ~  h d     x the diffusion
+    E|s_t(x_t) - s_{t-h}(x_{t-h})|^2  ~  h^2 d      along the probability flow
+                                      ~  h d        along the diffusion
 
 This is what freezing the score costs a path. Along the diffusion it is J_{t-h} - (2 e^-h - 1) J_t
 for every law, J the Fisher information (see girsanov.py). Along the flow a Gaussian coordinate is
@@ -27,9 +28,9 @@ def gaussian(h: float, d: float) -> tuple[float, float]:
     """(along the flow, along the diffusion), from t = TIME, for the tiled Gaussian."""
     s = tiled(d)
     now, then = (1 / (1 + (s.values - 1) * math.exp(-2 * t)) for t in (TIME, TIME - h))
-    return float(s.counts @ (now.sqrt() - then.sqrt()) ** 2), float(
-        s.counts @ (then - (2 * math.exp(-h) - 1) * now)
-    )
+    flow = s.counts @ (now.sqrt() - then.sqrt()) ** 2
+    diffusion = s.counts @ (then - (2 * math.exp(-h) - 1) * now)
+    return float(flow), float(diffusion)
 
 
 def quantiles(law: Modes, t: float, x: Tensor, start: float, bound: float = 12.0) -> Tensor:
@@ -52,9 +53,10 @@ def mixture(h: float, law: Modes = LAW) -> tuple[float, float]:
     p = law.density(nodes, TIME)
     dx = float(nodes[1] - nodes[0])
     moved = law.score(nodes, TIME) - law.score(quantiles(law, TIME - h, nodes, TIME), TIME - h)
-    return float((p * moved**2).sum() * dx), law.fisher(TIME - h, nodes) - (
-        2 * math.exp(-h) - 1
-    ) * law.fisher(TIME, nodes)
+    flow = float((p * moved**2).sum() * dx)
+    now = law.fisher(TIME, nodes)
+    then = law.fisher(TIME - h, nodes)
+    return flow, then - (2 * math.exp(-h) - 1) * now
 
 
 def perturbation(full: bool = False) -> list[Experiment]:

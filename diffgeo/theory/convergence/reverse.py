@@ -2,8 +2,10 @@
 what its error is.
 
     initialization    KL(p_T | N(0, I)) falls like e^-2T |m|^2, and like e^-4T where the mean is 0
-    ddpm              the certificate grows like T^2 L^2 d/N, the KL of the output like d/N^2: the certificate is one power of N too large
-    score             a constant error of norm eps adds T eps^2 to the certificate and O(eps) to the TV
+    ddpm              the certificate grows like T^2 L^2 d/N, the KL of the output like d/N^2: the
+                      certificate is one power of N too large
+    score             a constant error of norm eps adds T eps^2 to the certificate and O(eps) to
+                      the TV
     steps             steps until sqrt(KL/2) = .1:  ~ d by the certificate,  ~ sqrt(d) in truth
 """
 
@@ -34,7 +36,10 @@ from diffgeo.theory.convergence.girsanov import uniform_path_kl
 from diffgeo.theory.distances import Law, kl, tv, w2
 from diffgeo.theory.gaussian import Spectrum
 
-WARNING = "the certificate bounds the KL of the paths; the law of the output is what the other columns measure, and has a rate of its own"
+WARNING = (
+    "the certificate bounds the KL of the paths; the law of the output is what the other columns "
+    "measure, and has a rate of its own"
+)
 
 
 def initialization(full: bool = False) -> list[Experiment]:
@@ -42,7 +47,8 @@ def initialization(full: bool = False) -> list[Experiment]:
     d = 64.0
     centred = tiled(d)
     moved = Spectrum(centred.values, centred.counts, centred.counts.sqrt())  # |m|^2 = d
-    y = [[initial_kl(s, horizon) for horizon in horizons] for s in (moved, centred)]
+    with_mean = [initial_kl(moved, horizon) for horizon in horizons]
+    without = [initial_kl(centred, horizon) for horizon in horizons]
     return [
         Experiment(
             "initialization/T",
@@ -50,8 +56,8 @@ def initialization(full: bool = False) -> list[Experiment]:
             "T",
             tuple(horizons),
             (
-                series("mean", "mean of norm sqrt d", horizons, y[0], -2.0, True),
-                series("centred", "mean 0", horizons, y[1], -4.0, True),
+                series("mean", "mean of norm sqrt d", horizons, with_mean, -2.0, True),
+                series("centred", "mean 0", horizons, without, -4.0, True),
             ),
             exponential=True,
         )
@@ -83,21 +89,21 @@ def rows(
         "tv": "TV of the output",
         "w2": "W2 of the output",
     }
-    held = {n: end(tiled(4.0), sampler("EI"), uniform(n)) for n in set(grids)}
-    found = [(certificate(s, n), *errors(s, held[n])) for s, n in zip(spectra, grids, strict=True)]
-    return tuple(
-        series(key, title, x, column, rate)
-        for (key, title), column, rate in zip(
-            titles.items(), zip(*found, strict=True), expected, strict=True
-        )
-    )
+    laws = {n: end(tiled(4.0), sampler("EI"), uniform(n)) for n in set(grids)}
+    found = []
+    for spectrum, n in zip(spectra, grids, strict=True):
+        found.append((certificate(spectrum, n), *errors(spectrum, laws[n])))
+    columns = zip(*found, strict=True)
+    curves = []
+    for (key, title), column, rate in zip(titles.items(), columns, expected, strict=True):
+        curves.append(series(key, title, x, column, rate))
+    return tuple(curves)
 
 
 def ddpm(full: bool = False) -> list[Experiment]:
     grids = [int(n) for n in powers(50, 2, 9 if full else 6)]
     dims = powers(4, 4, 5)
-    # beyond, h L is no longer small
-    slopes = powers(2, 2, 7 if full else 6)
+    slopes = powers(2, 2, 7 if full else 6)  # beyond, h L is no longer small
     d = 64.0
     paths = [uniform_path_kl(Spectrum([1 / L], [d]), 3200, HORIZON) for L in slopes]
     return [
@@ -136,14 +142,12 @@ def response(method: Sampler, values: torch.Tensor, sigmas: torch.Tensor) -> tor
     c = linear.gain(values)
 
     def denoise(x, sigma):
-        return (
-            x
-            - c(float(sigma)) * x
-            + path.scale(torch.tensor(sigma, dtype=torch.float64)) * sigma**2
-        )
+        scale = path.scale(torch.tensor(sigma, dtype=torch.float64))
+        return x - c(float(sigma)) * x + scale * sigma**2
 
     zero = torch.zeros(1, len(values), dtype=torch.float64)
-    return final(steps(method, denoise, zero, sigmas, lambda: zero))[0] * path.scale(sigmas[-1])
+    last = final(steps(method, denoise, zero, sigmas, lambda: zero))
+    return last[0] * path.scale(sigmas[-1])
 
 
 def shift_tv(spectrum: Spectrum, law: Law, mean: torch.Tensor) -> float:
@@ -185,7 +189,10 @@ def smallest(error: Callable[[int], float], target: float, guess: int, rate: flo
     n = max(1, guess)
     while high - low != 1:
         e = error(n)
-        low, high = (low, n) if e <= target else (n, high)
+        if e <= target:
+            high = n
+        else:
+            low = n
         n = max(low + 1, round(n * (e / target) ** (1 / rate)))
         n = min(n, high - 1) if high else n
     return high
@@ -194,9 +201,11 @@ def smallest(error: Callable[[int], float], target: float, guess: int, rate: flo
 def path_steps(d: float, target: float) -> int:
     """Steps at which the certificate gives sqrt(KL/2) <= target."""
     s = tiled(d)
-    return smallest(
-        lambda n: math.sqrt(certificate(s, n) / 2), target, int(19 * d / target**2), 0.5
-    )
+
+    def error(n: int) -> float:
+        return math.sqrt(certificate(s, n) / 2)
+
+    return smallest(error, target, int(19 * d / target**2), 0.5)
 
 
 def marginal_steps(d: float, target: float) -> int:
@@ -204,6 +213,7 @@ def marginal_steps(d: float, target: float) -> int:
     s = tiled(d)
 
     def error(n: int) -> float:
-        return math.sqrt(kl(Law(s.values), end(s, sampler("EI"), uniform(n)), s.counts) / 2)
+        law = end(s, sampler("EI"), uniform(n))
+        return math.sqrt(kl(Law(s.values), law, s.counts) / 2)
 
     return smallest(error, target, int(4.8 * math.sqrt(d) / target), 1.0)
