@@ -1,6 +1,6 @@
 """`diffgeo <command> [overrides]`: one primary Hydra config a command, and everything of Hydra's
-own line: -m, --cfg job, --help, --info, shell completion. What is changed on a line before Hydra reads
-it is in `config.line`; which commands there are, in `config.catalogue`.
+own line: -m, --cfg job, --help, --info, shell completion. What is changed on a line before Hydra
+reads it is in `config.line`; which commands there are, in `config.catalogue`.
 
 This module imports neither Hydra nor torch until a command runs. Every failure ends as one line on
 stderr.

@@ -1,9 +1,12 @@
 """Are the values of a config of the kind that the classes it names annotate? Said before anything
 is built, in one line.
 
-    float   a number, whole or not; inf, not nan, and none whose square overflows
-    int     a whole number        bool   true or false        str   a word
-    None    null, where the annotation has it      a class of diffgeo, a Callable     a node with a `_target_`
+    float     a number, whole or not; inf, not nan, and none whose square overflows
+    int       a whole number
+    bool      true or false
+    str       a word
+    None      null, where the annotation has it
+    a class of diffgeo, a Callable     a node with a `_target_`
 
 True is no number, "abc" is neither, and 2.0 is not a whole number: Python would take each of them
 and go on until it is too late to say which option it was. Sequences and every other annotation are
@@ -18,56 +21,71 @@ from collections.abc import Callable
 from dataclasses import is_dataclass
 from functools import lru_cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig
 
 from diffgeo.errors import UsageError
 
-KINDS: dict[type, tuple[str, Callable[[Any], bool]]] = {
-    float: (
-        "a number",
-        lambda v: (
-            isinstance(v, int | float)
-            and not isinstance(v, bool)
-            and (abs(v) < 1e100 or math.isinf(v))
-        ),
-    ),
-    int: ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
-    bool: ("true or false", lambda v: isinstance(v, bool)),
-    str: ("a word", lambda v: isinstance(v, str)),
-    NoneType: ("null", lambda v: v is None),
+LARGEST = 1e100  # of a number, but for inf: its square is a number too
+
+
+class Kind(NamedTuple):
+    """What the values of an annotation are called, and whether a value is one."""
+
+    word: str
+    test: Callable[[Any], bool]
+
+
+def is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < LARGEST or math.isinf(value)
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_node(value: Any) -> bool:
+    return isinstance(value, DictConfig) and "_target_" in value
+
+
+KINDS: dict[type, Kind] = {
+    float: Kind("a number", is_number),
+    int: Kind("a whole number", is_whole),
+    bool: Kind("true or false", lambda value: isinstance(value, bool)),
+    str: Kind("a word", lambda value: isinstance(value, str)),
+    NoneType: Kind("null", lambda value: value is None),
 }
-NODE = "a node with a _target_", lambda v: isinstance(v, DictConfig) and "_target_" in v
+NODE = Kind("a node with a _target_", is_node)
 
 
-def kind(hint) -> tuple[str, Callable[[Any], bool]] | None:
-    """What a value under one member of an annotation is called, and its test; None for what is left
-    alone."""
-    built = getattr(hint, "__module__", "").startswith("diffgeo.") or get_origin(hint) is Callable
-    return NODE if built else KINDS.get(hint)
+def kind(hint) -> Kind | None:
+    """The kind of one member of an annotation; None for what is left alone."""
+    built = str(getattr(hint, "__module__", "")).startswith("diffgeo.")
+    return NODE if built or get_origin(hint) is Callable else KINDS.get(hint)
 
 
 def wrong(value, hint) -> str | None:
     """What stands in `hint`, in words, if `value` is nothing of it; None if it is, or if part of
     the annotation is left alone."""
-    members = (
-        get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else (hint,)
-    )
-    kinds = [kind(member) for member in members]
-    if None in kinds or any(test(value) for _, test in kinds):
-        return None
-    return " or ".join(word for word, _ in kinds)
+    several = isinstance(hint, UnionType) or get_origin(hint) is Union
+    words = []
+    for member in get_args(hint) if several else (hint,):
+        one = kind(member)
+        if one is None or one.test(value):
+            return None
+        words.append(one.word)
+    return " or ".join(words)
 
 
 def shown(value) -> str:
     """A value as it is typed."""
-    return (
-        {None: "null", True: "true", False: "false"}[value]
-        if value is None or isinstance(value, bool)
-        else str(value)
-    )
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @lru_cache
@@ -76,15 +94,15 @@ def hints(target: Callable) -> dict[str, Any]:
     to which it hands the others on."""
     if inspect.ismethod(target):
         return hints(target.__self__) | get_type_hints(target)
-    named = get_type_hints(
-        target.__init__ if inspect.isclass(target) and not is_dataclass(target) else target
-    )
-    single = {
-        p.name
-        for p in inspect.signature(target).parameters.values()
-        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    }
-    return {name: hint for name, hint in named.items() if name in single}
+    plain_class = inspect.isclass(target) and not is_dataclass(target)
+    named = get_type_hints(target.__init__ if plain_class else target)
+    return {name: hint for name, hint in named.items() if name in single(target)}
+
+
+def single(target: Callable) -> set[str]:
+    """The parameters that take one argument each, not *args or **options."""
+    parameters = inspect.signature(target).parameters.values()
+    return {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
 def located(node: DictConfig) -> Callable:
@@ -100,31 +118,36 @@ def located(node: DictConfig) -> Callable:
 def check(node) -> None:
     """Check a config and every node below it that has a `_target_`. Raises UsageError on an unknown
     option, or one of the wrong kind."""
-    if isinstance(node, DictConfig) and "_target_" in node:
-        target = located(node)
-        parameters = inspect.signature(target).parameters.values()
-        takes = hints(target)
-        # data.make hands its other options on to the law
-        if isinstance(node.get("law"), DictConfig):
-            takes = hints(located(node.law)) | takes
-        for name in node:
-            if name.startswith("_"):
-                continue
-            if name not in takes and all(
-                p.name != name and p.kind != p.VAR_KEYWORD for p in parameters
-            ):
-                raise UsageError(
-                    f"there is no option {node._get_full_key(name)}; {target.__name__} takes "
-                    f"{', '.join(p.name for p in parameters) or 'none'}"
-                )
-            if name in takes and (wanted := wrong(node[name], takes[name])):
-                raise UsageError(
-                    f"{node._get_full_key(name)}={shown(node[name])} is not {wanted}; write one "
-                    f"for {target.__name__}"
-                )
+    if is_node(node):
+        check_options(node)
     if isinstance(node, DictConfig | ListConfig):
         for child in node.values() if isinstance(node, DictConfig) else node:
             check(child)
+
+
+def check_options(node: DictConfig) -> None:
+    """Check the options of one node against what its target takes."""
+    target = located(node)
+    parameters = inspect.signature(target).parameters
+    hands_on = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
+    takes = hints(target)
+    law = node.get("law")
+    if isinstance(law, DictConfig):  # data.make hands its other options on to the law
+        takes = hints(located(law)) | takes
+    for name in node:
+        if name.startswith("_"):
+            continue
+        if name not in takes and name not in parameters and not hands_on:
+            raise UsageError(
+                f"there is no option {node._get_full_key(name)}; {target.__name__} takes "
+                f"{', '.join(parameters) or 'none'}"
+            )
+        wanted = wrong(node[name], takes[name]) if name in takes else None
+        if wanted:
+            raise UsageError(
+                f"{node._get_full_key(name)}={shown(node[name])} is not {wanted}; write one for "
+                f"{target.__name__}"
+            )
 
 
 def plain(key: str, value, hint=float):

@@ -1,13 +1,13 @@
 """The command line as Hydra shall read it. What is changed before Hydra sees it:
 
     -m, --cfg job, ...       come first, wherever they were typed
-    sampler.schedule=vp      schedule@sampler.schedule=vp     the second slot of the group `schedule`
+    sampler.schedule=vp      schedule@sampler.schedule=vp     the second slot of the group schedule
     sampler.corrector=ulmc   sampler/corrector=ulmc           a group inside a group, if it has one
     run=a folder, with =     run='a folder, with ='           and every other option that is a path
     resume=R                 R's recorded overrides, then the line's, and R as the run's own folder
     sample run=R ...         R's recorded overrides, then the line's
     sample -m                figures=false
-    -m                       a sweep folder named after the line, so that the same line finds its jobs again
+    -m                       a sweep folder named after the line: the same line finds its jobs again
 
 This module imports neither Hydra nor torch.
 """
@@ -124,22 +124,18 @@ def recorded(folder: str, line: list[str], option: str) -> list[str]:
     except (yaml.YAMLError, OSError) as error:
         raise DiffgeoError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     again = {key_of(o) for o in line if "=" in o}
-    groups = {k for k in again if "." not in k}
+    return [o for o in overrides if stays(key_of(o), again)]
 
-    def kept(key: str) -> bool:
-        if (
-            "sampler" in groups
-            and key.startswith(("schedule@sampler.", "sampler/"))
-            and key != "schedule@sampler.schedule"
-        ):
+
+def stays(key: str, again: set[str]) -> bool:
+    """Whether a recorded override of `key` counts beside a line that sets the keys `again`."""
+    groups = {other for other in again if "." not in other}
+    if key in again or key in ("resume", "run") or key.startswith("hydra."):
+        return False
+    if "sampler" in groups and key != "schedule@sampler.schedule":
+        if key.startswith(("schedule@sampler.", "sampler/")):
             return False  # a slot that only the old sampler has
-        return (
-            key not in again | {"resume", "run"}
-            and key.split(".")[0] not in groups
-            and not key.startswith("hydra.")
-        )
-
-    return [o for o in overrides if kept(key_of(o))]
+    return key.split(".")[0] not in groups
 
 
 def of_runs(folders: str, line: list[str]) -> list[str]:
@@ -148,9 +144,8 @@ def of_runs(folders: str, line: list[str]) -> list[str]:
     else, since one line cannot say what each of them needs."""
 
     def needed(folder: str) -> list[str]:
-        return [
-            o for o in recorded(folder, line, "run") if key_of(o).split(".")[0] not in NOT_SHARED
-        ]
+        kept = recorded(folder, line, "run")
+        return [o for o in kept if key_of(o).split(".")[0] not in NOT_SHARED]
 
     lists = [needed(folder) for folder in folders.split(",")]
     for other in lists[1:]:
@@ -177,42 +172,63 @@ def slot(value: str) -> str:
 def prepare(command: str, line: list[str]) -> list[str]:
     """The line as Hydra shall read it. Raises UsageError on a folder that is no run, or an option
     left empty."""
-    flags = []
-    out = []
-    words = iter(line)
-    for word in words:
-        if word.startswith("-") and "=" not in word:
-            flags += [word, next(words, "")] if word in VALUED else [word]
-            continue
-        key, equals, value = word.partition("=")
-        if equals and not value and key in PATHS:
-            raise UsageError(f"{key}= is empty: write {key}=PATH, or leave it out")
-        if key == "sampler.schedule" and equals:
-            word = slot(value)
-        elif (
-            equals
-            and "." in key
-            and (conf_dir() / key.replace(".", "/") / f"{value}.yaml").is_file()
-        ):
-            word = f"{key.replace('.', '/')}={value}"
-        elif key in PATHS and value != "null" and not (multirun(line) and "," in value):
-            word = f"{key}={quoted(unquoted(value))}"
-        out.append(word)
+    sweep = multirun(line)
+    flags, words = parted(line)
+    out = [as_hydra_reads(word, sweep) for word in words]
+    own = own_options(command)
     resumed = value_of("resume", out)
-    if resumed and "resume" in own_options(command):
+    if resumed and "resume" in own:
         out = recorded(resumed, out, "resume") + out + [f"hydra.run.dir={quoted(resumed)}"]
     folder = value_of("run", out)
-    if folder and "run" in own_options(command):
-        several = multirun(line) and "," in folder
+    if folder and "run" in own:
+        several = sweep and "," in folder
         known = of_runs(folder, out) if several else recorded(folder, out, "run")
         # a command that does not look at the run's own samples has no option for their noise
-        foreign = {"first", "noise"} - own_options(command)
+        foreign = {"first", "noise"} - own
         out = [o for o in known if key_of(o) not in foreign] + out
-    if multirun(line) and command == "sample" and value_of("figures", out) is None:
+    if sweep and command == "sample" and value_of("figures", out) is None:
         out.append("figures=false")  # the sweep's own picture is compare.png
-    if multirun(line) and value_of("hydra.sweep.dir", out) is None:
-        # whichever launcher runs them
-        jobs = [o for o in out if not o.startswith(("hydra/", "hydra."))]
-        digest = hashlib.sha256("\0".join(jobs).encode()).hexdigest()[:10]
-        out.append(f"hydra.sweep.dir=outputs/sweeps/{command.replace(' ', '_')}-{digest}")
+    if sweep and value_of("hydra.sweep.dir", out) is None:
+        out.append(f"hydra.sweep.dir={sweep_folder(command, out)}")
     return flags + out
+
+
+def parted(line: list[str]) -> tuple[list[str], list[str]]:
+    """The flags of a line with their values, and its other words."""
+    flags = []
+    others = []
+    words = iter(line)
+    for word in words:
+        if not word.startswith("-") or "=" in word:
+            others.append(word)
+            continue
+        flags.append(word)
+        if word in VALUED:
+            flags.append(next(words, ""))
+    return flags, others
+
+
+def as_hydra_reads(word: str, sweep: bool) -> str:
+    """One override as Hydra shall read it: a schedule in the sampler's slot, a group inside a
+    group, a path in quotes. Raises UsageError on a path that is left empty."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        return word
+    if not value and key in PATHS:
+        raise UsageError(f"{key}= is empty: write {key}=PATH, or leave it out")
+    if key == "sampler.schedule":
+        return slot(value)
+    group = key.replace(".", "/")
+    if "." in key and (conf_dir() / group / f"{value}.yaml").is_file():
+        return f"{group}={value}"
+    several = sweep and "," in value
+    if key in PATHS and value != "null" and not several:
+        return f"{key}={quoted(unquoted(value))}"
+    return word
+
+
+def sweep_folder(command: str, line: list[str]) -> str:
+    """The folder of a sweep, named after what its jobs are, whichever launcher runs them."""
+    jobs = [o for o in line if not o.startswith(("hydra/", "hydra."))]
+    digest = hashlib.sha256("\0".join(jobs).encode()).hexdigest()[:10]
+    return f"outputs/sweeps/{command.replace(' ', '_')}-{digest}"

@@ -13,7 +13,7 @@ from diffgeo.config.build import Experiment, load_array
 from diffgeo.core import generator
 from diffgeo.metrics import denoiser_error
 from diffgeo.metrics import fixed_point as fixed_point_curves
-from diffgeo.plot.canvas import plane, sheet, support
+from diffgeo.plot.canvas import BLUE, plane, sheet, support
 from diffgeo.run import load
 from diffgeo.schedule import OU
 from diffgeo.schedule.spacing import UniformTimes
@@ -44,12 +44,10 @@ def clouds(
             view = plane(data)
             samples = load_array(str(every[name].folder), "run", data.shape)
             support(ax, data, view, linewidth=1)
-            ax.scatter(
-                *view(samples).T, s=1.5, linewidths=0, color="#0072B2", alpha=0.5, rasterized=True
-            )
-            ax.set_title(
-                f"{name}\nmean distance {float(data.distance(samples).mean()):.3g}", fontsize=10
-            )
+            dots = {"s": 1.5, "linewidths": 0, "alpha": 0.5, "rasterized": True}
+            ax.scatter(*view(samples).T, color=BLUE, **dots)
+            distance = float(data.distance(samples).mean())
+            ax.set_title(f"{name}\nmean distance {distance:.3g}", fontsize=10)
             ax.set_aspect("equal", adjustable="box")
             if limit:
                 ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
@@ -66,7 +64,7 @@ def fixed_point(out: Path, every: Mapping, cells: Sequence[str]) -> None:
 
 
 def errors(out: Path, every: Mapping, cells: Sequence[str], n: int = 2000) -> None:
-    """Figure 3: equation (63) over the last hundred sampling times, total, normal and tangential."""
+    """Figure 3: equation (63) over the last hundred sampling times, in all and by direction."""
     loaded = runs(every, cells)
     curves = {
         name: denoiser_error(e.model, e.data, lowest_nodes(), OU(), n, device=e.device)
@@ -85,7 +83,7 @@ def snapshots(
     with sheet(out / "snapshots.png", 1, len(after), (2.6, 2.6)) as (_, axes):
         for ax, i in zip(axes[0], after, strict=True):
             x_t = path.x[i] * e.chart.scale(path.sigma[i])
-            ax.scatter(*x_t.T, s=2, linewidths=0, color="#0072B2", alpha=0.5, rasterized=True)
+            ax.scatter(*x_t.T, s=2, linewidths=0, color=BLUE, alpha=0.5, rasterized=True)
             ax.scatter(*e.data.atoms.T, s=40, facecolors="none", edgecolors="black", linewidths=1)
             ax.set_title(f"after step {i}", fontsize=10)
             ax.set_aspect("equal", adjustable="datalim")
@@ -113,7 +111,7 @@ def posterior_variance(out: Path, every: Mapping, cells: Sequence[str], n: int =
     with sheet(out / "lambda.png", 1, 1, (5.0, 3.6)) as (_, axes):
         ax = axes[0, 0]
         ax.loglog(
-            t, weight, "o", markersize=4, color="#0072B2", label=r"$1/E|X_0-f(X_t,t)|^2$, exact $f$"
+            t, weight, "o", markersize=4, color=BLUE, label=r"$1/E|X_0-f(X_t,t)|^2$, exact $f$"
         )
         ax.loglog(t, c * paper, color="black", linewidth=1, label=rf"$c/(e^t-1)$, c = {c:.3g}")
         ax.axvline(
@@ -121,7 +119,10 @@ def posterior_variance(out: Path, every: Mapping, cells: Sequence[str], n: int =
         )
         ax.set(xlabel="t", ylabel=r"$\lambda(t)$")
         ax.legend(frameon=False, fontsize=8)
-    return f"Figure 8: below t = 1 the ideal weight follows c/(e^t - 1), c = {c:.3g}, within a factor {worst:.3g}; see lambda.png\n"
+    return (
+        f"Figure 8: below t = 1 the ideal weight follows c/(e^t - 1), c = {c:.3g}, within a factor "
+        f"{worst:.3g}; see lambda.png\n"
+    )
 
 
 def learned_errors_are_where(out: Path, every: Mapping, cells: Sequence[str]) -> str:

@@ -1,40 +1,84 @@
-"""What `diffgeo theory gaussian` is asked for: the process, the schemes, the spectrum, the start
-and the error of the score."""
+"""What `diffgeo theory gaussian` is asked for: process, schemes and grid; the spectrum, the error
+of the score, and starts of one's own."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 from omegaconf import ListConfig
-from torch import Tensor
 
 from diffgeo.config import named
-from diffgeo.config.build import assemble, build
-from diffgeo.config.kinds import plain
+from diffgeo.config.build import Experiment, assemble, build
+from diffgeo.config.kinds import numbers, plain
 from diffgeo.config.line import key_of
-from diffgeo.core import Fitted, Schedule
+from diffgeo.core import Data, Fitted, ImageSet, Schedule
 from diffgeo.data.gaussian import spectrum as eigen
 from diffgeo.errors import UsageError
 from diffgeo.run import loaded, take_model
 from diffgeo.store.files import read_array
 from diffgeo.theory import spectrum as spectra
-from diffgeo.theory.ablation import Scheme, Start
+from diffgeo.theory.ablation import Error, Scheme, Start, check
 from diffgeo.theory.gaussian import SCHEMES, Spectrum, levels, stochastic
 from diffgeo.theory.learned import LEVELS, Learned, drawn, measure
 from diffgeo.theory.linear import tableaux
+from diffgeo.theory.process import process
+
+NAMED = ("power", "isotropic", "texture")  # spectra without a file
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of the table: every scheme at every eps, number of points and start.
+
+    starts: p_T and N_0 as far as they are asked for.    files: other starts, a covariance each.
+    count: whether `points` are points or steps.    against: what distances are taken to.
+    """
+
+    chart: Schedule
+    schemes: dict[str, Scheme]
+    eps: list[float]
+    points: list[int]
+    starts: list[str]
+    files: list[str]
+    start_names: list[str]  # of both, in the order that was asked for
+    distances: list[str]
+    against: str
+    count: str
 
 
 def several(key: str, value, kind) -> list:
     """One value of a kind, or a list of them, as a list without repetitions. Raises UsageError on
     an empty list."""
-    found = [plain(key, v, kind) for v in (value if isinstance(value, ListConfig) else [value])]
+    values = value if isinstance(value, ListConfig) else [value]
+    found = [plain(key, one, kind) for one in values]
     if not found:
         raise UsageError(f"{key}=[] is empty: write one, or several as [a,b]")
     return list(dict.fromkeys(found))
+
+
+def grid_of(cfg) -> Grid:
+    """The cells that a config asks for. Raises UsageError."""
+    chart = process(numbers("beta", cfg.beta), plain("T", cfg.T))
+    asked = several("start", cfg.start, str)
+    files = [start for start in asked if start.endswith(".npy")]
+    grid = Grid(
+        chart=chart,
+        schemes={name: scheme(name, chart) for name in several("schemes", cfg.schemes, str)},
+        eps=[float(e) for e in several("eps", cfg.eps, float)],
+        points=several("grid_points", cfg.grid_points, int),
+        starts=[start for start in asked if start not in files],
+        files=files,
+        start_names=[Path(start).stem if start in files else start for start in asked],
+        distances=list(dict.fromkeys(["w2", *several("distances", cfg.distances, str)])),
+        against=cfg.against,
+        count=cfg.count,
+    )
+    check(chart, grid.eps, grid.points, grid.starts, grid.against, grid.distances, grid.count)
+    return grid
 
 
 def scheme(name: str, chart: Schedule) -> Scheme:
@@ -61,24 +105,22 @@ def scheme(name: str, chart: Schedule) -> Scheme:
     return Scheme(made, any(step.draws for step in steps))
 
 
-NAMED = {
-    "power": lambda cfg: (
-        spectra.power(
-            plain("d", cfg.d, int), plain("exponent", cfg.exponent), plain("scale", cfg.scale)
-        ),
-        f"power law, exponent {cfg.exponent:g}",
-    ),
-    "isotropic": lambda cfg: (
-        spectra.isotropic(plain("d", cfg.d, int), plain("scale", cfg.scale)),
-        "isotropic",
-    ),
-    "texture": lambda cfg: spectra.texture(image_law(cfg), plain("image", cfg.image, int)),
-}
+def named_spectrum(cfg) -> tuple[Spectrum, str]:
+    """One of NAMED, and a word on it."""
+    if cfg.spectrum == "texture":
+        return spectra.texture(image_law(cfg), plain("image", cfg.image, int))
+    d = plain("d", cfg.d, int)
+    scale = plain("scale", cfg.scale)
+    if cfg.spectrum == "isotropic":
+        return spectra.isotropic(d, scale), "isotropic"
+    exponent = plain("exponent", cfg.exponent)
+    return spectra.power(d, exponent, scale), f"power law, exponent {exponent:g}"
 
 
-def image_law(cfg):
+def image_law(cfg) -> Data:
+    """The set of images whose texture is asked for."""
     data = None if cfg.get("data") is None else build(cfg.data)
-    if not hasattr(data, "images"):
+    if not isinstance(data, ImageSet):
         raise UsageError(
             "spectrum=texture is of an image: write data=cifar10 (or another set of images) beside "
             "it, and image=NUMBER"
@@ -86,15 +128,13 @@ def image_law(cfg):
     return data
 
 
-def subject(
-    cfg, chart: Schedule, eps: Sequence[float], overrides: Sequence[str]
-) -> tuple[Spectrum, str, float | Tensor | Learned]:
+def subject(cfg, grid: Grid, overrides: Sequence[str]) -> tuple[Spectrum, str, Error]:
     """The spectrum, a word on where it is from, and the relative error of the score."""
     eta = plain("eta", cfg.eta)
-    mean = plain("mean", cfg.mean, bool | str | None)
+    random = plain("random", cfg.random, bool)
     if not math.isfinite(eta):
         raise UsageError(f"eta={eta:g}: write a finite relative error, e.g. .003")
-    if plain("random", cfg.random, bool) and not eta and cfg.run is None:
+    if random and not eta and cfg.run is None:
         raise UsageError(
             "random=true draws eta times a normal number of each eigenvalue: write eta=.003 (or "
             "another) beside it"
@@ -104,37 +144,48 @@ def subject(
             raise UsageError(
                 "run= measures the error of a network on its own law: leave spectrum= and eta= out"
             )
-        return of_run(cfg, chart, eps, overrides)
-    if cfg.spectrum is None and cfg.get("data") is None:
+        return of_run(cfg, grid, overrides)
+    spectrum, about = given_spectrum(cfg, overrides)
+    error = drawn(eta, len(spectrum.values), cfg.seed) if random else eta
+    return spectrum, about, error
+
+
+def given_spectrum(cfg, overrides: Sequence[str]) -> tuple[Spectrum, str]:
+    """The spectrum that spectrum= or data= names, and a word on where it is from."""
+    mean = plain("mean", cfg.mean, bool | str | None)
+    check_given(cfg, mean)
+    if cfg.spectrum in NAMED:
+        return named_spectrum(cfg)
+    if cfg.spectrum is not None:
+        return spectra.load(str(cfg.spectrum), mean if isinstance(mean, str) else None)
+    mirrors = mirrored(cfg, overrides)
+    count = plain("samples", cfg.samples, int)
+    return spectra.of_law(build(cfg.data), mean, mirrors, count, cfg.seed)
+
+
+def check_given(cfg, mean: bool | str | None) -> None:
+    """Raise UsageError where spectrum=, data= and mean= do not name one Gaussian."""
+    spectrum = cfg.spectrum
+    has_data = cfg.get("data") is not None
+    if spectrum is None and not has_data:
         raise UsageError(
             "nothing to sample: write data=cifar10 (or another law), spectrum=FILE.npy, "
             "spectrum=power or spectrum=isotropic"
         )
-    if cfg.spectrum is not None and cfg.get("data") is not None and cfg.spectrum != "texture":
-        raise UsageError(f"spectrum={cfg.spectrum} and data= are two spectra: write one of them")
-    if cfg.spectrum is not None and mean and (cfg.spectrum in NAMED or not isinstance(mean, str)):
-        raise UsageError(
-            f"mean={str(mean).lower() if mean is True else mean} does not go with "
-            f"spectrum={cfg.spectrum}: "
-            "write mean=FILE.npy beside spectrum=FILE.npy, or mean=true beside data="
-        )
-    if cfg.spectrum in NAMED:
-        spectrum, about = NAMED[cfg.spectrum](cfg)
-    elif cfg.spectrum is not None:
-        spectrum, about = spectra.load(str(cfg.spectrum), mean if isinstance(mean, str) else None)
-    elif isinstance(mean, str):
+    if spectrum is None and isinstance(mean, str):
         raise UsageError(
             f"mean={mean} goes with spectrum=FILE.npy: write mean=true or mean=false with data="
         )
-    else:
-        spectrum, about = spectra.of_law(
-            build(cfg.data),
-            mean,
-            mirrored(cfg, overrides),
-            plain("samples", cfg.samples, int),
-            cfg.seed,
+    if spectrum is None:
+        return
+    if has_data and spectrum != "texture":
+        raise UsageError(f"spectrum={spectrum} and data= are two spectra: write one of them")
+    if mean and (spectrum in NAMED or not isinstance(mean, str)):
+        shown = "true" if mean is True else mean
+        raise UsageError(
+            f"mean={shown} does not go with spectrum={spectrum}: write mean=FILE.npy beside "
+            "spectrum=FILE.npy, or mean=true beside data="
         )
-    return spectrum, about, drawn(eta, len(spectrum.values), cfg.seed) if cfg.random else eta
 
 
 def mirrored(cfg, overrides: Sequence[str]) -> bool:
@@ -145,34 +196,48 @@ def mirrored(cfg, overrides: Sequence[str]) -> bool:
     return cfg.data.get("flip", False)
 
 
-def of_run(
-    cfg, chart: Schedule, eps: Sequence[float], overrides: Sequence[str]
-) -> tuple[Spectrum, str, Learned]:
+def of_run(cfg, grid: Grid, overrides: Sequence[str]) -> tuple[Spectrum, str, Learned]:
     """The Gaussian of a run's own law, and the error of its network in each of that Gaussian's
     eigen-directions."""
     take_model(cfg, overrides)
-    e = assemble(cfg, loaded)
-    found = spectra.fit(e.data, getattr(e.data, "flip", False), cfg.samples, cfg.seed)
+    experiment = assemble(cfg, loaded)
+    data = experiment.data
+    images = isinstance(data, ImageSet)
+    found = spectra.fit(data, images and data.flip, cfg.samples, cfg.seed)
     basis, values = eigen(found.covariance)
-    low = float(levels(chart, 2, max(min(eps), chart.t_max / 1000))[-1])
+    kept = cfg.mean is True or (cfg.mean is None and not images)
+    spectrum = Spectrum(values, None, basis.mT @ found.mean if kept else None)
+    return spectrum, found.about, network_error(experiment, grid, found.mean, basis, values)
+
+
+def network_error(
+    experiment: Experiment,
+    grid: Grid,
+    mean: torch.Tensor,
+    basis: torch.Tensor,
+    values: torch.Tensor,
+) -> Learned:
+    """The error of the experiment's network between the first and the last level of the grid."""
+    chart = grid.chart
+    low = float(levels(chart, 2, max(min(grid.eps), chart.t_max / 1000))[-1])
     high = float(levels(chart, 2)[0])
     sigmas = torch.linspace(math.log(low), math.log(high), LEVELS, dtype=torch.float64).exp()
-    error = measure(
-        e.simulation.loop.around(e.model, high),
-        e.data,
-        found.mean,
+    simulation = experiment.simulation
+    shown = simulation.loop.around(experiment.model, high)
+    return measure(
+        shown,
+        experiment.data,
+        mean,
         basis,
         values,
         sigmas,
-        cfg.n,
-        cfg.seed,
-        e.device,
+        len(experiment.numbers),
+        simulation.seed,
+        experiment.device,
     )
-    kept = cfg.mean is True or (cfg.mean is None and not hasattr(e.data, "images"))
-    return Spectrum(values, None, basis.mT @ found.mean if kept else None), found.about, error
 
 
-def other_starts(cfg, files: Sequence[str], error: float | Tensor | Learned) -> dict[str, Start]:
+def other_starts(cfg, files: Sequence[str], error: Error) -> dict[str, Start]:
     """The starts N(0, FILE.npy) of x_T by the file's name; the law of the data then counts with its
     eigenvectors, and with its mean.
 
@@ -186,31 +251,7 @@ def other_starts(cfg, files: Sequence[str], error: float | Tensor | Learned) -> 
             f"start={files[0]}: random=true and run= give an error of each eigenvalue; write eta= "
             "alone beside such a start"
         )
-    if isinstance(cfg.mean, str):
-        raise UsageError(
-            f"start={files[0]} and mean={cfg.mean}: write mean=true with data=, or leave the mean "
-            "out beside such a start"
-        )
-    if cfg.spectrum in NAMED:
-        raise UsageError(
-            f"start={files[0]} wants a law with directions: write data=, or spectrum=FILE.npy that "
-            "holds a covariance [d,d]"
-        )
-    if cfg.spectrum is not None:
-        data = torch.from_numpy(read_array(cfg.spectrum, "spectrum"))
-        if data.ndim != 2 or data.shape[0] != data.shape[1]:
-            raise UsageError(
-                f"start={files[0]} wants a law with directions, and spectrum={cfg.spectrum} holds "
-                "eigenvalues alone: "
-                "write a covariance [d,d]"
-            )
-        centre = data.new_zeros(len(data))
-    else:
-        law = build(cfg.data)
-        found = spectra.fit(law, False, plain("samples", cfg.samples, int), cfg.seed)
-        counts = cfg.mean if cfg.mean is not None else not hasattr(law, "images")
-        data = found.covariance
-        centre = found.mean if counts else torch.zeros_like(found.mean)
+    data, centre = directions(cfg, files[0])
     made = {}
     for file in files:
         covariance = torch.from_numpy(read_array(file, "start"))
@@ -221,7 +262,33 @@ def other_starts(cfg, files: Sequence[str], error: float | Tensor | Learned) -> 
             )
         try:
             eigen(covariance)
-        except UsageError as error:
-            raise UsageError(f"start={file}: {error}") from None
+        except UsageError as wrong:
+            raise UsageError(f"start={file}: {wrong}") from None
         made[Path(file).stem] = Start(torch.zeros_like(centre), covariance, centre, data)
     return made
+
+
+def directions(cfg, start: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The covariance [d,d] and the mean [d] of the data, where `start` needs its directions."""
+    if isinstance(cfg.mean, str):
+        raise UsageError(
+            f"start={start} and mean={cfg.mean}: write mean=true with data=, or leave the mean out "
+            "beside such a start"
+        )
+    if cfg.spectrum in NAMED:
+        raise UsageError(
+            f"start={start} wants a law with directions: write data=, or spectrum=FILE.npy that "
+            "holds a covariance [d,d]"
+        )
+    if cfg.spectrum is not None:
+        covariance = torch.from_numpy(read_array(cfg.spectrum, "spectrum"))
+        if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
+            raise UsageError(
+                f"start={start} wants a law with directions, and spectrum={cfg.spectrum} holds "
+                "eigenvalues alone: write a covariance [d,d]"
+            )
+        return covariance, covariance.new_zeros(len(covariance))
+    law = build(cfg.data)
+    found = spectra.fit(law, False, plain("samples", cfg.samples, int), cfg.seed)
+    counts = cfg.mean if cfg.mean is not None else not isinstance(law, ImageSet)
+    return found.covariance, found.mean if counts else torch.zeros_like(found.mean)
