@@ -222,8 +222,8 @@ def precision(ax, key: str, nfe: str, lines: Mapping[str, Sequence[tuple[int, Me
         marks = []
         for count, metrics in runs:
             if key in metrics and metrics[key][0] > 0:
-                mean, sd = metrics[key]
-                marks.append((metrics[nfe][0], mean, sd if count > 1 else np.nan))
+                mean, spread = metrics[key]
+                marks.append((metrics[nfe][0], mean, spread if count > 1 else np.nan))
         x, y, sd = np.array(sorted(marks)).reshape(-1, 3).T
         heights += y.tolist()
         ax.errorbar(

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffgeo.core import Sampler, Schedule
+from diffgeo.core import Chart, Sampler
 from diffgeo.errors import UsageError
 from diffgeo.theory import distances as metric
 from diffgeo.theory.gaussian import (
@@ -69,7 +69,7 @@ class Cell(NamedTuple):
     distances: dict[str, float]
 
 
-def grid_of(chart: Schedule, points: int, eps: float, count: str) -> Tensor:
+def grid_of(chart: Chart, points: int, eps: float, count: str) -> Tensor:
     """The levels of a grid of `points` points, or steps as `count` says."""
     if count == "steps":
         return levels(chart, eps=eps, steps=points)
@@ -85,7 +85,7 @@ def samplers_of(schemes: Mapping[str, Scheme]) -> dict[str, Sampler]:
 
 def ablation(
     spectrum: Spectrum,
-    chart: Schedule,
+    chart: Chart,
     schemes: Mapping[str, Scheme],
     eps: Sequence[float],
     points: Sequence[int],
@@ -150,7 +150,7 @@ class Moments(NamedTuple):
 def noncommuting(
     name: str,
     start: Start,
-    chart: Schedule,
+    chart: Chart,
     schemes: Mapping[str, Scheme],
     eps: Sequence[float],
     points: Sequence[int],
@@ -197,7 +197,7 @@ def noncommuting(
     return cells
 
 
-def data_at(start: Start, chart: Schedule, t: float) -> Moments:
+def data_at(start: Start, chart: Chart, t: float) -> Moments:
     """p_t of the data, in the chart."""
     sigma, scale = level(chart, t)
     noise = sigma**2 * torch.eye(len(start.centre), dtype=torch.float64)
@@ -223,7 +223,7 @@ def between(found: Moments, goal: Moments, asked: Sequence[str]) -> dict[str, fl
 
 
 def check(
-    chart: Schedule,
+    chart: Chart,
     eps: Sequence[float],
     points: Sequence[int],
     starts: Sequence[str],
@@ -260,7 +260,7 @@ SPAN = torch.logspace(-6, 2.5, 171, dtype=torch.float64)
 
 def modes(
     values: Tensor,
-    chart: Schedule,
+    chart: Chart,
     schemes: Mapping[str, Scheme],
     steps: int,
     eps: float,

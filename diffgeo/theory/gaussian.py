@@ -36,7 +36,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffgeo.core import Sampler, Schedule
+from diffgeo.core import Chart, Sampler
 from diffgeo.errors import UsageError
 from diffgeo.sampler import (
     DDPM,
@@ -53,7 +53,7 @@ from diffgeo.theory import linear
 from diffgeo.theory.distances import Law
 from diffgeo.theory.linear import Dependent
 
-SCHEMES: dict[str, Callable[[Schedule], Sampler]] = {
+SCHEMES: dict[str, Callable[[Chart], Sampler]] = {
     "EM": EulerMaruyama,
     "EI": ExponentialIntegrator,
     "Euler": ChartEuler,
@@ -77,43 +77,46 @@ def stochastic(scheme: str) -> bool:
 # the law of the data
 
 
-@dataclass(frozen=True, eq=False)
+Numbers = Sequence[float] | Tensor
+
+
+@dataclass(frozen=True, eq=False, init=False)
 class Spectrum:
     """A Gaussian up to rotation: eigenvalues `values` [k] >= 0, multiplicities `counts` [k] (1
-    each, if None), `mean` [k] the norm of m in each eigenspace.
+    each, if None), `mean` [k] the norm of m in each eigenspace; all float64.
 
     Raises UsageError on an eigenvalue or count that is negative or not finite, an empty spectrum,
     no count above 0, shapes that differ.
     """
 
     values: Tensor
-    counts: Tensor | None = None
-    mean: Tensor | None = None
+    counts: Tensor
+    mean: Tensor | None
 
-    def __post_init__(self):
-        values = torch.as_tensor(self.values, dtype=torch.float64)
-        if values.ndim != 1 or not len(values):
+    def __init__(self, values: Numbers, counts: Numbers | None = None, mean: Numbers | None = None):
+        eigenvalues = torch.as_tensor(values, dtype=torch.float64)
+        if eigenvalues.ndim != 1 or not len(eigenvalues):
             raise UsageError(
                 "a spectrum is a list of eigenvalues, one or more; this one has shape "
-                f"{list(values.shape)}"
+                f"{list(eigenvalues.shape)}"
             )
-        counts = torch.ones_like(values)
-        if self.counts is not None:
-            counts = torch.as_tensor(self.counts, dtype=torch.float64)
-        mean = None
-        if self.mean is not None:
-            mean = torch.as_tensor(self.mean, dtype=torch.float64)
-        check_part("eigenvalues", values, len(values))
-        check_part("counts", counts, len(values))
+        k = len(eigenvalues)
+        check_part("eigenvalues", eigenvalues, k)
+        times = torch.ones_like(eigenvalues)
+        if counts is not None:
+            times = torch.as_tensor(counts, dtype=torch.float64)
+            check_part("counts", times, k)
+        norms = None
         if mean is not None:
-            check_part("means", mean, len(values), signed=True)
-        if not bool(counts.any()):
+            norms = torch.as_tensor(mean, dtype=torch.float64)
+            check_part("means", norms, k, signed=True)
+        if not bool(times.any()):
             raise UsageError(
                 "the counts of a spectrum are all 0: write how often each eigenvalue is one"
             )
-        object.__setattr__(self, "values", values)
-        object.__setattr__(self, "counts", counts)
-        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "values", eigenvalues)
+        object.__setattr__(self, "counts", times)
+        object.__setattr__(self, "mean", norms)
 
     @property
     def trace(self) -> float:
@@ -153,13 +156,13 @@ def moment(spectrum: Spectrum) -> Tensor:
 # the times of a run
 
 
-def level(chart: Schedule, t: float) -> tuple[float, float]:
+def level(chart: Chart, t: float) -> tuple[float, float]:
     """sigma and scale at the time t of a chart."""
     sigma = chart.sigma(torch.tensor(t, dtype=torch.float64))
     return float(sigma), float(chart.scale(sigma))
 
 
-def check_eps(chart: Schedule, eps: float) -> None:
+def check_eps(chart: Chart, eps: float) -> None:
     if not 0 <= eps < chart.t_max:
         raise UsageError(
             f"eps={eps}: write 0 <= eps < {chart.t_max:g}, the time at which sampling stops"
@@ -167,7 +170,7 @@ def check_eps(chart: Schedule, eps: float) -> None:
 
 
 def levels(
-    chart: Schedule, points: int | None = None, eps: float = 0.0, steps: int | None = None
+    chart: Chart, points: int | None = None, eps: float = 0.0, steps: int | None = None
 ) -> Tensor:
     """The levels sigma [points], decreasing, of `points` equally spaced times from T = t_max to
     eps, both exactly; or of steps + 1.
@@ -192,14 +195,14 @@ def levels(
 # the exact dynamics
 
 
-def true(spectrum: Spectrum, chart: Schedule, t: float) -> Law:
+def true(spectrum: Spectrum, chart: Chart, t: float) -> Law:
     """p_t."""
     sigma, scale = level(chart, t)
     mean = None if spectrum.mean is None else scale * spectrum.mean
     return Law(scale**2 * (spectrum.values + sigma**2), mean)
 
 
-def initial(spectrum: Spectrum, chart: Schedule, start: str) -> Law:
+def initial(spectrum: Spectrum, chart: Chart, start: str) -> Law:
     """The law at T: p_T, or N(0, I) for "N_0". Raises UsageError on another word."""
     if start not in STARTS:
         raise UsageError(f"start={start}: write p_T (the exact law at T) or N_0 (the normal law)")
@@ -210,7 +213,7 @@ def initial(spectrum: Spectrum, chart: Schedule, start: str) -> Law:
     return Law(torch.ones_like(exact.variance), centre)
 
 
-def propagator(values: Tensor, chart: Schedule, eps: float, stochastic: bool) -> Tensor:
+def propagator(values: Tensor, chart: Chart, eps: float, stochastic: bool) -> Tensor:
     """G or S, from T to eps, for each eigenvalue [k]."""
     first, scale_first = level(chart, chart.t_max)
     last, scale_last = level(chart, eps)
@@ -221,9 +224,7 @@ def propagator(values: Tensor, chart: Schedule, eps: float, stochastic: bool) ->
     return torch.sqrt(ratio * (scale_last / scale_first))
 
 
-def continuous(
-    spectrum: Spectrum, chart: Schedule, eps: float, start: str, stochastic: bool
-) -> Law:
+def continuous(spectrum: Spectrum, chart: Chart, eps: float, start: str, stochastic: bool) -> Law:
     """The law at eps of the exact reverse SDE, or probability flow, from a start "p_T" or "N_0":
     truncation, and initialization."""
     check_eps(chart, eps)
@@ -238,7 +239,7 @@ def continuous(
 
 
 def first_order(
-    spectrum: Spectrum, chart: Schedule, eps: float, eta: float | Tensor, stochastic: bool
+    spectrum: Spectrum, chart: Chart, eps: float, eta: float | Tensor, stochastic: bool
 ) -> float:
     """W2 between the exact dynamics with the exact score and with a relative error eta (a number or
     [k]) in it, to first order in eta."""
@@ -257,7 +258,7 @@ def first_order(
 
 def discrete(
     spectrum: Spectrum,
-    chart: Schedule,
+    chart: Chart,
     samplers: Mapping[str, Sampler],
     sigmas: Tensor,
     starts: Sequence[str] = STARTS,
@@ -304,7 +305,7 @@ def discrete(
 
 def ends(
     spectrum: Spectrum,
-    chart: Schedule,
+    chart: Chart,
     samplers: Mapping[str, Sampler],
     sigmas: Tensor,
     variance: Tensor,

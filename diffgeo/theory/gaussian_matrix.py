@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from diffgeo.core import Sampler, Schedule
+from diffgeo.core import Chart, Sampler
 from diffgeo.theory.gaussian import Spectrum, check_eps, ends, level, propagator, true
 from diffgeo.theory.linear import Dependent
 
@@ -29,7 +29,7 @@ def directions(covariance: Tensor, mean: Tensor | None) -> tuple[Spectrum, Tenso
 
 def continuous_matrix(
     covariance: Tensor,
-    chart: Schedule,
+    chart: Chart,
     eps: float,
     start: Tensor,
     stochastic: bool,
@@ -56,7 +56,7 @@ def continuous_matrix(
 
 def discrete_matrix(
     covariance: Tensor,
-    chart: Schedule,
+    chart: Chart,
     samplers: Mapping[str, Sampler],
     sigmas: Tensor,
     start: Tensor,

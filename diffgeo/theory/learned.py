@@ -27,7 +27,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffgeo.core import Data, Denoiser, Sampler, Schedule, generator
+from diffgeo.core import Chart, Data, Denoiser, Sampler, generator
 from diffgeo.errors import UsageError
 from diffgeo.theory.distances import roots
 from diffgeo.theory.gaussian import Spectrum, discrete, level, levels, true
@@ -87,15 +87,14 @@ def measure(
     for sigma in ordered:
         g = generator(seed, *b"learned", device=device)  # the same points and noise at every level
         c = sigma**2 / (values.to(mean) + sigma**2)
-        sums = None
+        sums = values.new_zeros(5, len(values)).to(mean)
         for size in torch.arange(n).split(batch):
             x0 = data.sample(len(size), g)
             noise = torch.randn(x0.shape, generator=g, dtype=torch.float64, device=g.device)
             x = x0 + sigma * noise
             u = (x.flatten(1).double() - mean) @ basis
             r = (x - model(x, sigma)).flatten(1).double() @ basis
-            parts = sums_of(u, r, r - c * u)
-            sums = parts if sums is None else sums + parts
+            sums = sums + sums_of(u, r, r - c * u)
         error, share = fitted(sums / n, c)
         errors.append(error.cpu())
         rest.append(share)
@@ -125,7 +124,7 @@ def fitted(means: Tensor, c: Tensor) -> tuple[Tensor, float]:
 
 def effective(
     spectrum: Spectrum,
-    chart: Schedule,
+    chart: Chart,
     eps: float,
     error: Callable[[float], Tensor],
     stochastic: bool,
@@ -146,7 +145,7 @@ def effective(
 
 def by_eta(
     spectrum: Spectrum,
-    chart: Schedule,
+    chart: Chart,
     samplers: Mapping[str, Sampler],
     sigmas: Tensor,
     start: str,
@@ -176,7 +175,7 @@ class Flip(NamedTuple):
 
 def flip(
     spectrum: Spectrum,
-    chart: Schedule,
+    chart: Chart,
     samplers: Mapping[str, Sampler],
     points: int,
     eps: float,
@@ -229,7 +228,7 @@ def first_turn(behind: Tensor) -> tuple[int, float] | None:
 
 def flips_by_eigenvalue(
     values: Sequence[float] | Tensor,
-    chart: Schedule,
+    chart: Chart,
     samplers: Mapping[str, Sampler],
     points: int,
     eps: float,

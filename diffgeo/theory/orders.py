@@ -95,7 +95,7 @@ def correlated_gaussian() -> Problem:
     basis = torch.linalg.qr(columns).Q
     eigenvalues = torch.tensor([4.0, 1.0, 0.05], dtype=torch.float64)
 
-    def denoise(x: Tensor, sigma: Sigma) -> Tensor:
+    def denoise(x: Tensor, sigma: Sigma, **cond) -> Tensor:
         gain = eigenvalues / (eigenvalues + expand(sigma, x[:, :1]) ** 2)
         return (x @ basis * gain) @ basis.T
 

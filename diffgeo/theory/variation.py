@@ -47,8 +47,8 @@ def variation(
         z = log_m(torch.complex(torch.full_like(w, -0.5), w / spread))
         # 1 - Re M, small where u is
         lost = -torch.expm1(z.real) * torch.cos(z.imag) + 2 * torch.sin(z.imag / 2) ** 2
-        density = lost / (spread**2 / 4 + w**2)
-        total += float((weights.repeat(len(block)) * density).sum()) * width / 2
+        terms = weights.repeat(len(block)) * lost / (spread**2 / 4 + w**2)
+        total += float(terms.sum()) * width / 2
         end = width * float(block[-1] + 1)
         if float(z.real.max()) < LOST:
             break

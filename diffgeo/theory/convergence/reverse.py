@@ -12,11 +12,11 @@ what its error is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
-from diffgeo.core import Sampler
+from diffgeo.core import Sampler, Sigma
 from diffgeo.sampler import steps
 from diffgeo.theory import linear
 from diffgeo.theory.convergence.experiment import (
@@ -80,7 +80,7 @@ def certificate(spectrum: Spectrum, steps: int) -> float:
 
 
 def rows(
-    x: list[float], spectra: list[Spectrum], grids: list[int], expected: tuple[float, ...]
+    x: Sequence[float], spectra: list[Spectrum], grids: list[int], expected: tuple[float, ...]
 ) -> tuple:
     """Certificate, and KL, TV, W2 of the output, at each x."""
     titles = {
@@ -141,7 +141,7 @@ def response(method: Sampler, values: torch.Tensor, sigmas: torch.Tensor) -> tor
     path = chart()
     c = linear.gain(values)
 
-    def denoise(x, sigma):
+    def denoise(x: torch.Tensor, sigma: Sigma, **cond) -> torch.Tensor:
         scale = path.scale(torch.tensor(sigma, dtype=torch.float64))
         return x - c(float(sigma)) * x + scale * sigma**2
 

@@ -15,8 +15,7 @@ delta. KL to p_0 is infinite on singular data, hence every KL here is to p_delta
 from __future__ import annotations
 
 import math
-
-import torch
+from collections.abc import Sequence
 
 from diffgeo.theory import gaussian
 from diffgeo.theory.convergence.experiment import (
@@ -55,7 +54,7 @@ def trade(steps: int, stop: float, grid: str) -> float:
     return w2(Law(HALF.values), found, HALF.counts)
 
 
-def stopped(values: torch.Tensor, stop: float) -> float:
+def stopped(values: Sequence[float], stop: float) -> float:
     """W2(p_0, p_delta) of 16 coordinates."""
     spectrum = Spectrum(values, [16.0])
     return w2(Law(spectrum.values), gaussian.true(spectrum, chart(), stop), spectrum.counts)
