@@ -47,7 +47,6 @@ from diffgeo.sampler import (
     EulerMaruyama,
     ExponentialIntegrator,
 )
-from diffgeo.sampler.chart_flow import ChartRungeKutta
 from diffgeo.sampler.charts import levels_of
 from diffgeo.theory import linear
 from diffgeo.theory.distances import Law
@@ -321,7 +320,7 @@ def ends(
     tables = []
     for sampler in samplers.values():
         lowest = last
-        if last == 0 and takes_the_end(sampler):
+        if last == 0 and sampler.at_end:
             lowest = VANISHING
         tables.append(linear.tableaux(sampler, [*upper, lowest]))
 
@@ -339,8 +338,3 @@ def ends(
     state = linear.start(variance / first**2, None if mean is None else mean / first)
     centre = None if mean is None else moment(spectrum)
     return linear.laws(tables, c, state, centre), scale(last)
-
-
-def takes_the_end(sampler: Sampler) -> bool:
-    """Whether a step takes the slope at the level at which it ends."""
-    return isinstance(sampler, ChartRungeKutta) and sampler.at_end

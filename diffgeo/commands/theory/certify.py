@@ -16,7 +16,8 @@ import torch
 from diffgeo.config.build import grid_of
 from diffgeo.config.kinds import numbers, plain
 from diffgeo.run import Job, RunFolder
-from diffgeo.schedule.discrete import TIE
+from diffgeo.schedule.discrete import TIE, Discrete
+from diffgeo.schedule.stages import Stages
 from diffgeo.store.files import write_json, write_text
 from diffgeo.tables import csv_text, markdown
 from diffgeo.theory.certificate import betas, certify
@@ -76,7 +77,7 @@ def levels(chart, sigmas: Sequence[float]) -> tuple[list[str], list[list[str]]]:
         strict=True,
     )
     rows = [list(map(str, row)) for row in rows]
-    if not hasattr(chart, "times"):
+    if not isinstance(chart, Discrete | Stages):
         return header, rows
     # of the grid itself: the published list may repeat a timestep
     times = chart.t(torch.tensor(sigmas, dtype=torch.float64)).tolist()
