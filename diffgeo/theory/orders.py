@@ -150,7 +150,11 @@ def impulse_response(
     centre = end(mean[None], silent)
     units = torch.eye(1 + drawn, dtype=torch.float64)[..., None].expand(-1, -1, len(mean))
     turn = iter(units[1:])  # draw k moves row k alone, row 0 is the start's
-    return centre[0], end(mean + units[0] * deviation, lambda: next(turn)) - centre
+
+    def impulse() -> Tensor:
+        return next(turn)
+
+    return centre[0], end(mean + units[0] * deviation, impulse) - centre
 
 
 EIGENVALUES = torch.tensor([0.0, 0.05, 1.0, 4.0], dtype=torch.float64)

@@ -151,7 +151,9 @@ def linear(sampler: Sampler, sigma: float, sigma_next: float) -> None:
         return gain * x
 
     def end(factor: float) -> Tensor:
-        noise = lambda: factor * torch.ones_like(x)
+        def noise() -> Tensor:
+            return factor * torch.ones_like(x)
+
         return sampler.step(denoise, factor * x, sigma, sigma_next, [], noise).x
 
     if not torch.allclose(end(3.0), 3 * end(1.0), rtol=1e-9, atol=1e-12):
