@@ -3,9 +3,9 @@
     diffgeo theory admissibility data=curve data.ambient=64     the exact denoiser under DDIM
     diffgeo theory admissibility run=FOLDER sampler=heun        a network; its law is the run's
 
-prints, along a sampler's trajectories, eta and nu by level, the violations of the per-step inequality, whether the theorem's
-assumption is met and where it is not, the grid's certificate at the measured eta, and the distance
-estimators side by side. levels.csv holds every level.
+prints, along a sampler's trajectories, eta and nu by level, the violations of the per-step
+inequality, whether the theorem's assumption is met and where it is not, the grid's certificate at
+the measured eta, and the distance estimators side by side. levels.csv holds every level.
 """
 
 from __future__ import annotations

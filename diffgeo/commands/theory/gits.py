@@ -1,6 +1,6 @@
 """`diffgeo theory gits`: a schedule fitted to a law or a run by dynamic programming over a teacher
 
-    diffgeo theory gits data=mixture most=10                the exact denoiser, a teacher of 61 steps
+    diffgeo theory gits data=mixture most=10                the exact denoiser
     diffgeo theory gits run=FOLDER sampler@teacher=heun     a trained network
 
 writes gits.json, the levels that lose least to Euler's rule, chosen among a teacher's, and their

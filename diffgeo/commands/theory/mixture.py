@@ -5,13 +5,15 @@
 The softmax network is the score of sum_j w_j N(mu_j, I); its parameters are learnt from n samples
 by gradient descent and by EM.
 
-    pair      +-mu in R^16, |mu| = 1.5, from a random start: |mu_hat - mu| against n; expected slope -1/2 for both
-    step      the gradient at noise t, divided by 2 sigma_t^2 a^2, against the EM step on n = 400 000 samples, from a random start of
-              length |mu|: cosine and ratio of lengths, and by quadrature what they are at n =
-              infinity
-    softmax   four components at R e_j in R^8, weights .1 to .4, from means moved by .6 N(0, I): mean |mu_hat - mu| and the L2 error of
-              the score at t = 0, against R (n = 20 000) and n (R = 4); Adam's rate is .02, and .1
-              at R = 1; `deck_score` is the network without norms and weights
+    pair      +-mu in R^16, |mu| = 1.5, from a random start: |mu_hat - mu| against n; expected slope
+              -1/2 for both
+    step      the gradient at noise t, divided by 2 sigma_t^2 a^2, against the EM step on n =
+              400 000 samples, from a random start of length |mu|: cosine and ratio of lengths, and
+              by quadrature what they are at n = infinity
+    softmax   four components at R e_j in R^8, weights .1 to .4, from means moved by .6 N(0, I):
+              mean |mu_hat - mu| and the L2 error of the score at t = 0, against R (n = 20 000) and
+              n (R = 4); Adam's rate is .02, and .1 at R = 1; `deck_score` is the network without
+              norms and weights
 
 Each number is a mean over seeds, +- its standard error. Writes metrics.json (pair/gd/n=1000,
 pair/slope_gd, ...), table.csv and NAME.png to out=, outputs/theory/mixture/NAME-BUDGET unless it is

@@ -2,9 +2,11 @@
 
     diffgeo theory orders [NAME ...]        names of conf/sampler; without one, all of them
 
-    flow    slope of log error against log steps, 64 to 640 steps, at the last positive level (sigma 20 to .02), from exact history: on a
-            correlated Gaussian over a log and a Karras grid, and on the circle over a Karras grid
-    law     the same of mean and variance, whichever falls more slowly, for samplers that draw noise: by exact moments of a Gaussian
+    flow    slope of log error against log steps, 64 to 640 steps, at the last positive level
+            (sigma 20 to .02), from exact history: on a correlated Gaussian over a log and a Karras
+            grid, and on the circle over a Karras grid
+    law     the same of mean and variance, whichever falls more slowly, for samplers that draw
+            noise: by exact moments of a Gaussian
 
 Adaptive methods follow their tolerance and not the grid: for them the relative error of one
 integration from 20 to .02, and all the evaluations that it costs a sample (mean of the problems).

@@ -8,12 +8,13 @@ exact flow takes the same noise, in units of the law's deviation (flow/rms of `d
 schedules run from sigma = 80 to .002. A sample that lands on another atom or arm counts in full,
 though it is good.
 
-    winner        the pair of least error, with the steps that its budget affords; `median`: of a point's error; `of 4`: on how many
-                  quarters of the points it wins too
-    runner-up     the best of another family (a module of diffgeo.sampler), and how many times the winner's error it makes
-    overall       the pairs with the least geometric mean over the laws of error over best error, and beside them what is usual;
-                  errors below .001 count as .001: such a law is solved, and nothing on it is to be
-                  ranked
+    winner        the pair of least error, with the steps that its budget affords; `median`: of a
+                  point's error; `of 4`: on how many quarters of the points it wins too
+    runner-up     the best of another family (a module of diffgeo.sampler), and how many times the
+                  winner's error it makes
+    overall       the pairs with the least geometric mean over the laws of error over best error,
+                  and beside them what is usual; errors below .001 count as .001: such a law is
+                  solved, and nothing on it is to be ranked
 
 Found with the five laws and seeds 0 and 1: at 5 evaluations gradient estimation (segment, mixture)
 and iPNDM (both rolls) win, at 8 and 10 these or DEIS, at 20 DEIS, iPNDM, or on the rolls 2M; mostly
@@ -21,9 +22,8 @@ on `time_uniform`, never on `karras`, and never a single-step method. DEIS on `f
 choice, 1.2 to 2.3 times the best over all laws; Heun on the EDM grid is 8 to 22 times. Both seeds
 name the same pair in 8 of 16 cases: always on the segment and at 5 evaluations. On the atoms of the
 roll, from 8 on, 93 to 98 % of the squared error is that of the few points that land on another arm:
-who wins is chance there. On the sphere only the radius can go wrong, and the last D sets it
-right: half the pairs solve it at 5 evaluations, but not gradient estimation and iPNDM, which
-    overshoot.
+who wins is chance there. On the sphere only the radius can go wrong, and the last D sets it right:
+half the pairs solve it at 5 evaluations, but not gradient estimation and iPNDM, which overshoot.
 
 laws: names of conf/data. Writes table.md, table.csv (every pair) and winners.png.
 """
