@@ -151,13 +151,13 @@ class Sampler(Protocol):
     def on(self, sigmas: Tensor) -> Sampler: ...
     # unit normal noise -> state at the first level
     def start(self, noise: Tensor, sigma: float) -> Tensor: ...
+    # may call `denoise` as often as it likes
     def step(
         self,
         denoise: Denoiser,
         x: Tensor,
         sigma: float,
         sigma_next: float,
-        # may call `denoise` as often as it likes
         history: list[Past],
         noise: Noise,
     ) -> Step: ...
