@@ -13,7 +13,6 @@ This module imports neither Hydra nor torch.
 
 from __future__ import annotations
 
-import ast
 import importlib
 import re
 from functools import cache
@@ -45,6 +44,8 @@ class Command(NamedTuple):
     @property
     def help(self) -> str:
         """What `--help` says: the docstring, read from the source, since python -OO drops it."""
+        import ast
+
         return ast.get_docstring(ast.parse(self.source.read_text(encoding="utf-8"))) or self.about
 
     def module(self) -> ModuleType:
