@@ -62,8 +62,7 @@ def hydra_command(command: Command, line: list[str]) -> None:
 
     def task(config) -> None:
         try:
-            run = command.module().main
-            gc.enable()
+            run = started(command)
             run(config, this_job(sweep is not None))
         except Exception as error:
             if os.getpid() != here:  # a launcher's worker: the launcher carries the error home
@@ -82,6 +81,15 @@ def hydra_command(command: Command, line: list[str]) -> None:
         raise failures[0]
 
 
+def started(command: Command) -> Callable:
+    """What a command runs, its modules imported. From here on garbage is collected: what the
+    start-up has made all stays, and is not looked through again and again (`guarded`)."""
+    run = command.module().main
+    gc.freeze()
+    gc.enable()
+    return run
+
+
 def this_job(sweep: bool):
     """The `run.Job` that Hydra runs now."""
     from hydra.core.hydra_config import HydraConfig
@@ -97,8 +105,7 @@ def plain_command(command: Command, words: list[str]) -> None:
     if {"-h", "--help"} & set(words):
         print(command.help)
         return
-    run = command.module().main
-    gc.enable()
+    run = started(command)
     run(words)
 
 
@@ -171,8 +178,7 @@ def guarded(action: Callable[[], None], command: str = "") -> int:
     wanted = os.environ.get("HYDRA_FULL_ERROR")
     # so that Hydra raises instead of printing and exiting by itself
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # what imports and a config make all stays: to search it for garbage is a tenth of the start
-    gc.disable()
+    gc.disable()  # a tenth of the start-up; `started` enables it
     try:
         action()
         sys.stdout.flush()
@@ -194,6 +200,7 @@ def guarded(action: Callable[[], None], command: str = "") -> int:
             print(f"diffgeo: {text}", file=sys.stderr)
         return status
     finally:
+        gc.unfreeze()
         gc.enable()
         os.environ.pop("HYDRA_FULL_ERROR")
         if wanted is not None:
