@@ -101,6 +101,12 @@ def test_no_command_is_a_library():
     assert wrong == []
 
 
+def test_pictures_are_of_numbers():
+    """plot/ takes arrays and names: it knows the protocols of a law, and no record of another room."""
+    seen = {room(other) for module, other in imports() if room(module) == "plot"}
+    assert seen - {"plot"} <= {"core", "errors", "store"}
+
+
 def test_the_maths_imports_neither_hydra_nor_plots():
     """core to geometry, metrics and theory: Hydra, W&B and matplotlib are the command line's."""
     foreign = {"hydra", "omegaconf", "wandb", "matplotlib"}
