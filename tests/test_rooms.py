@@ -102,7 +102,7 @@ def test_no_command_is_a_library():
 
 
 def test_pictures_are_of_numbers():
-    """plot/ takes arrays and names: it knows the protocols of a law, and no record of another room."""
+    """plot/ takes arrays and names: it knows a law by its protocol, and no record of a room."""
     seen = {room(other) for module, other in imports() if room(module) == "plot"}
     assert seen - {"plot"} <= {"core", "errors", "store"}
 
