@@ -13,16 +13,19 @@ from string import Template
 
 from omegaconf import OmegaConf
 
+from diffgeo.config import words
 from diffgeo.config.build import build
 from diffgeo.config.catalogue import commands, split
 from diffgeo.config.line import conf_dir, prepare
+from diffgeo.config.words import Reader
 from diffgeo.errors import UsageError
 from diffgeo.metrics.suite import within_floor
 from diffgeo.run import Job
 from diffgeo.store.files import read_json, write_text
 from diffgeo.tables import csv_text, markdown
 
-BUDGETS = ("paper", "quick")
+# how much of a published experiment is run
+BUDGET = Reader({"paper": "paper", "quick": "quick"}.__getitem__, "budget=paper or budget=quick")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,13 @@ def names() -> dict[str, str]:
     return found
 
 
+def existing(path: str) -> str:
+    """A path to something. Raises UsageError where nothing is there."""
+    if not Path(path).exists():
+        raise UsageError(f"{path}: there is no such file or folder")
+    return path
+
+
 def options(arguments: Sequence[str]) -> tuple[str, str, Path, dict[str, str]]:
     """(name, budget, folder, what was brought). Raises UsageError on anything else."""
     name, *rest = arguments
@@ -61,32 +71,16 @@ def options(arguments: Sequence[str]) -> tuple[str, str, Path, dict[str, str]]:
             "reproduce list`"
         )
     models = spec_of(name).get("models", {})
-    known = {"budget": "quick", "out": ""} | dict.fromkeys(models, "")
-    for argument in rest:
-        key, equals, value = argument.partition("=")
-        if not equals or not value or key not in known:
-            brought = "".join(f", {model}=PATH" for model in models)
-            raise UsageError(
-                f"reproduce {name}: '{argument}' is not an option; write budget=paper or "
-                f"budget=quick, out=FOLDER{brought}"
-            )
-        known[key] = value
-    if known["budget"] not in BUDGETS:
-        raise UsageError(f"budget={known['budget']} is unknown; write budget=paper or budget=quick")
-    brought = {key: value for key, value in known.items() if key in models and value}
+    brings = dict.fromkeys(models, Reader(existing, "a path"))
+    known = {"budget": BUDGET, "out": words.PATH} | brings
+    asked = {"budget": "quick"} | words.options(f"reproduce {name}", rest, known)
+    brought = {model: asked[model] for model in models if model in asked}
     if len(brought) > 1:
-        raise UsageError(
-            f"{' and '.join(f'{k}={v}' for k, v in brought.items())}: one table takes one model; "
-            "write one of them"
-        )
-    if missing := [f"{k}={v}" for k, v in brought.items() if not Path(v).exists()]:
-        raise UsageError(f"{missing[0]}: there is no such file or folder")
-    return (
-        name,
-        known["budget"],
-        Path(known["out"] or f"outputs/reproduce/{name}-{known['budget']}"),
-        brought,
-    )
+        named = " and ".join(f"{model}={path}" for model, path in brought.items())
+        raise UsageError(f"{named}: one table takes one model; write one of them")
+    budget = asked["budget"]
+    folder = asked.get("out", Path(f"outputs/reproduce/{name}-{budget}"))
+    return name, budget, folder, brought
 
 
 def spec_of(name: str):
@@ -98,12 +92,12 @@ def execute(line: str, folder: Path) -> None:
     without a config takes it as out=FOLDER."""
     from hydra import compose, initialize_config_dir
 
-    name, words = split(shlex.split(line))
+    name, typed = split(shlex.split(line))
     command = commands()[name]
     if not command.configured:
-        command.module().main([*words, f"out={folder}"])
+        command.module().main([*typed, f"out={folder}"])
         return
-    overrides = prepare(name, words)
+    overrides = prepare(name, typed)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(command.path, overrides)
     command.module().main(config, Job(folder, tuple(overrides)))
@@ -155,10 +149,10 @@ def cells_of(spec, budget: str, out: Path, brought: Mapping[str, str] = {}) -> l
     cells: dict[str, Cell] = {}
     models = OmegaConf.to_container(spec.get("models", OmegaConf.create({})))
     model = next(iter(brought), next(iter(models), None))
-    words = {"common": spec.get("common", "")}
+    known = {"common": spec.get("common", "")}
     if model is not None:
         path = shlex.quote(brought.get(model, "PATH"))
-        words["model"] = models[model].format(**{model: path})
+        known["model"] = models[model].format(**{model: path})
     for entry in expanded(spec.cells):
         name = entry["name"]
         folder = out / plain(name)
@@ -167,7 +161,7 @@ def cells_of(spec, budget: str, out: Path, brought: Mapping[str, str] = {}) -> l
             cells[name] = Cell(name, "", entry["published"], folder, empty=True)
             continue
         brings = "{model}" in line
-        command = line.format(**words)
+        command = line.format(**known)
         parts = [command]
         if line.startswith(("train", "theory")) or brings:
             parts += entry.get("budget", spec.budget)[budget]
@@ -176,7 +170,7 @@ def cells_of(spec, budget: str, out: Path, brought: Mapping[str, str] = {}) -> l
         published = entry.get("published", {})
         empty = brings and not brought
         cells[name] = Cell(name, " ".join(parts), published, folder, empty)
-        words[plain(name)] = folder
+        known[plain(name)] = folder
     return list(cells.values())
 
 
