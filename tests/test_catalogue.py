@@ -101,3 +101,18 @@ def test_jobs_of_a_sweep_that_are_alike_each_run(inside, tmp_path):
     assert done.returncode == 0, done.stderr
     one, two = (np.load(tmp_path / "sweep" / job / "samples.npy") for job in "01")
     assert np.array_equal(one, two)
+
+
+def test_a_figure_that_fails_is_named(inside, monkeypatch):
+    monkeypatch.setattr("diffgeo.plot.samples", lambda *given: 1 / 0)
+    done = inside("sample", *SMALL, "metrics=none", "figures=[samples]")
+    assert done.returncode == 1
+    assert "figures=samples could not be drawn: ZeroDivisionError: division by zero" in done.line
+
+
+def test_a_class_that_there_is_not_is_one_line(diffgeo):
+    done = diffgeo("sample", *SMALL, "sampler._target_=diffgeo.sampler.Nothing")
+    assert done.returncode == 2
+    assert "sampler._target_=diffgeo.sampler.Nothing: there is no such class" in done.line
+    none = diffgeo("sample", *SMALL, "~sampler.schedule")
+    assert none.returncode == 2 and "sampler.schedule= is not set" in none.line

@@ -263,3 +263,12 @@ def test_a_users_metric_in_a_suite():
     assert values == {"widest/x": 2.0} and measure.describe(run, Line()) == {"widest": {"n": 3}}
     assert text(measure, values) == "as wide as 2.0" == text(Spoken(), values)
     assert text(measure, values | {"a": 1.0}) == "metric  value\na           1\n\nas wide as 2.0"
+
+
+def test_a_metric_that_returns_no_number_is_named():
+    class Vague(Measure):
+        def __call__(self, run, data):
+            return {"vague/x": run.samples.mean()}
+
+    with pytest.raises(DiffgeoError, match="^metrics.mine: vague/x is a Tensor, not a number"):
+        suite(pairs=0, mine=Vague())(Run(torch.ones(3, 2)), Line())

@@ -211,7 +211,13 @@ def method_of(node) -> Sampler:
 
 
 def grid_of(node) -> tuple[Schedule, Tensor]:
-    """The schedule of a sampler's config node, and the levels of its steps [K+1]."""
+    """The schedule of a sampler's config node, and the levels of its steps [K+1]. Raises UsageError
+    where the node has none."""
+    if node.get("schedule") is None:
+        raise UsageError(
+            "sampler.schedule= is not set, and this sampler's config names none: write "
+            "sampler.schedule=karras, or `/schedule@schedule: karras` in its defaults"
+        )
     chart = build(node.schedule)
     return chart, chart.grid(node.steps)
 

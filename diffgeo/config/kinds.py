@@ -16,6 +16,7 @@ left to their classes.
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -106,6 +107,9 @@ def single(target: Callable) -> set[str]:
 
 
 def located(node: DictConfig) -> Callable:
+    log = logging.getLogger("hydra.utils")  # it tells what the error tells again
+    held = log.disabled
+    log.disabled = True
     try:
         return get_object(node["_target_"])
     except Exception as error:  # Hydra's own, of whatever kind importing ends in
@@ -113,6 +117,8 @@ def located(node: DictConfig) -> Callable:
             f"{node._get_full_key('_target_')}={node['_target_']}: there is no such class or "
             "function"
         ) from error
+    finally:
+        log.disabled = held
 
 
 def check(node) -> None:

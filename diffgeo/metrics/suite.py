@@ -74,8 +74,9 @@ class Suite(Measure):
         n = len(run.samples)
         noise = last_step_noise(run)
         report = {}
-        for metric in self.metrics.values():
+        for name, metric in self.metrics.items():
             values = metric(run, data)
+            check_numbers(name, values)
             floors = {}
             noisy = {}
             if values and self.pairs and metric.floors:
@@ -101,6 +102,15 @@ class Suite(Measure):
         say."""
         told = {name: metric.describe(run, data) for name, metric in self.metrics.items()}
         return {name: facts for name, facts in told.items() if facts}
+
+
+def check_numbers(name: str, values: Mapping[str, float]) -> None:
+    """Raise DiffgeoError where a value of the metric `name` is no plain number."""
+    for key, value in values.items():
+        if not isinstance(value, int | float):
+            raise DiffgeoError(
+                f"metrics.{name}: {key} is a {type(value).__name__}, not a number; return a float"
+            )
 
 
 def suite(pairs: int = 8, **metrics: Metric) -> Suite:

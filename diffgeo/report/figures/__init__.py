@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from diffgeo.config.build import Experiment
 from diffgeo.core import ImageSet, Run
-from diffgeo.errors import UsageError
+from diffgeo.errors import DiffgeoError, UsageError
 
 
 class View(NamedTuple):
@@ -70,7 +70,13 @@ def draw(wanted: Sequence[str], view: View) -> Iterator[Path]:
         module = figure(name)
         if module.shows(view):
             path = view.folder / "figures" / f"{name}.png"
-            module.draw(path, view)
+            try:
+                module.draw(path, view)
+            except DiffgeoError:
+                raise
+            except Exception as error:
+                wrong = f"{type(error).__name__}: {error}"
+                raise DiffgeoError(f"figures={name} could not be drawn: {wrong}") from error
             yield path
         elif view.experiment.figures is not True:
             print(f"figures={name}: this run has nothing for it to show")
