@@ -102,7 +102,10 @@ class Law(ABC):
     def parameters(self) -> list[tuple[str, object]]:
         """What tells this law from others of its class: (name, number or list of numbers)."""
         if not is_dataclass(self):
-            raise NotImplementedError(f"{type(self).__name__} does not say its parameters")
+            raise UsageError(
+                f"{type(self).__name__} does not say its parameters: make it a frozen dataclass, "
+                "or write its `parameters()`"
+            )
         return [(field.name, vars(self)[field.name]) for field in fields(self)]
 
 
