@@ -13,7 +13,7 @@ from diffgeo.analytic import points as exact
 from diffgeo.core import generator as stream
 from diffgeo.data.law import Law
 from diffgeo.errors import UsageError
-from diffgeo.store.files import read_array
+from diffgeo.store.arrays import read_array
 
 
 class Points(Law):

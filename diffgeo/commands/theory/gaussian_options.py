@@ -19,7 +19,7 @@ from diffgeo.core import Data, Fitted, ImageSet, Schedule
 from diffgeo.data.gaussian import spectrum as eigen
 from diffgeo.errors import UsageError
 from diffgeo.run import loaded, take_model
-from diffgeo.store.files import read_array
+from diffgeo.store.arrays import read_array
 from diffgeo.theory import spectrum as spectra
 from diffgeo.theory.ablation import Error, Scheme, Start, check
 from diffgeo.theory.gaussian import SCHEMES, Spectrum, levels, stochastic
