@@ -165,7 +165,8 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path):
     began."""
     from diffgeo.errors import DiffgeoError
     from diffgeo.store.checkpoint import save_tensors
-    from diffgeo.store.files import write_array, write_text
+    from diffgeo.store.files import write_text
+    from diffgeo.store.npy import write_array
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for name, write in (

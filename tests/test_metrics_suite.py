@@ -109,7 +109,7 @@ def test_unwritable_cache_is_no_cache(tmp_path, monkeypatch):
 
 
 def test_cache_folder(monkeypatch, tmp_path):
-    from diffgeo.store.files import cache_folder as folder
+    from diffgeo.store.caches import cache_folder as folder
 
     monkeypatch.delenv("DIFFGEO_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -36,7 +36,7 @@ from diffgeo.machine.allocator import keep_freed_memory
 from diffgeo.machine.distributed import own
 from diffgeo.simulation import ClassLabel, Loop, Simulation, fitting
 from diffgeo.simulation.sampling import Sampling
-from diffgeo.store.files import read_array
+from diffgeo.store.arrays import read_array
 
 # a config may build nothing else: `_target_` can name any callable of the interpreter
 ALLOWED = ("diffgeo.",)

@@ -136,7 +136,7 @@ def listed_partition(listed: Path, files: list[Path]) -> dict[str, int]:
     is damaged, or lists other photographs."""
     part = {}
     try:
-        for line in listed.read_text().splitlines():
+        for line in listed.read_text(encoding="utf-8").splitlines():
             name, number = line.split()
             part[name] = int(number)
     except ValueError:

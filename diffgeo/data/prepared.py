@@ -25,7 +25,9 @@ from typing import NamedTuple
 import numpy as np
 
 from diffgeo.errors import DiffgeoError
-from diffgeo.store.files import atomic, cache_folder, read_json, write_json
+from diffgeo.store.caches import at_home, cache_folder, user_caches
+from diffgeo.store.files import read_json, write_json
+from diffgeo.store.npy import rows
 
 SPLITS = ("train", "test")
 PARTS = ("images", "labels", "exact")
@@ -52,11 +54,11 @@ class Blocks(NamedTuple):
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
     """`root`, else $DIFFGEO_DATA, else ${XDG_CACHE_HOME:-~/.cache}/diffgeo/data."""
-    chosen = root or os.environ.get("DIFFGEO_DATA")
-    if chosen:
-        return Path(chosen).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "diffgeo" / "data"
+    if root:
+        return at_home(root, "data.root")
+    if named := os.environ.get("DIFFGEO_DATA"):
+        return at_home(named, "DIFFGEO_DATA")
+    return user_caches() / "diffgeo" / "data"
 
 
 def digest(array: np.ndarray) -> str:
@@ -120,14 +122,10 @@ def write_array(path: Path, array: Blocks) -> dict:
     shape, blocks, dtype = array
     content = hashlib.sha256()
     done = 0
-    with atomic(path) as temporary:
-        out = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+    with rows(path, shape, dtype) as append:
         for block in blocks:
-            written = out[done : done + len(block)]
-            written[...] = block
-            content.update(np.ascontiguousarray(written).data)
+            content.update(append(block).data)
             done += len(block)
-        out.flush()
         if done != shape[0]:
             raise DiffgeoError(
                 f"{path}: {done} of {shape[0]} entries could be made; is the source complete?"
@@ -265,7 +263,7 @@ def state(path: Path) -> list[int]:
 
 def _hashes() -> dict:
     try:
-        held = json.loads((cache_folder() / "hashes.json").read_text())
+        held = json.loads((cache_folder() / "hashes.json").read_text(encoding="utf-8"))
         return held if isinstance(held, dict) else {}
     except (OSError, ValueError):
         return {}

@@ -26,7 +26,8 @@ from diffgeo.core import Data, ImageSet, Run, generator
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine.precision import full_precision
 from diffgeo.metrics.base import Measure
-from diffgeo.store.files import cache_folder, write_array
+from diffgeo.store.caches import cache_folder
+from diffgeo.store.npy import write_array
 
 # more coordinates than this are pooled first: their covariance would cost more than it tells
 PIXELS = 1024

@@ -31,6 +31,7 @@ from diffgeo.metrics.features import Features, OfFeatures, batches, of_samples, 
 from diffgeo.metrics.frechet import Moments, between, moments
 from diffgeo.metrics.inception_weights import KNOWN
 from diffgeo.metrics.statistics import digest, known, of_training, read
+from diffgeo.store.caches import at_home
 
 # the features that the files in data.root's fid_stats/ are of
 STANDARD = f"inception-{KNOWN}-tensorflow-float32"
@@ -119,7 +120,7 @@ class FID(OfFeatures):
         """The sha256 of the reference file: numbers that depend on it are kept under it."""
         if self.reference is None:
             return None
-        path = Path(self.reference).expanduser()
+        path = at_home(self.reference, "metrics.fid.reference")
         if not path.is_file():
             return None
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -133,7 +134,7 @@ class FID(OfFeatures):
         """The file that holds the reference; None where it is computed from the images of the
         training law."""
         if self.reference is not None:
-            return Path(self.reference).expanduser()
+            return at_home(self.reference, "metrics.fid.reference")
         if self.protocol != TORCH_FIDELITY.name or net.key != STANDARD:
             return None
         return known(law)

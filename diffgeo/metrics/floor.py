@@ -23,7 +23,8 @@ import torch
 
 from diffgeo.core import Data, Metric, Run, generator
 from diffgeo.errors import DiffgeoError
-from diffgeo.store.files import cache_folder, write_json
+from diffgeo.store.caches import cache_folder
+from diffgeo.store.files import write_json
 
 # of the package: what the values depend on
 CODE = ("core.py", "data/**/*.py", "analytic/**/*.py", "metrics/**/*.py", "assets/**/*.safetensors")
@@ -60,7 +61,7 @@ def code() -> str:
 def held(path: Path, name: dict) -> Values | None:
     """The values that a file keeps under this name; None where it does not."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         if found["name"] != name:
             return None
         return {key: [float(v) for v in some] for key, some in found["values"].items()}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from diffgeo.core import ImageSet
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.metrics.features import Features, batches, content, kept
 from diffgeo.metrics.frechet import Moments, Stream
-from diffgeo.store.files import atomic
+from diffgeo.store.files import write_bytes
 
 FOLDER = "fid_stats"  # of data.root: statistics that say of which images they are
 
@@ -142,7 +143,8 @@ def from_cache(net: Features, law: ImageSet) -> Moments:
     for part in batches(net, law.images, what):
         stream.add(part)
     m = stream.moments()
-    # a cache that cannot be written is no cache
-    with contextlib.suppress(DiffgeoError), atomic(path) as temporary:
-        np.savez(temporary, mu=m.mean.numpy(), sigma=m.covariance.numpy(), n=m.n)
+    page = BytesIO()
+    np.savez(page, mu=m.mean.numpy(), sigma=m.covariance.numpy(), n=m.n)
+    with contextlib.suppress(DiffgeoError):  # a cache that cannot be written is no cache
+        write_bytes(path, page.getbuffer())
     return m

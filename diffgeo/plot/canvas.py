@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffgeo.core import Manifold, generator
-from diffgeo.store.files import atomic
+from diffgeo.store.files import write_bytes
 
 BLACK = "#000000"
 BLUE = "#0072B2"
@@ -37,8 +38,9 @@ def sheet(
     for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(False)
     yield figure, axes
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    page = BytesIO()
+    figure.savefig(page, dpi=100, format="png")
+    write_bytes(path, page.getbuffer())
 
 
 def points(x: Tensor) -> Tensor:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from io import BytesIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffgeo.errors import UsageError
-from diffgeo.store.files import atomic
+from diffgeo.store.files import write_bytes
 
 # in pixels
 SIDE = 48  # the least of a shown image
@@ -120,5 +121,6 @@ def _sheet(
         draw.text((GAP + 1, top + i * high + (high - LINE) // 2), name, fill=INK)
     for j, head in enumerate(heads):
         draw.text((place(j), top - LINE), head, fill=INK)
-    with atomic(path) as temporary:
-        sheet.save(temporary, format="PNG")
+    page = BytesIO()
+    sheet.save(page, format="PNG")
+    write_bytes(path, page.getbuffer())

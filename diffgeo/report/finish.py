@@ -19,8 +19,9 @@ from diffgeo.run import RunFolder
 from diffgeo.simulation import Drawn
 from diffgeo.simulation.draw import streamed
 from diffgeo.store import shards
-from diffgeo.store.files import write_array, write_json
+from diffgeo.store.files import atomic_folder, write_json
 from diffgeo.store.logger import Group, Logger
+from diffgeo.store.npy import write_array
 
 
 def ready(experiment: Experiment, n: int) -> None:
@@ -102,12 +103,10 @@ def pictures(samples: torch.Tensor, folder: Path, first: int) -> None:
 
     if folder.exists():
         return
-    temporary = folder.with_name(f".{folder.name}")
-    temporary.mkdir(exist_ok=True)
-    for number, image in enumerate(samples, first):
-        pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
-        Image.fromarray(pixels.contiguous().numpy()).save(temporary / f"{number:06d}.png")
-    temporary.rename(folder)
+    with atomic_folder(folder) as temporary:
+        for number, image in enumerate(samples, first):
+            pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+            Image.fromarray(pixels.contiguous().numpy()).save(temporary / f"{number:06d}.png")
 
 
 def measure(

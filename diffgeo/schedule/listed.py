@@ -46,7 +46,7 @@ def existing(file: str, option: str) -> Path:
 
 
 def _read_json(path: Path) -> Sequence[float]:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _read_npy(path: Path) -> Sequence[float]:
@@ -56,7 +56,7 @@ def _read_npy(path: Path) -> Sequence[float]:
 
 
 def _read_txt(path: Path) -> Sequence[str]:
-    return path.read_text().replace(",", " ").split()
+    return path.read_text(encoding="utf-8").replace(",", " ").split()
 
 
 READERS: dict[str, Callable[[Path], Sequence[float] | Sequence[str]]] = {
@@ -170,7 +170,7 @@ def read_plan(file: str, source: str) -> Lists:
     """The lists of a file that `diffgeo theory gits` made. Raises UsageError."""
     path = existing(file, "schedule.file")
     try:
-        planned = json.loads(path.read_text())["levels"]
+        planned = json.loads(path.read_text(encoding="utf-8"))["levels"]
         lists = {
             int(steps): checked(sigmas, f"{source}, levels.{steps}")
             for steps, sigmas in planned.items()

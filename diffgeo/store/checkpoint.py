@@ -13,6 +13,7 @@ numbers need no state: batch k is drawn from a generator keyed by (seed, k).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,11 +30,13 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], **metadata: object) -> 
     """Write tensors, and what is said of them, to a safetensors file."""
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     facts = {name: str(value) for name, value in metadata.items()}
-    with atomic(path) as temporary:
+    size = sum(value.nbytes for value in plain.values())
+    with atomic(path, size) as temporary:
         try:
             save_file(plain, temporary, facts)
         except SafetensorError as error:  # its word for a full disk
-            raise OSError(None, str(error)) from error
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else None, str(error)) from error
 
 
 def load_tensors(path: Path, device="cpu") -> tuple[dict[str, Tensor], dict[str, str]]:

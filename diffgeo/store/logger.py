@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.store.files import write_text
+from diffgeo.store.files import append_text, write_text
 
 
 class Logger(Protocol):
@@ -41,7 +41,7 @@ class Jsonl:
         if not self.path.exists():
             return []
         kept = []
-        for line in self.path.read_text().splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 logged = json.loads(line)["step"]
             except ValueError:  # a killed run may leave half a line
@@ -58,8 +58,7 @@ class Jsonl:
 
     @staticmethod
     def append(path: Path, step: int, values: dict[str, float]) -> None:
-        with open(path, "a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        append_text(path, json.dumps({"step": step, **values}) + "\n")
 
     def figure(self, name: str, path: Path) -> None: ...
 

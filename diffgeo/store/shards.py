@@ -3,7 +3,7 @@ goes on where it was.
 
     shards/000000512-000001024.safetensors      samples 512 .. 1023 as the law stores them, with the
                                                 network evaluations they took
-    samples.npy                                 all, assembled at the end through a memory-map
+    samples.npy                                 all, assembled at the end, row by row
 
 A shard is whole or absent, and sample i depends on (seed, i) alone: the gaps between shards are all
 that is left to draw, in batches of any size, by any number of processes.
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from diffgeo.store.checkpoint import load_tensors, save_tensors
-from diffgeo.store.files import atomic
+from diffgeo.store.npy import rows
 
 NAME = re.compile(r"(\d{9,})-(\d{9,})\.safetensors")
 
@@ -68,20 +68,13 @@ def assemble(folder: Path, numbers: range, path: Path) -> float:
     """Write the samples of `numbers`, all of which shards hold, to `path`, one shard in memory at a
     time; the evaluations a sample."""
     evaluations = 0.0
-    out: np.memmap | None = None  # made when the first shard says its shape and dtype
-    with atomic(path) as temporary:
-        for shard in held(folder, numbers):
+    parts = held(folder, numbers)
+    first = load_tensors(parts[0].path)[0]["samples"].numpy()
+    with rows(path, (len(numbers), *first.shape[1:]), first.dtype) as append:
+        for shard in parts:
             tensors, facts = load_tensors(shard.path)
-            array = tensors["samples"].numpy()
-            if out is None:
-                shape = (len(numbers), *array.shape[1:])
-                out = np.lib.format.open_memmap(temporary, "w+", dtype=array.dtype, shape=shape)
-            begin = shard.numbers.start - numbers.start
-            out[begin : begin + len(shard.numbers)] = array
+            array = append(tensors["samples"].numpy())
             evaluations += float(facts["nfe"]) * len(array)
-        if out is not None:
-            out.flush()
-            del out
     return evaluations / len(numbers)
 
 

@@ -32,7 +32,9 @@ from diffgeo.core import Data, ImageSet, generator
 from diffgeo.data import Ambient, Blurred, Mixture
 from diffgeo.data.gaussian import spectrum as eigen
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.store.files import cache_folder, read_array, write_array
+from diffgeo.store.arrays import read_array
+from diffgeo.store.caches import cache_folder
+from diffgeo.store.npy import write_array
 from diffgeo.theory.gaussian import Spectrum
 
 # 1024 * 128^2 = 2^24: so many products of bytes minus 128 are added exactly in float32

@@ -27,7 +27,7 @@ def timesteps(
     DDIM on it."""
     rows = []
     for name in cells:
-        with (every[name].folder / "levels.csv").open() as file:
+        with (every[name].folder / "levels.csv").open(encoding="utf-8") as file:
             ours = [int(row["timestep"]) for row in csv.DictReader(file)]
         same = (
             "as published"
