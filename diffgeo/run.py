@@ -30,7 +30,7 @@ from diffgeo.core import Data, Denoiser
 from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.store.checkpoint import load_weights
-from diffgeo.store.files import write_json, write_text
+from diffgeo.store.files import take, write_json, write_text
 
 # what a run may be taken up again with otherwise set
 FREE = (
@@ -83,23 +83,29 @@ class RunFolder:
         """Begin the folder, or take it up again; whether it is finished already, which is said.
 
         Writes the resolved config and the overrides that made it. Raises UsageError, and writes
-        nothing, when the folder holds another run.
+        nothing, when the folder holds another run; DiffgeoError when another process writes it.
         """
-        if (self.path / "config.yaml").exists():
-            different = self.differs_from(OmegaConf.to_container(read_config(self.path)))
-            if different:
-                raise UsageError(
-                    f"{self.path} holds another run (it differs in {different[0]}): write another "
-                    "folder, or take it up as it was"
-                )
-        if finished(self.path):
+        self.check_same()
+        if taken(self.path):
             return True
+        self.check_same()  # another process may have begun it since
         overrides = OmegaConf.to_yaml(OmegaConf.create(list(self.overrides)))
         config = OmegaConf.to_yaml(OmegaConf.create(self.config))
         write_text(self.path / "overrides.yaml", overrides)
         write_text(self.path / "config.yaml", f"# diffgeo {__version__}\n{config}")
         print(f"run folder: {self.path}", flush=True)
         return False
+
+    def check_same(self) -> None:
+        """Raise UsageError when the folder holds another run."""
+        if not (self.path / "config.yaml").exists():
+            return
+        different = self.differs_from(OmegaConf.to_container(read_config(self.path)))
+        if different:
+            raise UsageError(
+                f"{self.path} holds another run (it differs in {different[0]}): write another "
+                "folder, or take it up as it was"
+            )
 
     def differs_from(self, other: dict) -> list[str]:
         """The keys, sorted, in which another config differs from this one, but for those that a run
@@ -125,6 +131,18 @@ class RunFolder:
             "command": shlex.join(["diffgeo", *self.command.split(), *self.overrides]),
         }
         write_json(self.path / "provenance.json", record | measured)
+
+
+def taken(path: Path) -> bool:
+    """Take a folder to write it: whether it is finished already, which is said. Otherwise no other
+    process may write it until the job ends, and what dead ones left half written is removed.
+
+    Raises DiffgeoError, naming who holds it, where another process writes it.
+    """
+    if finished(path):
+        return True
+    take(path)
+    return finished(path)  # by the process that held it until now
 
 
 def finished(path: Path) -> bool:

@@ -188,6 +188,13 @@ def host() -> str:
     return re.sub(r"[\W_]", "", os.uname().nodename)[:20]
 
 
+def take(folder: str | os.PathLike) -> None:
+    """Hold a folder, so that no other process writes it, until the job ends (`lock`); what dead
+    processes left half written in it is removed. Raises DiffgeoError, naming who holds it."""
+    lock.take(folder)
+    sweep(folder)
+
+
 def sweep(folder: str | os.PathLike) -> None:
     """Remove the temporaries of dead processes from a folder and from those right below it."""
     folder = Path(folder)

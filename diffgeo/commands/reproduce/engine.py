@@ -21,7 +21,8 @@ from diffgeo.config.words import Reader
 from diffgeo.errors import UsageError
 from diffgeo.metrics.suite import within_floor
 from diffgeo.run import Job
-from diffgeo.store.files import read_json, write_text
+from diffgeo.store import lock
+from diffgeo.store.files import read_json, sweep, write_text
 from diffgeo.tables import csv_text, markdown
 
 # how much of a published experiment is run
@@ -95,12 +96,14 @@ def execute(line: str, folder: Path) -> None:
     name, typed = split(shlex.split(line))
     command = commands()[name]
     if not command.configured:
-        command.module().main([*typed, f"out={folder}"])
+        with lock.job():
+            command.module().main([*typed, f"out={folder}"])
         return
     overrides = prepare(name, typed)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(command.path, overrides)
-    command.module().main(config, Job(folder, tuple(overrides)))
+    with lock.job():
+        command.module().main(config, Job(folder, tuple(overrides)))
 
 
 def plain(name: str) -> str:
@@ -273,6 +276,7 @@ def reproduce(name: str, budget: str, out: Path, brought: Mapping[str, str] = {}
     spec = spec_of(name)
     cells = cells_of(spec, budget, out, brought)
     size = f"budget={budget}: {' '.join(spec.budget[budget]) or 'as published'}"
+    sweep(out)
     print(f"{name}: {spec.title}\n{size}\n")
     for cell in cells:
         if not cell.empty:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from diffgeo.config.words import PATH, TRUTH, options
 from diffgeo.errors import UsageError
-from diffgeo.run import finished
-from diffgeo.store.files import write_json, write_text
+from diffgeo.run import taken
+from diffgeo.store.files import take, write_json, write_text
 from diffgeo.tables import csv_text, markdown
 
 BUDGETS = ("quick", "full")
@@ -50,8 +50,9 @@ def main(arguments: list[str]) -> None:
         return
     full, names, known = asked(arguments)
     out = known.get("out", Path("outputs/theory/convergence"))
-    if "out" in known and finished(out):
+    if "out" in known and taken(out):
         return
+    take(out)
     import torch
 
     from diffgeo.theory.convergence import EXPERIMENTS, WARNING

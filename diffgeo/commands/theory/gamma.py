@@ -30,7 +30,7 @@ from pathlib import Path
 from diffgeo.config.named import LAWS as NAMES
 from diffgeo.config.named import law
 from diffgeo.config.words import COUNTS, PATH, WHOLE, options
-from diffgeo.store.files import write_text
+from diffgeo.store.files import take, write_text
 from diffgeo.tables import csv_text, markdown
 
 LAWS = ("normal", "segment", "circle", "sphere", "swissroll_points", "mixture")
@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> None:
     } | options(
         "theory gamma", arguments, {"laws": NAMES, "steps": COUNTS, "seed": WHOLE, "out": PATH}
     )
+    take(asked["out"])
     import torch
 
     from diffgeo.plot.selection import gamma as draw

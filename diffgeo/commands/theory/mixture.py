@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from diffgeo.config.words import PATH, WHOLE, options
 from diffgeo.errors import UsageError
-from diffgeo.run import finished
+from diffgeo.run import taken
 from diffgeo.store.files import write_json, write_text
 from diffgeo.tables import csv_text, markdown
 
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> None:
     asked = {"seed": 0, "out": Path(f"outputs/theory/mixture/{name}-{budget}")} | options(
         "theory mixture", rest, {"seed": WHOLE, "out": PATH}
     )
-    if finished(asked["out"]):
+    if taken(asked["out"]):
         return
     import torch
 

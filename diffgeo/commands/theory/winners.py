@@ -38,7 +38,7 @@ from diffgeo.config.named import LAWS as NAMES
 from diffgeo.config.named import law, names, sampler
 from diffgeo.config.words import COUNTS, PATH, WHOLE, options
 from diffgeo.core import Sampler
-from diffgeo.store.files import write_text
+from diffgeo.store.files import take, write_text
 from diffgeo.tables import csv_text, markdown
 
 LAWS = ("swissroll_points", "segment", "swissroll", "sphere", "mixture")
@@ -74,6 +74,7 @@ def main(arguments: list[str]) -> None:
     } | options(
         "theory winners", arguments, {"laws": NAMES, "budgets": COUNTS, "seed": WHOLE, "out": PATH}
     )
+    take(asked["out"])
     import torch
 
     from diffgeo.plot.selection import winners as draw
