@@ -73,7 +73,7 @@ def random_points(count: int = 5, n: int = 2, seed: int = 0) -> Points:
 
 
 class Cloud(Law):
-    """The empirical law of a point cloud [N,d]: `file` (.npy, .npz (its first array), .csv) or
+    """The empirical law of a point cloud [N,d]: `file` (.npy, .npz or .csv, `store.arrays`) or
     `points`, an array.
 
     float32 points are held and multiplied in float32, everything else in float64; draws, mean and
