@@ -14,6 +14,7 @@ from diffgeo.data import pixels, prepared
 from diffgeo.data.prepared import Blocks
 from diffgeo.data.sources import Prepared
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.store.caches import at_home
 
 # of CelebA's aligned photographs
 HEIGHT = 218
@@ -67,7 +68,8 @@ class CelebA(Prepared):
         if self.crop != "ddim":
             name += f"_centre{self.crop}"
         if self.path is not None:
-            name += f"_{hashed(str(Path(self.path).expanduser().resolve()), 8)}"
+            place = at_home(self.path, "data.path").resolve()
+            name += f"_{hashed(str(place), 8)}"
         return root / name
 
     def facts(self) -> dict:
@@ -104,7 +106,7 @@ class CelebA(Prepared):
         own = root / "celeba"
         folders = [own / "img_align_celeba", own / "celeba" / "img_align_celeba"]
         if self.path:
-            folders = [Path(self.path).expanduser()]
+            folders = [at_home(self.path, "data.path")]
         for folder in folders:
             files = pixels.listing(folder)
             if files:
@@ -181,7 +183,7 @@ class Folder(Prepared):
             raise UsageError(
                 "data=folder: write data.path=FOLDER, a folder of images, and data.size=SIDE"
             )
-        top = Path(self.path).expanduser().resolve()
+        top = at_home(self.path, "data.path").resolve()
         if not (top / "train").is_dir():
             return {"train": top}
         return {split: top / split for split in prepared.SPLITS if (top / split).is_dir()}

@@ -108,12 +108,19 @@ def is_manifest(found: object) -> bool:
 
 def write(folder: Path, arrays: Mapping[str, Blocks], **facts) -> dict:
     """Write a set into `folder`, its arrays, the training images last, then its manifest with
-    `facts`; returns the manifest."""
+    `facts`; returns the manifest. When it fails, nothing is there that was not there before."""
+    paths = {name: folder / f"{name}.npy" for name in arrays}
+    new = [path for path in paths.values() if not path.exists()]
     entries = {}
-    for name in sorted(arrays, key=lambda name: name == "train_images"):
-        entries[name] = write_array(folder / f"{name}.npy", arrays[name])
-    manifest = {**facts, "arrays": entries}
-    write_json(folder / "manifest.json", manifest)
+    try:
+        for name in sorted(arrays, key=lambda name: name == "train_images"):
+            entries[name] = write_array(paths[name], arrays[name])
+        manifest = {**facts, "arrays": entries}
+        write_json(folder / "manifest.json", manifest)
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
     return manifest
 
 

@@ -23,6 +23,9 @@ import numpy as np
 from diffgeo.data import pixels, prepared
 from diffgeo.data.prepared import Blocks, Split
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.store import lock
+from diffgeo.store.caches import at_home
+from diffgeo.store.files import FULL, sweep
 
 
 class Opened(NamedTuple):
@@ -87,15 +90,20 @@ class Prepared(ABC):
         files are missing."""
         arrays = self.arrays(root, download)
         folder = self.folder(root)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"data.root={root} cannot be written ({error.strerror}): write data.root=FOLDER, a "
-                "folder of yours"
-            ) from error
-        print(f"data: preparing {self.name} in {folder}", flush=True)
-        return prepared.write(folder, arrays, **self.facts())
+        with contextlib.ExitStack() as stack:
+            try:
+                waited = stack.enter_context(lock.held(folder, wait=True))
+            except DiffgeoError as error:
+                raise UsageError(
+                    f"data.root={root} cannot be written ({error}): write data.root=FOLDER, a "
+                    "folder of yours"
+                ) from error
+            manifest = prepared.manifest_of(folder) if waited else None
+            if manifest is not None:  # another process has just prepared it
+                return manifest
+            sweep(folder)
+            print(f"data: preparing {self.name} in {folder}", flush=True)
+            return prepared.write(folder, arrays, **self.facts())
 
     def missing(self, root: Path, put: str) -> UsageError:
         """The error to raise where the files are not there; put: what to put where."""
@@ -158,7 +166,7 @@ class Npz:
                 "data=npz: write data.file=PATH.npz with an array images, uint8 [n,H,W] or "
                 "[n,H,W,3], and perhaps labels"
             )
-        path = Path(self.file).expanduser()
+        path = at_home(self.file, "data.file")
         images = pixels.read_images(path, "data.file")
         labels = self.labels(path)
         if labels is not None and (
@@ -305,7 +313,8 @@ def idx(path: Path) -> np.ndarray:
 
 
 def fetch(dataset: str, folder: Path) -> None:
-    """Let torchvision download a set into `folder`; nothing where there is no network."""
+    """Let torchvision download a set into `folder`; nothing where there is no network. Raises
+    DiffgeoError where the disk is full."""
     print(f"data: asking torchvision to download {dataset} into {folder}", flush=True)
     from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
@@ -315,7 +324,11 @@ def fetch(dataset: str, folder: Path) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             known[dataset](str(folder), download=True)
-    except (RuntimeError, OSError):  # URLError, a time-out, a wrong md5: there is no set
-        pass
+    except (RuntimeError, OSError) as error:  # URLError, a time-out, a wrong md5: there is no set
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise DiffgeoError(
+                f"the disk is full: {dataset} cannot be downloaded into {folder}; free space, or "
+                "write data.root=FOLDER"
+            ) from error
     finally:
         socket.setdefaulttimeout(patience)
