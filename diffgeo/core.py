@@ -69,6 +69,7 @@ Parameterization = Callable[[Tensor], Coefficients]  # sigma [B] -> four scalars
 Weighting = Callable[[Tensor], Tensor]  # sigma [B] -> weight of |D - x0|^2, [B]
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """One monotone map sigma(t) in the schedule's own units (0 data, t_max noise), and the chart
     x_t = scale(sigma) x."""
@@ -127,6 +128,7 @@ class Past:
         return (self.x - self.denoised) / self.sigma
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """One step of a method, and what has to be known of it. `sampler.base.Method` has what most
     methods share."""
@@ -193,6 +195,7 @@ class Trajectory(NamedTuple):
     chart: str = "ve"
 
 
+@runtime_checkable
 class Data(Protocol):
     """A law that can be drawn from. What a law lacks is None or 0: only a curve has a coordinate,
     only a finite law has atoms, only a labelled one has classes. `data.law.Law` says so for all
@@ -312,6 +315,7 @@ class Run(NamedTuple):
         return None if self.simulation is None else self.simulation.denoise
 
 
+@runtime_checkable
 class Metric(Protocol):
     """Numbers of a run, by name. `metrics.Measure` has all of this but the call, so that a metric
     which derives from it says only what it does otherwise."""

@@ -46,6 +46,7 @@ def train(cfg, job: Job, world: World) -> None:
     experiment = assemble(cfg)
     trainer: Trainer = build(cfg.trainer)
     preview: Preview = build(cfg.preview)
+    logger_in = build(cfg.logger)
     limit = kinds.plain("max_seconds", cfg.max_seconds, float | None)
     deadline = math.inf if limit is None else started + limit
     check_trainable(experiment, trainer, world)
@@ -65,7 +66,7 @@ def train(cfg, job: Job, world: World) -> None:
     clock = taken_up(training, folder.path)
     logger = Group()
     if world.first:
-        logger = build(cfg.logger)(folder=folder.path, config=folder.config, step=training.step)
+        logger = logger_in(folder=folder.path, config=folder.config, step=training.step)
     meter = metered(training)
     look = partial(preview, experiment=experiment, folder=folder.path, logger=logger)
     passes = min(2 * trainer.accumulate, trainer.batch)

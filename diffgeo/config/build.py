@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from diffgeo.config import kinds
+from diffgeo.config import kinds, offers
 from diffgeo.core import (
     Data,
     Denoiser,
@@ -27,6 +27,7 @@ from diffgeo.core import (
     Metric,
     Sampler,
     Schedule,
+    Streamed,
     Weighting,
 )
 from diffgeo.denoiser import Network, trainable
@@ -38,9 +39,6 @@ from diffgeo.simulation import ClassLabel, Loop, Simulation, fitting
 from diffgeo.simulation.sampling import Sampling
 from diffgeo.store.arrays import read_array
 
-# a config may build nothing else: `_target_` can name any callable of the interpreter
-ALLOWED = ("diffgeo.",)
-
 Loader = Callable[..., tuple[Data, Denoiser]]  # (cfg, device) -> the law and its model
 
 # whole numbers of every config, and the least that each may be
@@ -51,13 +49,15 @@ MAY_BE_NULL = ("threads", "batch")
 def build(cfg, **arguments):
     """Instantiate a config node.
 
-    Raises UsageError on a `_target_` outside diffgeo, on options that it does not take, and on
-    values that are not of the kind its annotations name (`kinds`).
+    Raises UsageError on a `_target_` that its slot does not take (`offers`), on options that it
+    does not take, and on values that are not of the kind its annotations name (`kinds`).
     """
     try:
-        only_ours(cfg)
+        offers.check(cfg)
         kinds.check(cfg)
-        return instantiate(cfg, **arguments)
+        built = instantiate(cfg, **arguments)
+        offers.check_built(cfg, built)
+        return built
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, DiffgeoError):
@@ -66,22 +66,6 @@ def build(cfg, **arguments):
         raise UsageError(f"{what.removeprefix('diffgeo.')}: {cause or error}") from error
     except OmegaConfBaseException as error:
         raise UsageError(str(error).splitlines()[0]) from error
-
-
-def only_ours(node) -> None:
-    """Raise UsageError where a node, or one below it, would build what is not diffgeo's."""
-    if not OmegaConf.is_config(node):
-        return
-    if isinstance(node, DictConfig) and "_target_" in node:
-        target = str(node["_target_"])
-        if not target.startswith(ALLOWED):
-            raise UsageError(
-                f"_target_: {target} is not part of diffgeo; a config may build diffgeo's own "
-                "classes only"
-            )
-    children = node.values() if isinstance(node, DictConfig) else node
-    for child in children:
-        only_ours(child)
 
 
 @dataclass(frozen=True)
@@ -122,7 +106,7 @@ def assemble(cfg, model: Loader | None = None) -> Experiment:
     if cfg.get("noise") is not None:
         noise = load_array(cfg.noise, "noise", data.shape)
         cfg.n = len(noise)
-    condition = condition_of(cfg, classes_of(denoise, data), sampler)
+    condition = condition_of(cfg, denoise, data, sampler)
     simulation = Simulation(
         sampler,
         denoise,
@@ -228,10 +212,11 @@ def loop_of(options, trained: Schedule) -> Loop:
     return build(OmegaConf.create({"loop": target | dict(options)}).loop)(trained=trained)
 
 
-def condition_of(cfg, classes: int, sampler: Sampler) -> ClassLabel:
+def condition_of(cfg, model: Denoiser, data: Data, sampler: Sampler) -> ClassLabel:
     """What each sample is told. Raises UsageError on what the model or the sampler cannot do."""
     guidance = kinds.plain("guidance", cfg.get("guidance", 1.0))
-    condition = ClassLabel(cfg.get("label"), guidance, classes)
+    classes = classes_of(model, data)
+    condition = ClassLabel(cfg.get("label"), guidance, classes, among(data, classes))
     if condition.label == "all" and sampler.adaptive:
         raise UsageError(
             "label=all: an adaptive sampler lets some samples go ahead of others; write one class, "
@@ -273,6 +258,14 @@ def classes_of(model: Denoiser, data: Data) -> int:
     """How many classes the model can be told: those of its network, or of the law whose exact
     denoiser it is."""
     return model.classes if isinstance(model, Network) else data.classes
+
+
+def among(data: Data, classes: int) -> tuple[int, ...] | None:
+    """Which of the model's classes the law has images of, increasing; None where they are not the
+    law's own, or the law does not tell."""
+    if not isinstance(data, Streamed) or data.labels is None or data.classes != classes:
+        return None
+    return tuple(data.labels.unique().tolist())
 
 
 def fitted(experiment: Experiment) -> Experiment:

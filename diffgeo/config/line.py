@@ -18,7 +18,9 @@ import hashlib
 import re
 from pathlib import Path
 
-from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.config.mistakes import check, groups_of
+from diffgeo.config.strangers import check_directory, check_replayed, words_of
+from diffgeo.errors import UsageError
 
 PATHS = (
     "run",
@@ -49,8 +51,32 @@ NOT_SHARED = (
     "threads",
     "batch",
 )
-# flags whose value is the next word
-VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn")
+# Hydra's flags that stand alone, and those whose value is the next word
+ALONE = (
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--version",
+    "--resolve",
+    "--run",
+    "-r",
+    "--multirun",
+    "-m",
+    "--shell-completion",
+    "-sc",
+)
+DIRECTORIES = ("--config-dir", "-cd", "--config-path", "-cp")
+VALUED = (
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--package",
+    "-p",
+    "--config-name",
+    "-cn",
+    *DIRECTORIES,
+)
 
 
 def conf_dir() -> Path:
@@ -109,9 +135,8 @@ def written_by(config: Path) -> None:
 
 def recorded(folder: str, line: list[str], option: str) -> list[str]:
     """The overrides that made the run `folder`, without those that the line sets again: a group
-    that it chooses takes its keys along."""
-    import yaml
-
+    that it chooses takes its keys along. Raises UsageError where it is no run folder, or where an
+    override would do more than to choose or to set (`strangers`)."""
     path = Path(folder) / "overrides.yaml"
     if not (Path(folder) / "config.yaml").is_file() or not path.is_file():
         raise UsageError(
@@ -119,18 +144,26 @@ def recorded(folder: str, line: list[str], option: str) -> list[str]:
             "`diffgeo train` printed"
         )
     written_by(Path(folder) / "config.yaml")
-    try:
-        overrides = [str(o) for o in yaml.safe_load(path.read_text()) or []]
-    except (yaml.YAMLError, OSError) as error:
-        raise DiffgeoError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    again = {key_of(o) for o in line if "=" in o}
-    return [o for o in overrides if stays(key_of(o), again)]
+    again = {key_of(o) for o in line if "=" in o or o.startswith("~")}
+    kept = [o for o in words_of(path) if stays(key_of(o), again)]
+    check_replayed(path, kept)
+    for override in kept:
+        check_choice(override)
+    return kept
+
+
+def check_choice(override: str) -> None:
+    """Raise UsageError where the choice of a group leads out of the config folder."""
+    group = re.split("[@=]", override.lstrip("+"))[0]
+    value = override.partition("=")[2]
+    if ".." in value and (conf_dir() / group.replace(".", "/")).is_dir():
+        raise UsageError(f"{override}: a choice is a name in conf/{group}, not a path: write one")
 
 
 def stays(key: str, again: set[str]) -> bool:
     """Whether a recorded override of `key` counts beside a line that sets the keys `again`."""
     groups = {other for other in again if "." not in other}
-    if key in again or key in ("resume", "run") or key.startswith("hydra."):
+    if key in again or key in ("resume", "run"):
         return False
     if "sampler" in groups and key != "schedule@sampler.schedule":
         if key.startswith(("schedule@sampler.", "sampler/")):
@@ -159,6 +192,8 @@ def of_runs(folders: str, line: list[str]) -> list[str]:
 
 def slot(value: str) -> str:
     """`sampler.schedule=value` as a choice of the group `schedule` in the sampler's slot."""
+    if "(" in value:  # choice(a,b), glob(*), of a sweep: Hydra takes them apart
+        return f"schedule@sampler.schedule={unquoted(value)}"
     choices = sorted(p.stem for p in (conf_dir() / "schedule").glob("*.yaml"))
     for choice in unquoted(value).split(","):
         if choice not in choices:
@@ -174,6 +209,7 @@ def prepare(command: str, line: list[str]) -> list[str]:
     left empty."""
     sweep = multirun(line)
     flags, words = parted(line)
+    check(flags, words, groups_of(conf_dir()))
     out = [as_hydra_reads(word, sweep) for word in words]
     own = own_options(command)
     resumed = value_of("resume", out)
@@ -194,17 +230,28 @@ def prepare(command: str, line: list[str]) -> list[str]:
 
 
 def parted(line: list[str]) -> tuple[list[str], list[str]]:
-    """The flags of a line with their values, and its other words."""
+    """The flags of a line with their values, and its other words. Raises UsageError on a flag that
+    is none of Hydra's, written in full (one of them unpickles a file), and on a config directory
+    that asks for more than a config may."""
     flags = []
     others = []
     words = iter(line)
     for word in words:
-        if not word.startswith("-") or "=" in word:
+        if not word.startswith("-"):
             others.append(word)
             continue
+        flag, equals, value = word.partition("=")
+        if flag not in (*ALONE, *VALUED):
+            raise UsageError(
+                f"there is no flag {flag}: write {', '.join(f for f in VALUED if len(f) > 3)}, "
+                "--multirun or --help"
+            )
         flags.append(word)
-        if word in VALUED:
-            flags.append(next(words, ""))
+        if flag in VALUED and not equals:
+            value = next(words, "all" if flag in ("--info", "-i") else "")
+            flags.append(value)
+        if flag in DIRECTORIES:
+            check_directory(Path(value))
     return flags, others
 
 
@@ -216,6 +263,10 @@ def as_hydra_reads(word: str, sweep: bool) -> str:
         return word
     if not value and key in PATHS:
         raise UsageError(f"{key}= is empty: write {key}=PATH, or leave it out")
+    check_choice(word)
+    if key.lstrip("+") == "hydra.searchpath":
+        for place in re.findall(r"[^\[\],'\"\s]+", value):
+            check_directory(Path(place.removeprefix("file://")))
     if key == "sampler.schedule":
         return slot(value)
     group = key.replace(".", "/")

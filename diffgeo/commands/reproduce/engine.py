@@ -245,7 +245,7 @@ def drawn(spec, cells: list[Cell], out: Path) -> list[str]:
     by_name = {cell.name: cell for cell in cells}
     texts = []
     for node in expanded(spec.get("figures", OmegaConf.create([]))):
-        figure = build(OmegaConf.create(node), _convert_="all")
+        figure = build(OmegaConf.create({"figure": node}).figure, _convert_="all")
         text = figure(out, by_name)
         if text:
             texts.append(text)

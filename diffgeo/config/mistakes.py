@@ -1,0 +1,181 @@
+"""What is wrong with a line, in one line that says what to write instead.
+
+    check      before Hydra reads it: a word without a name, an option left empty, a slot set to
+               null, flags that exclude each other, a sweep over nothing
+    message    afterwards: any error that a command ends in, Hydra's own among them
+
+This module imports neither Hydra nor torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+from diffgeo.errors import DiffgeoError, UsageError
+
+NO_CHOICE = re.compile(r"(|null|true|false|[-+.\d].*|[\[{].*)", re.IGNORECASE)
+SWEPT = re.compile(r"[^=]+=.*(,|\b(choice|range|interval|glob|shuffle|sort)\()", re.DOTALL)
+SHOWS = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--run", "-r")
+CHOICES = {
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+}
+SHORT = {"-c": "--cfg", "-i": "--info", "-m": "--multirun"}
+# where a config that the line does not show may say what is swept over
+HIDES_SWEEPS = ("experiment", "hydra")
+
+
+def check(flags: Sequence[str], words: Sequence[str], groups: dict[str, list[str]]) -> None:
+    """Raise UsageError at the first mistake of a line that Hydra would find late, or not name.
+
+    groups: the choices of every group of conf/.
+    """
+    check_flags(flags)
+    for word in words:
+        check_word(word, groups)
+    if "-m" in flags or "--multirun" in flags:
+        check_sweep(flags, words)
+
+
+def check_flags(flags: Sequence[str]) -> None:
+    """Raise UsageError on flags that exclude each other, or on a value that a flag does not
+    take."""
+    many = [flag for flag in flags if flag in ("-m", "--multirun")]
+    shows = [flag for flag in flags if flag.partition("=")[0] in SHOWS]
+    if many and shows:
+        raise UsageError(
+            f"{many[0]} and {shows[0]} exclude each other: leave {many[0]} out to see the config "
+            f"of one job, or {shows[0]} to run them all"
+        )
+    for flag, after in pairwise([*flags, ""]):
+        name, equals, value = flag.partition("=")
+        takes = CHOICES.get(SHORT.get(name, name))
+        given = value if equals else after
+        if takes and given not in takes:
+            raise UsageError(f"{name} {given}: write {name} and one of {', '.join(takes)}")
+
+
+def check_word(word: str, groups: dict[str, list[str]]) -> None:
+    """Raise UsageError on an override without a name or a value, or on a slot that is set to what
+    cannot be one of its choices."""
+    key, equals, value = word.partition("=")
+    name = key.lstrip("+~")
+    if "\0" in word or not word.isprintable():
+        raise UsageError(f"{word!r} holds characters that no option has: write KEY=VALUE")
+    if not name:
+        raise UsageError(f"'{word}' names no option: write OPTION=VALUE")
+    if not equals:
+        if key.startswith("~"):
+            return
+        raise UsageError(f"'{word}' sets nothing: write OPTION=VALUE, or a flag with --")
+    if not re.fullmatch(r"[\w./@:-]+", name, re.ASCII):
+        raise UsageError(
+            f"'{key}' is no name of an option: write letters, digits and dots, then = and the "
+            "value, without spaces between"
+        )
+    if value.startswith("="):
+        raise UsageError(f"'{word}' has two =: write {key}={value.lstrip('=')}")
+    if not value and not key.startswith("~"):
+        raise UsageError(f"{key}= is empty: write {key}=VALUE, or leave it out")
+    group = name.partition("@")[0]
+    if group in groups and NO_CHOICE.fullmatch(value) and value not in groups[group]:
+        raise UsageError(no_choice(key, value, groups[group]))
+
+
+def no_choice(group: str, value: str, choices: Sequence[str]) -> str:
+    return f"there is no {group}={value}; write {group}= one of {', '.join(choices)}"
+
+
+def check_sweep(flags: Sequence[str], words: Sequence[str]) -> None:
+    """Raise UsageError where -m has nothing to sweep over."""
+    elsewhere = [word for word in words if word.lstrip("+").startswith(HIDES_SWEEPS)]
+    directories = [flag for flag in flags if flag.startswith(("--config", "-cd", "-cp"))]
+    if elsewhere or directories or any(SWEPT.match(word) for word in words):
+        return
+    raise UsageError(
+        "-m has nothing to sweep over: write several values with commas, as seed=0,1,2, or leave "
+        "-m out"
+    )
+
+
+def groups_of(conf: Path) -> dict[str, list[str]]:
+    """The choices of every group of a config folder, by the group's name."""
+    return _groups(str(conf))
+
+
+@cache
+def _groups(conf: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {"hydra": [], "hydra/launcher": [], "hydra/sweeper": []}
+    for path in sorted(Path(conf).rglob("*.yaml")):
+        group = path.parent.relative_to(conf).as_posix()
+        if group != ".":
+            found.setdefault(group, []).append(path.stem)
+    return found
+
+
+def message(error: BaseException) -> tuple[str, int]:
+    """One line and an exit status for any failure."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, DiffgeoError):
+        return text, error.status
+    if found := re.search(
+        r"Could not find '\S+/(\S+)' Available options in '(\S+)': (.*?) Config search path", text
+    ):
+        choice, group, options = found.groups()
+        if group == "hydra/launcher":
+            return (
+                f"there is no hydra/launcher={choice} here; write one of "
+                f"{', '.join(options.split())} "
+                "(joblib and submitit_* come with pip install 'diffgeo[sweep]')"
+            ), 2
+        return no_choice(group, choice, options.split()), 2
+    if found := re.search(r"Could not override '(\S+)'", text):
+        return (
+            f"there is no option {found[1]}; `diffgeo <command> --cfg job` with the same groups "
+            "lists them",
+            2,
+        )
+    if found := re.match(r"Ambiguous value for argument '(.*?)' 1\.", text):
+        key, _, value = found[1].partition("=")
+        return (
+            f"{found[1]}: several values without -m; write one, -m for a sweep, or "
+            f"{key}=[{value}] for a list",
+            2,
+        )
+    if found := re.match(r"Key '(\S+)' is not in struct", text):
+        return f"{found[1]} is not set, and this command needs it: leave ~{found[1]} out", 2
+    kind = type(error)
+    if kind.__name__ == "OverrideParseException":
+        return (
+            f"{unparsed(error, text)} cannot be read: write OPTION=VALUE, with brackets in pairs, "
+            "and quotes inside the shell's around a value with quotes, spaces or brackets "
+            "(\"name='a b'\")"
+        ), 2
+    if kind.__module__.startswith(("hydra.", "omegaconf.")):
+        return text.split(" See https://")[0].split(" full_key:")[0], 2
+    if isinstance(error, OSError):
+        return f"{error.strerror or text}" + (f": {error.filename}" if error.filename else ""), 1
+    if lacks_memory(error, text):
+        return f"out of memory{wanted(text)}: lower n, trainer.batch or the network's width", 1
+    return f"{kind.__name__}: {text}", 1
+
+
+def unparsed(error: BaseException, text: str) -> str:
+    """The override that Hydra's parser stopped at: its errors carry it."""
+    return repr(str(vars(error).get("override", text)))
+
+
+def lacks_memory(error: BaseException, text: str) -> bool:
+    """Whether an allocation failed; `machine.memory` says the same with torch at hand."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in text for word in words)
+
+
+def wanted(text: str) -> str:
+    """How much the allocation asked for, where its error says so."""
+    found = re.search(r"allocate (\d+) bytes", text)
+    return f" ({int(found[1]) / 1e9:.3g} GB asked for at once)" if found else ""
