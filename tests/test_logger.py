@@ -41,12 +41,16 @@ def test_an_offline_run_holds_config_scalars_summary_and_samples(tmp_path, monke
     for name in list(os.environ):
         if name.startswith("WANDB_"):
             monkeypatch.delenv(name)
+    key = "0123456789abcdef" * 2 + "01234567"
+    monkeypatch.setenv("WANDB_API_KEY", key)
     logger = wandb(tmp_path, {"model": {"predicts": "x0"}, "seed": 7}, mode="offline")
     logger.log(5, {"loss": 0.25})
     logger.log(10, {"loss": 0.125})
     plot.loss(tmp_path / "loss.png", [(5, 0.25), (10, 0.125)])
     logger.figure("loss", tmp_path / "loss.png")
     logger.finish({"distance/mean": 0.5}, torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    for written in tmp_path.rglob("*"):
+        assert written.is_dir() or key.encode() not in written.read_bytes()
     (file,) = tmp_path.rglob("*.wandb")
     found = list(records(file))
     config = {u.key: json.loads(u.value_json) for r in found for u in r.run.config.update}
