@@ -11,6 +11,7 @@ from PIL import Image
 from simulations import draw
 from torch import nn
 
+from diffgeo.data import image_set
 from diffgeo.data.images import Images
 from diffgeo.denoiser import Network
 from diffgeo.errors import DiffgeoError, UsageError
@@ -183,6 +184,33 @@ def test_every_sample_has_its_class_in_any_batch(label, expected):
             drawn.samples[:, 0, 0, 0], torch.tensor(expected, dtype=torch.float64)
         )
     assert label is None or condition.labels(range(5, 12)).tolist() == [int(v) for v in expected]
+
+
+def test_the_classes_of_a_choice_are_gone_through_under_their_own_numbers():
+    """data.only=[3,8] leaves two classes of ten: sample i has the one or the other, by i, in any
+    batch; the classes that are not there cannot be asked for."""
+    condition = ClassLabel("all", 1.0, 10, among=(3, 8))
+    drawn = draw(Euler(), Means(), SIGMAS, SHAPE, 5, batch=2, first=7, condition=condition)
+    assert drawn.samples[:, 0, 0, 0].tolist() == [8, 3, 8, 3, 8]
+    assert condition.labels(range(7, 12)).tolist() == [8, 3, 8, 3, 8]
+    assert ClassLabel(8, 1.0, 10, among=(3, 8)).labels(range(2)).tolist() == [8, 8]
+    with pytest.raises(UsageError, match="label=5: data= has no image .* all, or one of 3, 8"):
+        ClassLabel(5, 1.0, 10, among=(3, 8))
+
+
+def test_label_all_of_a_choice_samples_its_classes(inside, tmp_path):
+    """With the exact denoiser of each class every sample ends beside an image of the class that it
+    was told."""
+    done = inside(
+        *("sample", "model=exact", "data=digits", "data.only=[3,8]", "label=all", "n=6", "first=1"),
+        *("sampler.steps=20", "metrics=none", "figures=false", "hydra.run.dir=run"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "run/labels.npy").tolist() == [8, 3, 8, 3, 8, 3]
+    digits = image_set("digits")
+    samples = torch.from_numpy(np.load(tmp_path / "run/samples.npy")).flatten(1).float()
+    nearest = torch.cdist(samples, digits.images.flatten(1).float()).argmin(1)
+    assert digits.labels[nearest].tolist() == [8, 3, 8, 3, 8, 3]
 
 
 def test_guidance_is_the_published_combination_and_costs_two_evaluations():

@@ -17,17 +17,19 @@ from diffgeo.errors import UsageError
 class ClassLabel:
     """Which class a sample has, and how strongly the model is told.
 
-    label: None, no class; a number 0..classes-1; or `all`, by which sample i has class i mod
-        classes.
+    label: None, no class; a number 0..classes-1; or `all`, by which the samples go through the
+        classes in turn: sample i has class i mod classes, or entry i mod len(among) of `among`.
     guidance: the scale of classifier-free guidance (Ho and Salimans 2022),
         D(null) + guidance (D(label) - D(null)); 1: D(label).
     classes: how many the model knows.
+    among: those that the law has, increasing (data.only=[3,8] leaves two); None: all of them.
     Raises UsageError on what the model cannot be told.
     """
 
     label: int | str | None = None
     guidance: float = 1.0
     classes: int = 0
+    among: tuple[int, ...] | None = None
 
     def __post_init__(self):
         if self.label is None and self.guidance != 1:
@@ -45,12 +47,20 @@ class ClassLabel:
             raise UsageError(
                 f"label={self.label}: write null, all, or a class from 0 to {self.classes - 1}"
             )
+        if one_class and self.among is not None and self.label not in self.among:
+            there = ", ".join(map(str, self.among))
+            raise UsageError(
+                f"label={self.label}: data= has no image of that class here; write label=null, "
+                f"all, or one of {there}"
+            )
 
     def labels(self, numbers: range, device: torch.device | str = "cpu") -> Tensor | None:
         """The classes of the samples of these numbers, int64 [n]; None for no class."""
         if self.label is None:
             return None
         i = torch.arange(numbers.start, numbers.stop, device=device)
+        if self.label == "all" and self.among is not None:
+            return torch.tensor(self.among, device=device)[i % len(self.among)]
         if self.label == "all":
             return i % self.classes
         return torch.full_like(i, int(self.label))
