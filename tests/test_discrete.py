@@ -19,13 +19,12 @@ from diffgeo.schedule.discrete import (
     Laid,
     LinearBetas,
     LogLinear,
-    OnTrainedLevels,
     ScaledLinearBetas,
     SigmoidBetas,
     Trailing,
-    trained,
 )
 from diffgeo.schedule.spacing import OnGrid, Rho
+from diffgeo.schedule.trained import OnTrainedLevels, trained
 from diffgeo.theory.orders import weak_errors
 
 mp.mp.dps = 50
@@ -195,9 +194,11 @@ def test_even_and_trailing_timesteps_in_whole_numbers(n):
     assert Discrete(timesteps=EvenTimesteps()).times(n).int().tolist() == [
         999 * (n - k) // n for k in range(n + 1)
     ]
-    # Python's round, to even at halves, as numpy's
+    # Python's round, to even at halves, as numpy's; from N = 2T/3 on a level a step at the end
     nearest = [round(1000 * (1 - k / n)) - 1 for k in range(n)]
-    assert Discrete(timesteps=Trailing()).times(n).int().tolist() == [*nearest, 0]
+    lowest = [max(t, n - k) for k, t in enumerate(nearest)]
+    assert lowest == nearest or n >= 667
+    assert Discrete(timesteps=Trailing()).times(n).int().tolist() == [*lowest, 0]
 
 
 def test_the_time_is_the_index_and_log_sigma_linear_between():
@@ -335,7 +336,31 @@ def test_a_level_that_repeats_stands_once():
     times = EDM.times(20).int().tolist()
     assert times[-4:] == [8, 2, 0, 0]  # .0063 and .002 both lie below sigma(0)
     assert torch.equal(EDM.grid(20), EDM.levels[times[:-1]])
-    assert len(Discrete(timesteps=EvenTimesteps()).grid(5000)) == 1000
+
+
+@pytest.mark.parametrize("to_zero", [False, True])
+@pytest.mark.parametrize("rule", [Trailing(), EvenTimesteps()], ids=lambda r: type(r).__name__)
+def test_as_many_steps_as_were_asked_for_down_to_every_level_there_is(rule, to_zero):
+    """T levels make T - 1 steps, or T with the last one to 0, and no more: the repeats that a list
+    of timesteps has are no steps."""
+    schedule = Discrete(timesteps=rule, to_zero=to_zero)
+    most = 1000 if to_zero else 999
+    for n in (1, 2, 3, 18, 50, 500, 666, 667, 668, 853, 998, 999, most):
+        assert len(schedule.grid(n)) == n + 1
+    everything = [*schedule.levels.flip(0).tolist(), *[0.0] * to_zero]
+    assert schedule.grid(most).tolist() == everything
+    for n in (most + 1, 2000):
+        with pytest.raises(UsageError, match=f"down make {most} steps; write at most steps={most}"):
+            schedule.grid(n)
+
+
+def test_the_steps_from_a_lower_level_are_those_below_it():
+    """sigma = 40 is taken to t = 853, and sigma = 80 to 930."""
+    assert len(OFFSET.grid(853)) == 854
+    with pytest.raises(UsageError, match="854 trained levels from sigma=40.09 down make 853 steps"):
+        OFFSET.grid(854)
+    with pytest.raises(UsageError, match="make 930 steps"):
+        EDM.grid(1000)
 
 
 def test_a_chart_scheme_steps_in_the_time_of_the_index():
@@ -400,7 +425,7 @@ def test_levels_and_timesteps_against_diffusers():
 def test_grids_decrease_on_every_training_grid():
     for betas in BETAS:
         for rule in (EvenTimesteps(), Trailing(), Laid(KARRAS), LogLinear(start=10.0)):
-            for n in (1, 2, 7, 100, 700):
+            for n in (1, 2, 7, 100, 600):
                 grid = Discrete(betas=betas, timesteps=rule).grid(n)
                 assert (
                     all(a > b for a, b in pairwise(grid.tolist()))

@@ -92,13 +92,47 @@ def test_a_damaged_plan_is_refused(tmp_path, text, says):
         ("a.json", "[Infinity, 1]", "decrease"),
         ("a.json", "[2, NaN]", "decrease"),
         ("a.json", "[2, -1]", "decrease"),
-        ("a.json", "[2, 0, 0]", "decrease"),
+        ("a.json", "[2, 0, 0]", "levels 1 and 2, are 0.0, 0.0"),
+        ("a.json", "[5, 5, 1]", "levels 0 and 1, are 5.0, 5.0"),
+        ("a.json", "[]", "0 levels: write two or more"),
+        ("a.txt", "", "0 levels: write two or more"),
+        ("a.txt", "nan 1", "level 0, is nan"),
+        # what Python would iterate: digits, keys, truth values
+        ("a.json", '"810"', "not one list of numbers"),
+        ("a.json", '{"3": 1, "1": 2}', "not one list of numbers"),
+        ("a.json", "[true, false]", "true or false"),
+        ("a.json", "[1e999, 1]", "level 0, is inf"),
+        ("a.json", f"[1{'0' * 400}, 1]", "not one list of numbers"),
+        ("a.json", "[" * 100_000, "cannot be read"),
+        ("a.npy", "", "cannot be read"),
     ],
 )
 def test_a_damaged_list_is_refused(tmp_path, name, text, says):
     with pytest.raises(UsageError, match=says) as caught:
         Levels(file=written(tmp_path, name, text))
     assert "\n" not in str(caught.value) and "write" in str(caught.value)
+
+
+def test_arrays_that_are_no_list_are_refused(tmp_path):
+    np.save(tmp_path / "square.npy", np.eye(3))
+    np.save(tmp_path / "one.npy", np.float64(3))
+    np.savez(tmp_path / "a.npz", np.ones(3))
+    (tmp_path / "a.npz").rename(tmp_path / "archive.npy")
+    whole = tmp_path / "whole.npy"
+    np.save(whole, np.arange(9.0, 0.0, -1.0))
+    # a header that claims 10^12 levels, and 72 bytes of them
+    claim = whole.read_bytes().replace(b"(9,), }            ", b"(1000000000000,), }")
+    assert b"1000000000000" in claim
+    (tmp_path / "claim.npy").write_bytes(claim)
+    says = {
+        "square": "not one list of numbers",
+        "one": "not one list of numbers",
+        "archive": "cannot be read: it is an .npz archive",
+        "claim": "cannot be read",
+    }
+    for name, why in says.items():
+        with pytest.raises(UsageError, match=why):
+            Levels(file=str(tmp_path / f"{name}.npy"))
 
 
 @pytest.mark.parametrize(

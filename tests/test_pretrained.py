@@ -17,9 +17,9 @@ from diffgeo.schedule.discrete import (
     CosineBetas,
     Discrete,
     LinearBetas,
-    OnTrainedLevels,
     ScaledLinearBetas,
 )
+from diffgeo.schedule.trained import OnTrainedLevels
 
 # google/ddpm-cifar10-32
 GOOGLE = dict(

@@ -21,6 +21,7 @@ from diffgeo.schedule.discrete import (
     SigmoidBetas,
 )
 from diffgeo.schedule.listed import Levels, Planned
+from diffgeo.schedule.of_diffusers import Spaced
 from diffgeo.schedule.spacing import (
     Beta,
     Continuous,
@@ -79,7 +80,8 @@ def test_every_config_builds_the_schedule_its_first_line_promises(tmp_path):
     plan = tmp_path / "gits.json"
     plan.write_text(json.dumps({"levels": {"1": [80, 0.5]}}))
     # options without a default
-    needs = ("levels.sigmas=[80,10,1,0]", f"gits.file={plan}")
+    (tmp_path / "scheduler_config.json").write_text(json.dumps({"timestep_spacing": "linspace"}))
+    needs = ("levels.sigmas=[80,10,1,0]", f"gits.file={plan}", f"diffusers.folder={tmp_path}")
     built = {name: instantiate(node) for name, node in every("schedule", *needs).items()}
     slots = composed(
         None,
@@ -89,7 +91,11 @@ def test_every_config_builds_the_schedule_its_first_line_promises(tmp_path):
         "schedule@sampler.schedule=karras",
         "sampler.schedule.sigma_max=148",
     )
-    assert built == CONFIGS | {"gits": Planned(file=str(plan))}
+    read = {
+        "gits": Planned(file=str(plan)),
+        "diffusers": Discrete(timesteps=Spaced("linspace", offset=0, end=-1)),
+    }
+    assert built == CONFIGS | read
     assert instantiate(slots.schedule) == OU(t_max=8)
     assert instantiate(slots.sampler.schedule) == VE(
         sigma_max=148, training=Continuous(Geometric())

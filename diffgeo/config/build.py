@@ -7,6 +7,7 @@ them (training, drawing, measuring, reporting) takes objects and plain values, n
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import precision
 from diffgeo.machine.allocator import keep_freed_memory
 from diffgeo.machine.distributed import own
+from diffgeo.schedule.counts import other_count
 from diffgeo.simulation import ClassLabel, Loop, Simulation, fitting
 from diffgeo.simulation.sampling import Sampling
 from diffgeo.store.arrays import read_array
@@ -203,7 +205,10 @@ def grid_of(node) -> tuple[Schedule, Tensor]:
             "sampler.schedule=karras, or `/schedule@schedule: karras` in its defaults"
         )
     chart = build(node.schedule)
-    return chart, chart.grid(node.steps)
+    sigmas = chart.grid(node.steps)
+    if said := other_count(chart, sigmas, node.steps):
+        print(said, file=sys.stderr)
+    return chart, sigmas
 
 
 def loop_of(options, trained: Schedule) -> Loop:

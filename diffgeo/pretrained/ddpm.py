@@ -25,7 +25,6 @@ from diffgeo.parameterization import CEM, Epsilon, V
 from diffgeo.pretrained.names import DDIM, DIFFUSERS, OLDER, load, renamed
 from diffgeo.pretrained.weights import check_images, frozen, read
 from diffgeo.schedule.discrete import (
-    TIE,
     Betas,
     CosineBetas,
     Discrete,
@@ -33,6 +32,7 @@ from diffgeo.schedule.discrete import (
     ScaledLinearBetas,
     SigmoidBetas,
 )
+from diffgeo.schedule.rounding import TIE
 from diffgeo.store.files import read_json
 
 

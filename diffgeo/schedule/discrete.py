@@ -28,9 +28,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Sigma
 from diffgeo.errors import UsageError
 from diffgeo.schedule.path import Path, VariancePreserving, check_steps
+from diffgeo.schedule.rounding import ROUNDINGS, check_rounding
+
+MOST = 1_000_000  # trained levels
 
 
 class Betas(Protocol):
@@ -44,8 +46,8 @@ class Betas(Protocol):
 
 
 def _check_count(T: int) -> None:
-    if not isinstance(T, int) or T < 2:
-        raise UsageError(f"betas.T={T}: write a whole number of trained levels, 2 or more")
+    if not isinstance(T, int) or not 2 <= T <= MOST:
+        raise UsageError(f"betas.T={T}: write a whole number of trained levels, 2 to {MOST}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +118,13 @@ class CosineBetas:
 @lru_cache(maxsize=64)
 def _log_levels(betas: Betas, device: torch.device, dtype: torch.dtype) -> Tensor:
     """log sigma of the trained levels [T], increasing; sigma^2 = 1/abar - 1, without
-    cancellation."""
-    log_abar = torch.cumsum(torch.log1p(-betas()), 0)
+    cancellation.
+
+    A last beta of 1, noise without signal, is taken for the float64 below it: sigma is then about
+    1e8/sqrt(abar_(T-2)) instead of infinite, and x_t = noise to 1e-8 or better.
+    """
+    below_one = 1 - 2.0**-53
+    log_abar = torch.cumsum(torch.log1p(-betas().clamp(max=below_one)), 0)
     variance = torch.expm1(-log_abar)
     return (variance.log() / 2).to(device, dtype)
 
@@ -147,11 +154,16 @@ class EvenTimesteps:
 @dataclass(frozen=True)
 class Trailing:
     """t_k = round(T (1 - k/N)) - 1 for k < N, then 0 (Lin et al. 2024, Table 2; smalldiffusion).
-    Halves are rounded to even."""
+    Halves are rounded to even.
+
+    From N = 2T/3 on that list reaches 0 before its end. There the lowest times are N - k instead,
+    one trained level a step, so that T - 1 steps visit every level.
+    """
 
     def __call__(self, schedule: Discrete, steps: int) -> Tensor:
         k = torch.arange(steps, dtype=torch.float64)
         t = torch.round(schedule.T * (1 - k / steps)) - 1
+        t = torch.maximum(t, steps - k).clamp(max=schedule.t_max)
         return torch.cat([t, t.new_zeros(1)])
 
 
@@ -192,31 +204,6 @@ class LogLinear:
 Timesteps = Callable[["Discrete", int], Tensor]
 
 
-# a time this near to a whole one is a trained level's, off by rounding errors, float32's too
-TIE = 2e-5
-
-
-def _up(t: Tensor) -> Tensor:
-    """The time of the next trained level above."""
-    return torch.floor(t + TIE) + 1
-
-
-def _as_it_is(t: Tensor) -> Tensor:
-    return t
-
-
-ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "up": _up,
-    "nearest": torch.round,
-    "none": _as_it_is,
-}
-
-
-def check_rounding(rounding: str) -> None:
-    if rounding not in ROUNDINGS:
-        raise UsageError(f"rounding={rounding}: write one of {', '.join(ROUNDINGS)}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Discrete(VariancePreserving):
     """The T levels of `betas`; a sampling grid chosen by `timesteps`, with levels that are not
@@ -226,7 +213,8 @@ class Discrete(VariancePreserving):
         the sample. True: one of the steps goes on to 0.
     A level that repeats, because two were rounded to the same one, stands once in the grid, which
     is then shorter than `steps` + 1: a step of no length would cost an evaluation and move nothing.
-    Raises UsageError on levels that do not decrease.
+    Raises UsageError on levels that do not decrease, and on more steps than there are trained
+    levels to go down.
     """
 
     betas: Betas = LinearBetas()
@@ -300,7 +288,10 @@ class Discrete(VariancePreserving):
         to_zero."""
         check_steps(steps)
         down = steps - 1 if self.to_zero else steps  # steps between trained levels
-        t = torch.unique_consecutive(self.times(max(down, 1))[: down + 1])
+        times = self.times(max(down, 1))[: down + 1]
+        t = torch.unique_consecutive(times)
+        if len(t) < len(times) and times[0] - times[-1] < down:
+            self._refuse(steps, times)
         decreasing = bool((t.diff() < 0).all())  # what is not a number is not below, either
         if not decreasing or len(t) + self.to_zero < 2:
             raise UsageError(
@@ -310,42 +301,16 @@ class Discrete(VariancePreserving):
         sigma = self.sigma(t)
         return torch.cat([sigma, sigma.new_zeros(1)]) if self.to_zero else sigma
 
-
-def trained(schedule: Discrete, rounding: str, sigma: Tensor) -> Tensor:
-    """The level a network is asked at for sigma: itself if it was trained, else its rounding,
-    inside [sigma(0), sigma(T-1)]."""
-    t = schedule.t(sigma.double())
-    on_a_level = (t - t.round()).abs() < TIE
-    t = torch.where(on_a_level, t.round(), ROUNDINGS[rounding](t))
-    return schedule.sigma(t.clamp(0, schedule.t_max)).to(sigma)
-
-
-@lru_cache(maxsize=4096)
-def _trained(schedule: Discrete, rounding: str, sigma: float) -> float:
-    """`trained` of a grid's level, remembered: it comes back with every batch."""
-    return float(trained(schedule, rounding, torch.tensor(sigma, dtype=torch.float64)))
-
-
-@dataclass(frozen=True)
-class OnTrainedLevels:
-    """D(x; sigma) asked of a network at a trained level, D(x; trained(sigma)).
-
-    A method's own intermediate levels (a midpoint, an adaptive step) then stay where the network
-    was trained. With rounding=none a level is only kept inside the trained range, for networks that
-    take a fractional t.
-    """
-
-    denoise: Denoiser
-    schedule: Discrete
-    rounding: str = "up"
-
-    def __post_init__(self):
-        check_rounding(self.rounding)
-
-    def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
-        at: Sigma
-        if isinstance(sigma, Tensor):
-            at = trained(self.schedule, self.rounding, sigma)
-        else:
-            at = _trained(self.schedule, self.rounding, sigma)
-        return self.denoise(x, at, **cond)
+    def _refuse(self, steps: int, times: Tensor) -> None:
+        """Raise UsageError: from times[0] to times[-1] there are fewer trained levels than
+        steps."""
+        first = int(times[0])
+        most = first - int(times[-1]) + self.to_zero
+        if most < 1:
+            return  # levels that do not decrease at all: `grid` says so
+        ends = self.to_zero or times[-1] < 0
+        more = "" if ends else ", or to_zero=true for one more step, from the lowest to 0"
+        raise UsageError(
+            f"steps={steps}: the {first + 1} trained levels from sigma={self.levels[first]:.4g} "
+            f"down make {most} steps; write at most steps={most}{more}"
+        )

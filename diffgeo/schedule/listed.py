@@ -22,27 +22,43 @@ from torch import Tensor
 from diffgeo.errors import UsageError
 from diffgeo.schedule.path import VarianceExploding
 
+MOST = 1_000_000  # levels of a list
+MOST_BYTES = 100_000_000  # of a file of them
+
 
 def checked(sigmas: Sequence[float] | Sequence[str], source: str) -> tuple[float, ...]:
     """`sigmas` as floats, if they are two or more finite levels that decrease, of which only the
-    last may be 0. Raises UsageError."""
+    last may be 0. Raises UsageError that names the first one which is wrong."""
+    # a string and a mapping are iterated too: "810" would be the levels 8, 1, 0
+    if isinstance(sigmas, str) or not isinstance(sigmas, Sequence):
+        raise UsageError(f"{source} is not one list of numbers: write [80, 10, 1, 0]")
+    if any(isinstance(sigma, bool) for sigma in sigmas):
+        raise UsageError(f"{source} holds true or false: write numbers, [80, 10, 1, 0]")
+    if not 2 <= len(sigmas) <= MOST:
+        raise UsageError(
+            f"{source} has {len(sigmas)} levels: write two or more that decrease, at most {MOST}"
+        )
     try:
         levels = tuple(float(sigma) for sigma in sigmas)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{source} is not one list of numbers: write [80, 10, 1, 0]") from None
-    decreasing = all(a > b for a, b in pairwise(levels))
-    if len(levels) < 2 or not decreasing or levels[-1] < 0 or not math.isfinite(levels[0]):
-        raise UsageError(
-            f"{source} is {list(levels)}: write two or more levels that decrease, of which only "
-            "the last may be 0"
-        )
+    write = "write finite levels that decrease, of which only the last may be 0"
+    for i, level in enumerate(levels):
+        if not (math.isfinite(level) and level >= 0):
+            raise UsageError(f"{source}, level {i}, is {level}: {write}")
+    for i, (level, following) in enumerate(pairwise(levels)):
+        if not level > following:
+            raise UsageError(f"{source}, levels {i} and {i + 1}, are {level}, {following}: {write}")
     return levels
 
 
 def existing(file: str, option: str) -> Path:
-    if not Path(file).is_file():
+    path = Path(file)
+    if not path.is_file():
         raise UsageError(f"{option}={file}: there is no such file; write the path of one")
-    return Path(file)
+    if path.stat().st_size > MOST_BYTES:
+        raise UsageError(f"{option}={file}: more than {MOST_BYTES} bytes; write a file of one list")
+    return path
 
 
 def _read_json(path: Path) -> Sequence[float]:
@@ -52,7 +68,11 @@ def _read_json(path: Path) -> Sequence[float]:
 def _read_npy(path: Path) -> Sequence[float]:
     import numpy as np
 
-    return np.load(path, allow_pickle=False).tolist()
+    # mapped, so that a header that claims more than the file holds is found out
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError("it is an .npz archive")
+    return array.tolist()
 
 
 def _read_txt(path: Path) -> Sequence[str]:
@@ -74,10 +94,10 @@ def read_levels(file: str) -> Sequence[float] | Sequence[str]:
         raise UsageError(f"schedule.file={file}: write a {', '.join(READERS)} file")
     try:
         return READERS[path.suffix](path)
-    except ValueError as error:  # JSON's and numpy's complaints about a damaged file
+    except (ValueError, OSError, EOFError, RecursionError) as error:  # a damaged file
+        why = (str(error) or type(error).__name__).splitlines()[0]
         raise UsageError(
-            f"schedule.file={file} cannot be read: {str(error).splitlines()[0]}; write a file with "
-            "one list"
+            f"schedule.file={file} cannot be read: {why}; write a file with one list"
         ) from error
 
 
@@ -177,7 +197,7 @@ def read_plan(file: str, source: str) -> Lists:
         }
     except UsageError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise UsageError(
             f"{source} holds no planned levels: write a file that `diffgeo theory gits` made"
         ) from error

@@ -10,7 +10,9 @@ from torch import Tensor
 from diffgeo.core import Denoiser, Schedule, expand
 from diffgeo.denoiser import AnalyticFirst, Clipped, Thresholded
 from diffgeo.errors import UsageError
-from diffgeo.schedule.discrete import Discrete, OnTrainedLevels, check_rounding
+from diffgeo.schedule.discrete import Discrete
+from diffgeo.schedule.rounding import check_rounding
+from diffgeo.schedule.trained import OnTrainedLevels
 
 
 def positive(value: float | None, most: float = math.inf) -> bool:

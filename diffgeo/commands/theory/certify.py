@@ -16,9 +16,10 @@ import torch
 from diffgeo.config.build import grid_of
 from diffgeo.config.kinds import numbers, plain
 from diffgeo.run import Job, RunFolder
-from diffgeo.schedule.discrete import TIE, Discrete
+from diffgeo.schedule.discrete import Discrete
+from diffgeo.schedule.rounding import TIE
 from diffgeo.schedule.stages import Stages
-from diffgeo.store.files import write_json, write_text
+from diffgeo.store.files import write_text
 from diffgeo.tables import csv_text, markdown
 from diffgeo.theory.certificate import betas, certify
 
@@ -60,8 +61,7 @@ def main(cfg, job: Job) -> None:
         "eta can leave; inf: beta >= 1/(1 + eta)"
         " somewhere.\nA worst case for the distance, not a rank of sample quality."
     )
-    folder.provenance()
-    write_json(job.path / "metrics.json", values)
+    folder.finish(values)
     print(f"written: {job.path}/metrics.json, levels.csv")
 
 
