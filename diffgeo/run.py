@@ -3,11 +3,13 @@
     config.yaml  overrides.yaml      what was resolved, and what was typed
     metrics.jsonl  checkpoint/       of a training on its way
     samples.npy  figures/*.png       what it ended in
-    provenance.json                  versions, commit, device, seconds, evaluations
+    provenance.json                  versions, commit, device, seconds, evaluations; the digests of
+                                     the files above, and of what they were made from
     metrics.json                     every number
 
 `metrics.json` is written last: a folder that holds it is finished. It holds no time, rate or path;
-those are in `provenance.json`.
+those are in `provenance.json`. Whoever reads a file of a finished folder compares it with its
+digest (`store.digest.verified`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -26,11 +28,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from diffgeo import __version__
 from diffgeo.config.build import Experiment, assemble, fitted, make, pretrained
 from diffgeo.config.line import key_of, written_by
+from diffgeo.config.strangers import read_yaml, unfollowed
 from diffgeo.core import Data, Denoiser
 from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.store import digest
 from diffgeo.store.checkpoint import load_weights
-from diffgeo.store.files import take, write_json, write_text
+from diffgeo.store.digest import PROVENANCE, verified
+from diffgeo.store.files import json_text, take, write_json, write_text
 
 # what a run may be taken up again with otherwise set
 FREE = (
@@ -47,6 +52,18 @@ FREE = (
     "max_seconds",
     "trainer.accumulate",
     "trainer.compile",
+)
+# options that name what a run is made from
+INPUTS = (
+    "run",
+    "noise",
+    "samples",
+    "data.file",
+    "model.path",
+    "model.folder",
+    "schedule.file",
+    "sampler.schedule.file",
+    "spectrum",
 )
 PACKAGES = ("torch", "numpy", "scipy", "hydra-core", "omegaconf", "safetensors")
 
@@ -67,17 +84,20 @@ class RunFolder:
 
     path: the folder.    command: as it is typed, without `diffgeo`.
     config: the resolved config, plain values.    overrides: that made it.
+    inputs: the digests of what it is made from, by option.
     """
 
     path: Path
     command: str
     config: dict
     overrides: tuple[str, ...] = ()
+    inputs: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, command: str, config: DictConfig, job: Job) -> RunFolder:
         """The folder of a job whose objects are made: they fill in what a config leaves open."""
-        return cls(job.path, command, OmegaConf.to_container(config, resolve=True), job.overrides)
+        values = recorded_values(config)
+        return cls(job.path, command, values, job.overrides, inputs_of(command, values))
 
     def begin(self) -> bool:
         """Begin the folder, or take it up again; whether it is finished already, which is said.
@@ -89,6 +109,8 @@ class RunFolder:
         if taken(self.path):
             return True
         self.check_same()  # another process may have begun it since
+        # of a run that was killed right before its end: the files are about to change
+        (self.path / PROVENANCE).unlink(missing_ok=True)
         overrides = OmegaConf.to_yaml(OmegaConf.create(list(self.overrides)))
         config = OmegaConf.to_yaml(OmegaConf.create(self.config))
         write_text(self.path / "overrides.yaml", overrides)
@@ -97,7 +119,8 @@ class RunFolder:
         return False
 
     def check_same(self) -> None:
-        """Raise UsageError when the folder holds another run."""
+        """Raise UsageError when the folder holds another run, or a finished one that was made from
+        something else than its options name now."""
         if not (self.path / "config.yaml").exists():
             return
         different = self.differs_from(OmegaConf.to_container(read_config(self.path)))
@@ -106,6 +129,18 @@ class RunFolder:
                 f"{self.path} holds another run (it differs in {different[0]}): write another "
                 "folder, or take it up as it was"
             )
+        if not (self.path / "metrics.json").exists():
+            return
+        made_from = digest.provenance(self.path)["inputs"]
+        for option, now in self.inputs.items():
+            if made_from.get(option, now) != now:
+                value = OmegaConf.select(OmegaConf.create(self.config), option)
+                what = "weights" if option == "run" else "contents"
+                raise UsageError(
+                    f"{self.path} is finished, and the {what} of {option}={value} have changed "
+                    f"since: write another folder (hydra.run.dir=), or delete {self.path} to make "
+                    "it again"
+                )
 
     def differs_from(self, other: dict) -> list[str]:
         """The keys, sorted, in which another config differs from this one, but for those that a run
@@ -114,9 +149,12 @@ class RunFolder:
         keys = sorted({key for key, _ in pairs})
         return [key for key in keys if key not in FREE and key.split(".")[0] not in FREE]
 
-    def provenance(self, device: torch.device | str = "cpu", **measured) -> None:
-        """Write what made this run: versions, commit, device, seed, command, and what was measured
-        (seconds, evaluations)."""
+    def finish(
+        self, values: dict[str, float], device: torch.device | str = "cpu", **measured
+    ) -> None:
+        """Write what made this run (versions, commit, device, seed, command, what was measured:
+        seconds, evaluations), with a digest of every file of numbers that is there; and last of all
+        its `values`, metrics.json."""
         device = torch.device(device)
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
@@ -130,7 +168,39 @@ class RunFolder:
             "seed": self.config["seed"],
             "command": shlex.join(["diffgeo", *self.command.split(), *self.overrides]),
         }
-        write_json(self.path / "provenance.json", record | measured)
+        metrics = json_text(values)
+        files = digest.of_folder(self.path) | {"metrics.json": digest.of_bytes(metrics.encode())}
+        record |= measured | {"files": files, "inputs": self.inputs}
+        write_json(self.path / PROVENANCE, record)
+        write_text(self.path / "metrics.json", metrics)
+
+
+def recorded_values(config: DictConfig) -> dict:
+    """A config as it is recorded, plain values: resolved, but for what a resolver would fill in.
+    ${oc.env:X} stays as it was typed, so that nothing of the environment ends in a file or at
+    W&B."""
+    typed = OmegaConf.to_container(config)
+    return OmegaConf.to_container(OmegaConf.create(unfollowed(typed)), resolve=True)
+
+
+def inputs_of(command: str, config: dict) -> dict[str, str]:
+    """The digests of what the config of a command names, by option: of run= the weights, which
+    `evaluate` measures with its samples. What is not there has none."""
+    found = {}
+    node = OmegaConf.create(config)
+    for option in INPUTS:
+        value = OmegaConf.select(node, option)
+        if not isinstance(value, str):
+            continue
+        named = [Path(value)]
+        if option == "run":
+            named = [weights_of(Path(value))]
+            if command == "evaluate":
+                named.append(Path(value) / "samples.npy")
+        there = [digest.of_path(path).encode() for path in named if path.exists()]
+        if there:
+            found[option] = digest.of_bytes(*there)
+    return found
 
 
 def taken(path: Path) -> bool:
@@ -177,18 +247,30 @@ def flat(node, prefix: str = "") -> dict[str, str]:
 
 
 def read_config(path: Path) -> DictConfig:
-    """The resolved config of a run folder. Raises DiffgeoError where it cannot be read, UsageError
-    where an older diffgeo wrote it."""
+    """The config of a run folder, in which no resolver is followed. Raises DiffgeoError where it
+    cannot be read or is not what was written, UsageError where an older diffgeo wrote it."""
     file = path / "config.yaml"
-    try:
-        config = OmegaConf.load(file)
-    except Exception as error:
-        raise DiffgeoError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
+    found = read_yaml(file)
+    if not isinstance(found, dict):
+        raise DiffgeoError(f"{file} is damaged: it is no config")
     written_by(file)
-    return config
+    verified(file)
+    return OmegaConf.create(unfollowed(found))
 
 
 # models
+
+
+def weights_of(path: Path) -> Path:
+    """The weights of the run in `path`, or of the run that it was sampled from, whether they are
+    there or not. Raises DiffgeoError."""
+    seen = {path.resolve()}
+    while not (path / "checkpoint").exists() and (origin := read_config(path).get("run")):
+        path = Path(origin)
+        if path.resolve() in seen:
+            raise DiffgeoError(f"{path}/config.yaml: run= leads back to itself, not to a network")
+        seen.add(path.resolve())
+    return path / "checkpoint" / "model.safetensors"
 
 
 def weigh(model: Denoiser, path: Path) -> None:
@@ -196,10 +278,9 @@ def weigh(model: Denoiser, path: Path) -> None:
     which is then in evaluation mode; nothing when it has none to train, or came with its own."""
     if not trainable(model):
         return
-    while not (path / "checkpoint").exists() and (origin := read_config(path).get("run")):
-        path = Path(origin)
-    if (path / "checkpoint").exists() or not pretrained(model):
-        load_weights(path / "checkpoint" / "model.safetensors", model)
+    weights = weights_of(path)
+    if weights.parent.exists() or not pretrained(model):
+        load_weights(verified(weights), model)
     model.eval()
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from diffgeo.config.mistakes import check, groups_of
 from diffgeo.config.strangers import check_directory, check_replayed, words_of
 from diffgeo.errors import UsageError
+from diffgeo.store.digest import verified
 
 PATHS = (
     "run",
@@ -136,7 +137,8 @@ def written_by(config: Path) -> None:
 def recorded(folder: str, line: list[str], option: str) -> list[str]:
     """The overrides that made the run `folder`, without those that the line sets again: a group
     that it chooses takes its keys along. Raises UsageError where it is no run folder, or where an
-    override would do more than to choose or to set (`strangers`)."""
+    override would do more than to choose or to set (`strangers`); DiffgeoError where they are not
+    those that were written."""
     path = Path(folder) / "overrides.yaml"
     if not (Path(folder) / "config.yaml").is_file() or not path.is_file():
         raise UsageError(
@@ -149,6 +151,7 @@ def recorded(folder: str, line: list[str], option: str) -> list[str]:
     check_replayed(path, kept)
     for override in kept:
         check_choice(override)
+    verified(path)
     return kept
 
 

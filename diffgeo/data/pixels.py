@@ -1,4 +1,4 @@
-"""Image files to bytes: reading folders and arrays, cropping, resizing, gathering rows.
+"""Arrays of bytes: reading folders of pictures and arrays of them, resizing, gathering rows.
 
 Every resize is bilinear with antialiasing (the filter widens with the reduction), as Pillow's and
 torchvision's default is: of a whole array by torch, of an image file by Pillow.
@@ -7,8 +7,7 @@ torchvision's default is: of a whole array by torch, of an image file by Pillow.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,93 +17,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from diffgeo.errors import DiffgeoError, UsageError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
-# Pillow's modes of one channel; anything else is read as RGB
-GREY = ("1", "L", "I", "F", "I;16", "LA")
-BLOCK = 256  # images decoded at once
-
-
-def listing(folder: Path) -> list[Path]:
-    """The image files in and below a folder, in the order of their names; hidden files are none."""
-    return sorted(
-        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-    )
-
-
-def facts(path: Path) -> tuple[int, int, int]:
-    """(height, width, channels) of an image file, from its header. Raises DiffgeoError when it
-    cannot be read."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width, 1 if image.mode in GREY else 3
-    except OSError as error:
-        raise DiffgeoError(
-            f"{path} cannot be read as an image: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def decode(
-    path: Path, channels: int, box: tuple[int, int, int, int] | None = None, size: int | None = None
-) -> np.ndarray:
-    """One image as uint8 [H,W], or [H,W,3]: crop to `box` (left, top, right, bottom), then resize
-    to size x size. Raises DiffgeoError."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as file:
-            image: Image.Image = file
-            if image.mode == "F":
-                raise ValueError("its pixels are floating-point numbers: save it with 8 or 16 bits")
-            if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would saturate
-                wide = np.asarray(image).clip(0, 65535).astype(np.uint32)
-                image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-            image = image.convert("L" if channels == 1 else "RGB")
-            if box:
-                image = image.crop(box)
-            if size and image.size != (size, size):
-                image = image.resize((size, size), Image.Resampling.BILINEAR)
-            return np.asarray(image)
-    # Pillow raises each of them on a damaged file
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DiffgeoError(
-            f"{path} cannot be read as an image: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def square(height: int, width: int, side: int | None = None) -> tuple[int, int, int, int]:
-    """The box of the centred square of `side` pixels, of the largest one if None."""
-    side = side or min(height, width)
-    left = (width - side) // 2
-    top = (height - side) // 2
-    return left, top, left + side, top + side
-
-
-def decoded(
-    paths: Sequence[Path],
-    channels: int,
-    boxes: Sequence | None = None,
-    size: int | None = None,
-    what: str = "",
-) -> Iterator[np.ndarray]:
-    """Blocks of images [<=256,H,W(,3)] in order, decoded on every core, with a progress bar on a
-    terminal."""
-    from tqdm import tqdm
-
-    def one(i: int) -> np.ndarray:
-        return decode(paths[i], channels, boxes[i] if boxes else None, size)
-
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(paths), desc=what, unit="image", disable=None) as bar,
-    ):
-        for first in range(0, len(paths), BLOCK):
-            block = list(pool.map(one, range(first, min(first + BLOCK, len(paths)))))
-            bar.update(len(block))
-            yield np.stack(block)
+from diffgeo.data.pictures import SUFFIXES, WHITE, Background, decoded, facts, listing
+from diffgeo.errors import UsageError
+from diffgeo.store.digest import verified
 
 
 def resized(images: Tensor, size: int) -> Tensor:
@@ -157,47 +72,69 @@ class Rows(Dataset):
         return gather(self.images, torch.from_numpy(rows))
 
 
-def read_images(path: str | os.PathLike, option: str) -> np.ndarray:
+def read_images(
+    path: str | os.PathLike,
+    option: str,
+    channels: int | None = None,
+    background: Background = WHITE,
+) -> np.ndarray:
     """uint8 [n,H,W] or [n,H,W,3] from a folder of image files, a folder with samples.npy, a .npy
     (memory-mapped) or a .npz file (its array `images`, `samples` or `arr_0`, or its only one).
-    Raises UsageError, naming `option`, on anything else."""
+
+    channels: what the images shall have, 1 or 3. Three equal channels are one where one is wanted,
+        and a grey file is read in colour where colour is; None: as they are.
+    background: what lies behind the transparent pixels of files, see `pictures`.
+    Raises UsageError, naming `option`, on anything else.
+    """
     path = Path(path)
     if path.is_dir() and (path / "samples.npy").is_file():
         path = path / "samples.npy"
     if path.is_dir():
-        return read_folder(path, option)
-    array = read_bytes(path, option)
+        return read_folder(path, option, channels, background)
+    array = read_bytes(verified(path), option)
     colours = array.shape[3] if array.ndim == 4 else 1
     if array.ndim not in (3, 4) or colours not in (1, 3) or not len(array):
         raise UsageError(
             f"{option}={path} has shape {list(array.shape)}; images are [n,H,W], or [n,H,W,3] in "
             "colour"
         )
-    return array[..., 0] if array.ndim == 4 and colours == 1 else array
+    one = colours == 3 and channels == 1 and has_equal_channels(array)
+    return array[..., 0] if array.ndim == 4 and (colours == 1 or one) else array
 
 
-def read_folder(path: Path, option: str) -> np.ndarray:
-    """uint8 [n,H,W], or [n,H,W,3] where any is in colour, from a folder of image files of one size.
-    Raises UsageError."""
+def has_equal_channels(array: np.ndarray) -> bool:
+    """Whether the last axis of [n,H,W,3] holds the same byte three times, everywhere."""
+    for first in range(0, len(array), 1024):
+        block = array[first : first + 1024]
+        if not (block == block[..., :1]).all():
+            return False
+    return True
+
+
+def read_folder(
+    path: Path, option: str, channels: int | None = None, background: Background = WHITE
+) -> np.ndarray:
+    """uint8 [n,H,W], or [n,H,W,3], from a folder of image files of one size; without `channels` in
+    colour where any is. Raises UsageError."""
     files = listing(path)
     if not files:
         raise UsageError(
             f"{option}={path} holds no images: write a folder of {', '.join(SUFFIXES[:3])} "
             "files, or one with samples.npy"
         )
-    kinds = [facts(file) for file in files]
-    height, width, _ = kinds[0]
+    kinds = [facts(file, background) for file in files]
+    height, width = kinds[0][:2]
     for file, kind in zip(files, kinds, strict=True):
         if kind[:2] != (height, width):
             raise UsageError(
-                f"{option}={path}: {file.name} is {kind[0]} x {kind[1]}, {files[0].name} is "
+                f"{option}={path}: {file.name} is {kind.height} x {kind.width}, {files[0].name} is "
                 f"{height} x {width}; the images must be of one size"
             )
-    channels = max(kind[2] for kind in kinds)
+    channels = channels or max(kind.channels for kind in kinds)
     colours = () if channels == 1 else (3,)
     images = np.empty((len(files), height, width, *colours), np.uint8)
     done = 0
-    for block in decoded(files, channels, what=path.name):
+    for block in decoded(files, channels, what=path.name, background=background):
         images[done : done + len(block)] = block
         done += len(block)
     return images

@@ -3,6 +3,7 @@ finished run folder."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -98,11 +99,10 @@ def sampled(experiment: Experiment, path: Path, world: World) -> Drawn:
 
 def pictures(samples: torch.Tensor, folder: Path, first: int) -> None:
     """One PNG a sample [n,C,H,W], folder/000000.png on, by its number; the folder is there when all
-    of them are."""
+    of them are. One of an earlier process, which may have drawn others, is made anew."""
     from PIL import Image
 
-    if folder.exists():
-        return
+    shutil.rmtree(folder, ignore_errors=True)
     with atomic_folder(folder) as temporary:
         for number, image in enumerate(samples, first):
             pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
@@ -116,8 +116,7 @@ def measure(
     logger: Logger | None = None,
     **measured,
 ) -> None:
-    """Metrics, figures, provenance, and last of all metrics.json, which marks the folder as
-    finished."""
+    """Metrics, figures, and what makes a folder a finished one (`RunFolder.finish`)."""
     logger = logger or Group()
     metrics = experiment.metrics
     started = time.process_time()
@@ -133,10 +132,9 @@ def measure(
             logger.figure(picture.stem, picture)
         measured["figures_cpu_s"] = time.process_time() - started
     logger.finish(values, run.samples)
-    folder.provenance(experiment.device, **measured)
     if told:
         write_json(folder.path / "fid.json", told)
-    write_json(folder.path / "metrics.json", values)
+    folder.finish(values, experiment.device, **measured)
     print(text(metrics, values))
     drawn = ", figures/" if experiment.figures else ""
     print(f"written: {folder.path}/metrics.json{drawn}")

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diffgeo.errors import UsageError
+from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.store.digest import verified
 
 NAMES = ("samples", "points", "arr_0")  # what is read of a .npz file with several arrays
 # what stands for a number that is not there: no name of a column
@@ -32,7 +33,8 @@ def read_array(path: str | os.PathLike, option: str) -> np.ndarray:
     points or arr_0) or a table in a .csv file.
 
     Nothing is unpickled. Raises UsageError, naming `option`, when the file is missing or holds
-    anything but real numbers; numbers that are not finite are the caller's to refuse.
+    anything but real numbers; numbers that are not finite are the caller's to refuse. Raises
+    DiffgeoError when it is not what its run folder was finished with.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
@@ -41,8 +43,8 @@ def read_array(path: str | os.PathLike, option: str) -> np.ndarray:
     try:
         if not path.is_file():
             raise UsageError(f"{option}={path}: there is no such file")
-        return real(reader(path))
-    except UsageError:
+        return real(reader(verified(path)))
+    except DiffgeoError:
         raise
     except Exception as error:  # numpy raises half a dozen kinds on a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0]

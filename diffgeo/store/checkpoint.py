@@ -7,12 +7,14 @@
     checkpoint/clock.json           seconds spent so far; apart, since on a CPU the two files above
                                     are reproducible to the byte
 
-Each file is replaced in one rename, so a run killed at any moment finds a whole one. The random
-numbers need no state: batch k is drawn from a generator keyed by (seed, k).
+Each file is replaced in one rename, so a run killed at any moment finds a whole one, and carries
+the digest of its contents, so that a flipped bit is no weight. The random numbers need no state:
+batch k is drawn from a generator keyed by (seed, k).
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -23,38 +25,78 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffgeo.errors import DiffgeoError
+from diffgeo.store.digest import of_bytes
 from diffgeo.store.files import atomic, read_json, write_json
+
+ENTRY = "diffgeo"  # of the metadata: what is said of the tensors, and the digest of all, as JSON
+MARK = "sha256:"  # in front of a digest, so that one is known by it whatever its name has become
+
+
+def digest_of(tensors: dict[str, Tensor], **facts: str) -> str:
+    """The sha256 of tensors and of what is said of them: names, dtypes, shapes, bytes."""
+    parts = [json.dumps(facts, sort_keys=True).encode()]
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        parts.append(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        parts.append(value.flatten().view(torch.uint8).numpy().data)
+    return MARK + of_bytes(*parts)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], **metadata: object) -> None:
-    """Write tensors, and what is said of them, to a safetensors file."""
+    """Write tensors, what is said of them, and the digest of both, to a safetensors file."""
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     facts = {name: str(value) for name, value in metadata.items()}
+    said = facts | {"digest": digest_of(plain, **facts)}
+    # in one entry: several would be written in any order
+    page = {ENTRY: json.dumps(said, sort_keys=True, separators=(",", ":"))}
     size = sum(value.nbytes for value in plain.values())
     with atomic(path, size) as temporary:
         try:
-            save_file(plain, temporary, facts)
+            save_file(plain, temporary, page)
         except SafetensorError as error:  # its word for a full disk
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]) if number else None, str(error)) from error
 
 
-def load_tensors(path: Path, device="cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and metadata of a safetensors file. Raises DiffgeoError when it is missing or
-    damaged."""
+def load_tensors(
+    path: Path, device="cpu", cure: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and what is said of them. A file of another program, or of
+    an older diffgeo, names no digest and is taken as it is.
+
+    cure: what to do about a damaged file, in words.
+    Raises DiffgeoError when the file is missing, or is not what was written.
+    """
+    cure = cure or f"restore it, or delete {path.parent} to train again from the start"
     try:
-        with safe_open(path, "pt", device=str(device)) as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            said = file.metadata() or {}
+        facts, written = facts_of(said)
     except FileNotFoundError as error:
         raise DiffgeoError(
             f"{path} does not exist: the run has no checkpoint; train it with "
             f"resume={path.parent.parent}"
         ) from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DiffgeoError(
-            f"{path} is damaged ({error}); restore it, or delete {path.parent} to train again from "
-            "the start"
-        ) from error
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise DiffgeoError(f"{path} is damaged ({error}); {cure}") from error
+    if written is not None and written != digest_of(tensors, **facts):
+        raise DiffgeoError(f"{path} is damaged: its contents are not what was written; {cure}")
+    return {name: value.to(device) for name, value in tensors.items()}, facts
+
+
+def facts_of(said: dict[str, str]) -> tuple[dict[str, str], str | None]:
+    """The facts in the metadata of a file, and the digest that it was written with; None where it
+    names none. Raises ValueError where an entry of ours is damaged."""
+    if ENTRY not in said:
+        if any(MARK in value for value in said.values()):
+            raise ValueError("its digest has lost its name")
+        return said, None
+    facts = json.loads(said[ENTRY])
+    if not isinstance(facts, dict) or "digest" not in facts:
+        raise ValueError("its digest is missing")
+    written = facts.pop("digest")
+    return facts, str(written)
 
 
 def mismatches(

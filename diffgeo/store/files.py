@@ -31,6 +31,7 @@ from pathlib import Path
 
 from diffgeo.errors import DiffgeoError
 from diffgeo.store import lock
+from diffgeo.store.digest import verified
 
 TEMPORARY = re.compile(r"\..*\.new-(?P<host>[^\W_]*)-(?P<pid>\d+)-[0-9a-f]{8}(\.[^.]*)?")
 STALE = 24 * 3600.0  # seconds after which another host's temporary counts as left behind
@@ -283,13 +284,19 @@ def append_text(path: str | os.PathLike, text: str) -> None:
             raise
 
 
+def json_text(value) -> str:
+    """Sorted keys and shortest round-trip floats: equal values give equal text."""
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
 def write_json(path: str | os.PathLike, value) -> None:
-    """Sorted keys and shortest round-trip floats: equal values give equal bytes."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+    write_text(path, json_text(value))
 
 
 def read_json(path: str | os.PathLike):
+    """The value of a JSON file. Raises DiffgeoError where it cannot be read, or is not what its run
+    folder was finished with."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(verified(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DiffgeoError(f"cannot read {path}: {error}") from error

@@ -2,11 +2,13 @@
 goes on where it was.
 
     shards/000000512-000001024.safetensors      samples 512 .. 1023 as the law stores them, with the
-                                                network evaluations they took
+                                                network evaluations they took and a digest of
+                                                what they were drawn from
     samples.npy                                 all, assembled at the end, row by row
 
 A shard is whole or absent, and sample i depends on (seed, i) alone: the gaps between shards are all
-that is left to draw, in batches of any size, by any number of processes.
+that is left to draw, in batches of any size, by any number of processes. Whoever takes a folder up
+says what it draws from: `sift` removes the shards of anything else, and those that are damaged.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from diffgeo.errors import DiffgeoError
 from diffgeo.store.checkpoint import load_tensors, save_tensors
 from diffgeo.store.npy import rows
 
 NAME = re.compile(r"(\d{9,})-(\d{9,})\.safetensors")
+CURE = "delete it to draw it again"
 
 
 class Shard(NamedTuple):
@@ -31,12 +35,45 @@ class Shard(NamedTuple):
     path: Path
 
 
-def held(folder: Path, numbers: range) -> list[Shard]:
-    """The shards in `folder` that lie within `numbers`, in order, none over another."""
+def within(folder: Path) -> list[Shard]:
+    """Every shard in `folder`."""
     found = []
     for path in folder.glob("*.safetensors"):
         if name := NAME.fullmatch(path.name):
             found.append(Shard(range(int(name[1]), int(name[2])), path))
+    return found
+
+
+def sift(folder: Path, origin: str) -> None:
+    """Remove the shards that were not drawn from `origin` (a digest), and those that are damaged;
+    how many of each, is said."""
+    foreign = 0
+    damaged = 0
+    shards = within(folder)
+    for shard in shards:
+        try:
+            tensors, facts = load_tensors(shard.path, cure=CURE)
+            if len(tensors.get("samples", ())) != len(shard.numbers):
+                raise DiffgeoError(f"{shard.path} does not hold what its name says; {CURE}")
+        except DiffgeoError:
+            damaged += 1
+            shard.path.unlink()
+            continue
+        if facts.get("origin") != origin:
+            foreign += 1
+            shard.path.unlink()
+    if damaged:
+        print(f"{damaged} of {len(shards)} shards in {folder} are damaged: drawn again")
+    if foreign:
+        print(
+            f"{foreign} of {len(shards)} shards in {folder} were drawn from other weights, another "
+            "law, other noise or other levels: drawn again"
+        )
+
+
+def held(folder: Path, numbers: range) -> list[Shard]:
+    """The shards in `folder` that lie within `numbers`, in order, none over another."""
+    found = within(folder)
     found.sort(key=lambda shard: (shard.numbers.start, -shard.numbers.stop))
     kept: list[Shard] = []
     at = numbers.start
@@ -58,10 +95,11 @@ def gaps(shards: Iterable[Shard], numbers: range) -> list[range]:
     return [gap for gap in missing if gap]
 
 
-def write(folder: Path, numbers: range, array: np.ndarray, nfe: float) -> None:
-    """One shard: the samples of `numbers`, and the evaluations a sample."""
+def write(folder: Path, numbers: range, array: np.ndarray, nfe: float, origin: str = "") -> None:
+    """One shard: the samples of `numbers`, the evaluations a sample, and the digest of what they
+    were drawn from."""
     name = f"{numbers.start:09d}-{numbers.stop:09d}.safetensors"
-    save_tensors(folder / name, {"samples": torch.from_numpy(array)}, nfe=repr(nfe))
+    save_tensors(folder / name, {"samples": torch.from_numpy(array)}, nfe=repr(nfe), origin=origin)
 
 
 def assemble(folder: Path, numbers: range, path: Path) -> float:
@@ -69,10 +107,10 @@ def assemble(folder: Path, numbers: range, path: Path) -> float:
     time; the evaluations a sample."""
     evaluations = 0.0
     parts = held(folder, numbers)
-    first = load_tensors(parts[0].path)[0]["samples"].numpy()
+    first = load_tensors(parts[0].path, cure=CURE)[0]["samples"].numpy()
     with rows(path, (len(numbers), *first.shape[1:]), first.dtype) as append:
         for shard in parts:
-            tensors, facts = load_tensors(shard.path)
+            tensors, facts = load_tensors(shard.path, cure=CURE)
             array = append(tensors["samples"].numpy())
             evaluations += float(facts["nfe"]) * len(array)
     return evaluations / len(numbers)

@@ -15,6 +15,7 @@ from diffgeo.config.kinds import numbers
 from diffgeo.plot import gaussian as plot
 from diffgeo.run import read_config
 from diffgeo.schedule import VP
+from diffgeo.store.digest import verified
 from diffgeo.tables import markdown
 from diffgeo.theory import spectrum as spectra
 from diffgeo.theory.ablation import SPAN, Cell, Scheme
@@ -32,7 +33,7 @@ EIGENVALUES = torch.logspace(-5, 2, 15, dtype=torch.float64)  # of a figure; a t
 def read(folder: Path) -> list[Cell]:
     """The cells of a run's table.csv."""
     cells = []
-    with (folder / "table.csv").open(encoding="utf-8") as file:
+    with verified(folder / "table.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             scheme = row.pop("scheme")
             eps = float(row.pop("eps"))

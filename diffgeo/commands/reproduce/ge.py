@@ -11,6 +11,7 @@ from diffgeo import plot
 from diffgeo.commands.reproduce.engine import plain
 from diffgeo.plot.canvas import BLUE, VERMILION, plane, sheet, support
 from diffgeo.run import load
+from diffgeo.store.digest import verified
 from diffgeo.tables import markdown
 from diffgeo.theory.admissibility import denoiser_errors, inequality, measure
 from diffgeo.theory.verdict import Verdict
@@ -27,7 +28,7 @@ def timesteps(
     DDIM on it."""
     rows = []
     for name in cells:
-        with (every[name].folder / "levels.csv").open(encoding="utf-8") as file:
+        with verified(every[name].folder / "levels.csv").open(encoding="utf-8") as file:
             ours = [int(row["timestep"]) for row in csv.DictReader(file)]
         same = (
             "as published"

@@ -7,6 +7,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from diffgeo.store.digest import verified
 from diffgeo.store.files import read_json
 from diffgeo.tables import markdown
 from diffgeo.theory.convergence import WARNING, Experiment, Series
@@ -17,7 +18,7 @@ def records(folder: Path) -> list[Experiment]:
     metrics = read_json(folder / "metrics.json")
     about: dict[str, dict[str, str]] = {}  # of an experiment: one of its rows
     points: dict[tuple, list[tuple[float, float]]] = {}  # (x, value) of a series
-    with (folder / "table.csv").open(encoding="utf-8") as file:
+    with verified(folder / "table.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             name = row["experiment"]
             about.setdefault(name, row)

@@ -22,7 +22,7 @@ from diffgeo.config.build import Experiment, assemble, fitted
 from diffgeo.config.kinds import plain
 from diffgeo.metrics import table
 from diffgeo.run import Job, RunFolder, loaded, take_model
-from diffgeo.store.files import write_json, write_text
+from diffgeo.store.files import write_text
 from diffgeo.tables import csv_text, markdown
 from diffgeo.theory.admissibility import check, denoiser_errors, inequality, measure
 from diffgeo.theory.certificate import beta_star
@@ -59,8 +59,7 @@ def main(cfg, job: Job) -> None:
     if cfg.figures:
         figures(job.path / "figures", experiment, verdict, guesses)
     values = verdict.metrics(cfg.nu)
-    folder.provenance(experiment.device, **measured)
-    write_json(job.path / "metrics.json", values)
+    folder.finish(values, experiment.device, **measured)
     few = min(SHOWN, len(rows))
     kept = torch.linspace(0, len(rows) - 1, few).round().int().tolist()
     print(markdown(header, [rows[i] for i in kept]))

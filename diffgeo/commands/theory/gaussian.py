@@ -24,7 +24,8 @@ from diffgeo.commands.theory.gaussian_options import Grid, grid_of, other_starts
 from diffgeo.commands.theory.gaussian_text import printed
 from diffgeo.errors import UsageError
 from diffgeo.run import Job, RunFolder
-from diffgeo.store.files import write_json, write_text
+from diffgeo.store.digest import verified
+from diffgeo.store.files import write_text
 from diffgeo.tables import csv_text
 from diffgeo.theory.ablation import SPAN, Cell, Error, Start, ablation, modes, noncommuting
 from diffgeo.theory.ablation_table import Comparison, compared, power_of_ten, rows
@@ -58,8 +59,7 @@ def main(cfg, job: Job) -> None:
     deliver(cfg.out, job.path)
     if cfg.figures:
         figures(job.path, grid, error)
-    folder.provenance(**measured)
-    write_json(job.path / "metrics.json", metrics(cells, spectrum, found))
+    folder.finish(metrics(cells, spectrum, found), **measured)
     print(printed(about, cells, spectrum, grid, error, found))
     written = [f"{job.path}/metrics.json", "table.csv"]
     if cfg.out:
@@ -83,7 +83,7 @@ def check_out(out: str | None, job: Job) -> None:
 def deliver(out: str | None, folder: Path) -> None:
     """The table also where `out` says."""
     if out is not None:
-        write_text(out, (folder / "table.csv").read_text(encoding="utf-8"))
+        write_text(out, verified(folder / "table.csv").read_text(encoding="utf-8"))
 
 
 def every_cell(

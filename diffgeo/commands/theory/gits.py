@@ -47,9 +47,8 @@ def main(cfg, job: Job) -> None:
     spent = time.process_time() - started
     costs = plans["cost"]
     write_json(job.path / "gits.json", plans)
-    folder.provenance(experiment.device, planning_cpu_s=spent, nfe=plans["nfe"])
     values = {f"gits/cost@{steps}": cost for steps, cost in costs.items()}
-    write_json(job.path / "metrics.json", values)
+    folder.finish(values, experiment.device, planning_cpu_s=spent, nfe=plans["nfe"])
     rows = []
     for steps, levels in plans["levels"].items():
         shown = " ".join(f"{level:.4g}" for level in levels)
