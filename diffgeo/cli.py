@@ -17,9 +17,13 @@ from pathlib import Path
 
 from diffgeo.config.catalogue import Command, commands, families, split
 from diffgeo.config.line import conf_dir, multirun, prepare, value_of
-from diffgeo.errors import DiffgeoError
+from diffgeo.config.mistakes import message
+from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.machine import environment, streams, utf8
+from diffgeo.store import files, lock
 
 HELP_FLAGS = ("-h", "--help", "help")
+COMPLETION = re.compile(r"(install|uninstall|query)=(bash|fish|zsh)")
 # after Ctrl-C
 GO_ON = {
     "train": "; `train resume=FOLDER` goes on from the last checkpoint",
@@ -54,31 +58,55 @@ def under_hydra(command: Command, task: Callable) -> None:
 def hydra_command(command: Command, line: list[str]) -> None:
     """Run one command under Hydra; a sweep goes on past a job that fails, ends in its table, and
     then fails with the first error."""
+    from diffgeo.config import folders
+
+    if not {"-h", "--help"} & set(line):
+        environment.check()
     line = prepare(command.name, line)
+    folders.forget()
     sys.argv = [f"diffgeo {command.name}", *line]
     sweep = value_of("hydra.sweep.dir", line) if multirun(line) else None
-    here = os.getpid()
+    if sweep:
+        files.sweep(sweep)
+    process = os.getpid()
     failures: list[Exception] = []
 
     def task(config) -> None:
+        job = this_job(sweep is not None)
         try:
             run = started(command)
-            run(config, this_job(sweep is not None))
+            with lock.job():
+                run(config, job)
         except Exception as error:
-            if os.getpid() != here:  # a launcher's worker: the launcher carries the error home
+            if os.getpid() != process:  # a launcher's worker: the launcher carries the error home
                 raise
             failures.append(error)  # Hydra would print a line of its own
             if sweep:
                 print(f"diffgeo: {message(error)[0]}", file=sys.stderr)
+        finally:
+            if sweep:
+                folders.drop(job.path)
 
     try:
         under_hydra(command, task)
+    except (FileExistsError, NotADirectoryError) as error:  # of Hydra, which makes the folder
+        failures.append(in_the_way(error, line))
     except Exception as error:  # of a launcher's worker
         failures.append(error)
+    finally:
+        folders.remove_empty()
     if sweep and any(Path(sweep).rglob("metrics.json")):
         commands()["compare"].module().main([sweep])
     if failures:
         raise failures[0]
+
+
+def in_the_way(error: OSError, line: list[str]) -> Exception:
+    """What to say where the line names a folder that cannot be one."""
+    for key in ("hydra.run.dir", "hydra.sweep.dir"):
+        if folder := value_of(key, line):
+            return UsageError(f"{key}={folder}: {error.filename} is a file; write another folder")
+    return error
 
 
 def started(command: Command) -> Callable:
@@ -93,11 +121,14 @@ def started(command: Command) -> Callable:
 def this_job(sweep: bool):
     """The `run.Job` that Hydra runs now."""
     from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
 
     from diffgeo.run import Job
 
     hydra = HydraConfig.get()
-    return Job(Path(hydra.runtime.output_dir), tuple(hydra.overrides.task), sweep)
+    # as they were typed: a resolver in them is not followed
+    overrides = OmegaConf.to_container(hydra.overrides.task)
+    return Job(Path(hydra.runtime.output_dir), tuple(overrides), sweep)
 
 
 def plain_command(command: Command, words: list[str]) -> None:
@@ -105,14 +136,18 @@ def plain_command(command: Command, words: list[str]) -> None:
     if {"-h", "--help"} & set(words):
         print(command.help)
         return
+    environment.check()
     run = started(command)
-    run(words)
+    with lock.job():
+        run(words)
 
 
 def complete(flags: list[str]) -> None:
     """Shell completion, `diffgeo -sc install=bash|fish`. Hydra's takes the command for an override:
     it is dropped before Hydra answers."""
-    typed = os.environ.get("COMP_LINE", "diffgeo ").split(" ")[1:]
+    if not flags or not COMPLETION.fullmatch(flags[0]):
+        raise UsageError("write diffgeo -sc install=SHELL, bash, fish or zsh; or uninstall=SHELL")
+    typed = os.environ.get("COMP_LINE", "diffgeo ").split(" ")[1:] or [""]
     name, rest = split(typed)
     command = commands().get(name)
     named = not rest or (command is not None and not command.configured)
@@ -131,45 +166,15 @@ def next_words(typed: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def message(error: BaseException) -> tuple[str, int]:
-    """One line and an exit status for any failure."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, DiffgeoError):
-        return text, error.status
-    if found := re.search(
-        r"Could not find '\S+/(\S+)' Available options in '(\S+)': (.*?) Config search path", text
-    ):
-        choice, group, options = found.groups()
-        if group == "hydra/launcher":
-            return (
-                f"there is no hydra/launcher={choice} here; write one of "
-                f"{', '.join(options.split())} "
-                "(joblib and submitit_* come with pip install 'diffgeo[sweep]')"
-            ), 2
-        return (
-            f"there is no {group}={choice}; write {group}= one of {', '.join(options.split())}",
-            2,
-        )
-    if found := re.search(r"Could not override '(\S+)'", text):
-        return (
-            f"there is no option {found[1]}; `diffgeo <command> --cfg job` with the same groups "
-            "lists them",
-            2,
-        )
-    if type(error).__module__.startswith(("hydra.", "omegaconf.")):
-        return text.split(" See https://")[0], 2
-    if isinstance(error, OSError):
-        return f"{error.strerror or text}" + (f": {error.filename}" if error.filename else ""), 1
-    if isinstance(error, MemoryError) or "out of memory" in text:
-        return "out of memory: lower n, trainer.batch or the network's width", 1
-    return f"{type(error).__name__}: {text}", 1
-
-
 def speaks(error: BaseException) -> bool:
     """Whether this process tells an error: under torchrun the one that failed first
     (`distributed.joined` says so), or, of mistakes that every process finds before they join, rank
     0."""
-    return getattr(error, "first", os.environ.get("RANK", "0") == "0")
+    try:
+        here = environment.place()
+    except UsageError:  # then this is what there is to tell
+        return True
+    return getattr(error, "first", here.rank == 0)
 
 
 def guarded(action: Callable[[], None], command: str = "") -> int:
@@ -181,10 +186,8 @@ def guarded(action: Callable[[], None], command: str = "") -> int:
     gc.disable()  # a tenth of the start-up; `started` enables it
     try:
         action()
-        sys.stdout.flush()
-        return 0
-    except BrokenPipeError:  # `--help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if reason := streams.lost():
+            raise DiffgeoError(f"the work is done, but stdout could not be written: {reason}")
         return 0
     except KeyboardInterrupt as stop:
         if speaks(stop):
@@ -212,15 +215,23 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # costs 3x on two threads of a small U-Net: spin for microseconds
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    name, line = split(sys.argv[1:] or ["help"])
-    if name.split()[-1] in HELP_FLAGS or name in families():
-        sys.exit(guarded(lambda: print(usage())))
+    utf8.ensure()
+    with streams.whole():
+        status = answer(sys.argv[1:] or ["help"])
+    sys.exit(status)
+
+
+def answer(words: list[str]) -> int:
+    """Do what a line says; its exit status."""
+    name, line = split(words)
+    if set(name.split()[-1:]) & set(HELP_FLAGS) or name in families():
+        return guarded(lambda: print(usage()))
     if name in ("-sc", "--shell-completion"):
-        sys.exit(guarded(lambda: complete(line)))
+        return guarded(lambda: complete(line))
     command = commands().get(name)
     if command is None:
         known = ", ".join(commands())
         print(f"diffgeo: there is no command '{name}'; write one of {known}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     run = hydra_command if command.configured else plain_command
-    sys.exit(guarded(lambda: run(command, line), command.name))
+    return guarded(lambda: run(command, line), command.name)

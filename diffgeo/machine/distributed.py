@@ -32,6 +32,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from diffgeo.errors import UsageError
+from diffgeo.machine.environment import place
 
 PATIENCE = timedelta(hours=6)  # rank 0 measures, draws and writes alone while the others wait
 LINGER = 2.0  # seconds that a process leaves the one that failed before it, for its line on stderr
@@ -103,17 +104,13 @@ class World:
 ALONE = World()
 
 
-def size() -> int:
-    """How many processes torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
 def own(device: torch.device) -> torch.device:
-    """This process's own GPU, where there are several processes."""
-    if size() == 1 or device.type != "cuda":
+    """This process's own GPU, where there are several processes. Raises UsageError where the
+    environment is half of torchrun's."""
+    here = place()
+    if here.size == 1 or device.type != "cuda":
         return device
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    return torch.device("cuda", local % max(1, torch.cuda.device_count()))
+    return torch.device("cuda", here.local % max(1, torch.cuda.device_count()))
 
 
 @contextlib.contextmanager
@@ -124,7 +121,7 @@ def joined(device: torch.device, multirun: bool = False) -> Iterator[World]:
     to fail, the one that tells it (`cli.speaks`): what the others then meet is a broken connection.
     They linger, for torchrun ends all processes when one of them leaves.
     """
-    if size() == 1:
+    if place().size == 1:
         yield ALONE
         return
     if multirun:
@@ -147,7 +144,7 @@ def joined(device: torch.device, multirun: bool = False) -> Iterator[World]:
     try:
         with contextlib.ExitStack() as stack:
             if rank != 0:
-                nowhere = stack.enter_context(open(os.devnull, "w"))
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
             yield World(rank, ranks, device)
         dist.barrier()
