@@ -308,6 +308,7 @@ class Run(NamedTuple):
     simulation: Simulation | None = None  # None: a cloud from a file
     exact: bool = False  # whether the simulation's denoiser is the law's own
     nfe: float | None = None  # network evaluations a sample; None: the samples were read, not drawn
+    alpha: str | None = None  # what became of it in pictures that were read; None: they have none
 
     @property
     def denoise(self) -> Denoiser | None:

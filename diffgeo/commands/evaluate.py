@@ -9,12 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 
 from diffgeo.config.build import Experiment, assemble, fitted, load_array
 from diffgeo.core import ImageSet, Run
-from diffgeo.data.pixels import read_images
+from diffgeo.data.images import Images
+from diffgeo.data.pictures import WHITE, Background, background_of, has_alpha, said_of
+from diffgeo.data.pixels import is_of_pictures, read_images
 from diffgeo.denoiser import trainable
 from diffgeo.errors import UsageError
+from diffgeo.metrics.features import OfFeatures
 from diffgeo.report.finish import measure, ready
 from diffgeo.run import Job, RunFolder, weigh
 
@@ -26,8 +30,16 @@ def main(cfg, job: Job) -> None:
     experiment = assemble(cfg)
     if cfg.run is None:
         check_cloud(experiment, cfg.samples)
-        samples = load_samples(cfg.samples, "samples", experiment)
-        run = Run(samples, cfg.seed)
+        pictures = isinstance(experiment.data, ImageSet) and is_of_pictures(Path(cfg.samples))
+        if cfg.background is not None and not pictures:
+            raise UsageError(
+                f"background={cfg.background} lies behind transparent pixels, and samples= is no "
+                "folder of pictures: leave it out"
+            )
+        background = behind(cfg.background, experiment)
+        samples = load_samples(cfg.samples, "samples", experiment, background)
+        alpha = said_of(background) if pictures and has_alpha(Path(cfg.samples)) else None
+        run = Run(samples, cfg.seed, alpha=alpha)
     else:
         samples = load_samples(cfg.run, "run", experiment)
         weigh(experiment.model, Path(cfg.run))
@@ -55,14 +67,32 @@ def check_cloud(experiment: Experiment, path: str) -> None:
             )
 
 
-def load_samples(path: str, option: str, experiment: Experiment) -> torch.Tensor:
+def behind(background: object, experiment: Experiment) -> Background:
+    """What lies behind transparent pixels of pictures: as `background=` says, else what a published
+    protocol does where the features are Inception's, else what the law's own pictures have. Raises
+    UsageError."""
+    if OmegaConf.is_list(background):
+        background = list(background)
+    if background is not None:
+        return background_of(background, "background")
+    for metric in experiment.metrics.metrics.values():
+        if isinstance(metric, OfFeatures) and metric.features == "inception":
+            return None
+    data = experiment.data
+    told = data.manifest.get("background", "white") if isinstance(data, Images) else "white"
+    return background_of(told, "data.background")
+
+
+def load_samples(
+    path: str, option: str, experiment: Experiment, background: Background = WHITE
+) -> torch.Tensor:
     """Points on the device, or images as uint8 [n,C,H,W], memory-mapped where a .npy file holds
     them. Raises UsageError."""
     data = experiment.data
     if not isinstance(data, ImageSet):
         return load_array(path, option, data.shape).to(experiment.device)
     try:
-        return data.restore(read_images(path, option))
+        return data.restore(read_images(path, option, data.shape[0], background))
     except UsageError as error:
         if str(error).startswith(option):
             raise

@@ -4,13 +4,14 @@ Prepared once, at one size."""
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from diffgeo.data import pixels, prepared
+from diffgeo.data import origin, pictures, prepared
 from diffgeo.data.prepared import Blocks
 from diffgeo.data.sources import Prepared
 from diffgeo.errors import DiffgeoError, UsageError
@@ -79,12 +80,12 @@ class CelebA(Prepared):
     def box(self) -> tuple[int, int, int, int]:
         """What is cut out of a photograph."""
         if isinstance(self.crop, int):
-            return pixels.square(HEIGHT, WIDTH, self.crop)
+            return pictures.square(HEIGHT, WIDTH, self.crop)
         return DDIM
 
     def arrays(self, root: Path, download: bool) -> dict[str, Blocks]:
         files = self.photographs(root)
-        height, width, _ = pixels.facts(files[0])
+        height, width = pictures.facts(files[0])[:2]
         if (height, width) != (HEIGHT, WIDTH):
             raise UsageError(
                 f"data={self.name}: {files[0]} is {height} x {width}, the aligned photographs "
@@ -97,35 +98,55 @@ class CelebA(Prepared):
             if paths:
                 boxes = [self.box] * len(paths)
                 shape = (len(paths), self.size, self.size, 3)
-                images = pixels.decoded(paths, 3, boxes, self.size, f"{self.name} {split}")
+                images = pictures.decoded(paths, 3, boxes, self.size, f"{self.name} {split}")
                 arrays[f"{split}_images"] = Blocks(shape, images)
         return arrays
 
     def photographs(self, root: Path) -> list[Path]:
         """The files of the photographs. Raises UsageError where there are none."""
+        files = self.found(root)
+        if not files:
+            raise self.missing(
+                root,
+                f"img_align_celeba.zip of {self.source}, unpacked, and list_eval_partition.txt "
+                f"into {root / 'celeba'}",
+            )
+        return files
+
+    def found(self, root: Path) -> list[Path]:
+        """The photographs in the first folder that has any."""
         own = root / "celeba"
         folders = [own / "img_align_celeba", own / "celeba" / "img_align_celeba"]
         if self.path:
             folders = [at_home(self.path, "data.path")]
         for folder in folders:
-            files = pixels.listing(folder)
+            files = pictures.listing(folder)
             if files:
                 return files
-        raise self.missing(
-            root,
-            f"img_align_celeba.zip of {self.source}, unpacked, and list_eval_partition.txt into "
-            f"{own}",
-        )
+        return []
+
+    def made_of(self, root: Path) -> list[Path]:
+        files = self.found(root)
+        listed = list_beside(files[0]) if files else None
+        return files if listed is None else [*files, listed]
+
+
+def list_beside(photograph: Path) -> Path | None:
+    """The list of splits in the folder above a photograph's, or in its own; None where there is
+    none."""
+    for place in (photograph.parent.parent, photograph.parent):
+        listed = place / "list_eval_partition.txt"
+        if listed.is_file():
+            return listed
+    return None
 
 
 def partition(files: list[Path]) -> dict[str, int]:
     """The split of each photograph of CelebA by its name: 0, 1 or 2, as the list beside them says,
     or as their numbers do."""
-    folder = files[0].parent
-    for place in (folder.parent, folder):
-        listed = place / "list_eval_partition.txt"
-        if listed.is_file():
-            return listed_partition(listed, files)
+    listed = list_beside(files[0])
+    if listed is not None:
+        return listed_partition(listed, files)
     part = {}
     for path in files:
         number = int(path.stem) if path.stem.isdigit() else 0
@@ -158,13 +179,17 @@ class Folder(Prepared):
     or of `crop` pixels, then size x size.
 
     The folders in it are classes, in the order of their names, where every image lies in one and
-    there are several. It is prepared under a name that is made from the listing (names, lengths,
-    times of change), so a changed folder is prepared again.
+    there are several. It is prepared under a name that is made from the names and contents of its
+    files (`origin`), so a changed folder is prepared again.
+
+    background: what lies behind transparent pixels: white, black, [r,g,b], or drop (see
+        `pictures`).
     """
 
     path: str | None = None
     size: int | None = None
     crop: int | None = None
+    background: str | Sequence[int] = "white"
     name: str = "folder"
     licence: str = "yours"
     about: str = "data.path=FOLDER data.size=SIDE"
@@ -175,27 +200,42 @@ class Folder(Prepared):
             check_side("size", self.size)
         if self.crop is not None:
             check_side("crop", self.crop)
+        pictures.background_of(self.background, "data.background")
+
+    @property
+    def behind(self) -> pictures.Background:
+        """What lies behind transparent pixels."""
+        return pictures.background_of(self.background, "data.background")
 
     @cached_property
-    def tops(self) -> dict[str, Path]:
-        """The folder of each split."""
+    def top(self) -> Path:
+        """The folder that holds all."""
         if self.path is None:
             raise UsageError(
                 "data=folder: write data.path=FOLDER, a folder of images, and data.size=SIDE"
             )
-        top = at_home(self.path, "data.path").resolve()
-        if not (top / "train").is_dir():
-            return {"train": top}
-        return {split: top / split for split in prepared.SPLITS if (top / split).is_dir()}
+        try:
+            return at_home(self.path, "data.path").resolve()
+        except (OSError, RuntimeError) as error:  # a link to itself
+            raise UsageError(
+                f"data.path={self.path} cannot be followed: write a folder of images"
+            ) from error
+
+    @cached_property
+    def tops(self) -> dict[str, Path]:
+        """The folder of each split."""
+        if not (self.top / "train").is_dir():
+            return {"train": self.top}
+        return {split: self.top / split for split in prepared.SPLITS if (self.top / split).is_dir()}
 
     @cached_property
     def files(self) -> dict[str, list[Path]]:
         """The image files of each split that has any."""
-        listings = {split: pixels.listing(top) for split, top in self.tops.items()}
+        listings = {split: pictures.listing(top) for split, top in self.tops.items()}
         files = {split: paths for split, paths in listings.items() if paths}
         if "train" not in files:
             raise UsageError(
-                f"data.path={self.path} holds no images ({', '.join(pixels.SUFFIXES[:4])}, ...): "
+                f"data.path={self.path} holds no images ({', '.join(pictures.SUFFIXES[:4])}, ...): "
                 "write another folder"
             )
         return files
@@ -218,22 +258,30 @@ class Folder(Prepared):
         return sorted(names) if len(names) > 1 else []
 
     def folder(self, root: Path) -> Path:
-        listing = [[str(path), *prepared.state(path)[:2]] for path in self.every]
-        return root / f"folder_{hashed(repr([listing, self.size, self.crop]), 12)}"
+        content = origin.digest(self.top, self.every)
+        options = [content, self.size, self.crop, self.behind]
+        return root / f"folder_{hashed(repr(options), 12)}"
 
     def facts(self) -> dict:
-        own = {"path": self.path, "size": self.size, "crop": self.crop}
-        return super().facts() | own | {"classes": len(self.class_names)}
+        own = {
+            "path": self.path,
+            "size": self.size,
+            "crop": self.crop,
+            "background": self.background,
+            "classes": len(self.class_names),
+        }
+        return super().facts() | own
 
     def arrays(self, root: Path, download: bool) -> dict[str, Blocks]:
-        kinds = {path: pixels.facts(path) for path in self.every}  # height, width, channels
-        channels = max(kind[2] for kind in kinds.values())
+        kinds = {path: pictures.facts(path, self.behind) for path in self.every}
+        channels = max(kind.channels for kind in kinds.values())
         side = self.side(kinds)
         arrays = {}
         for split, paths in self.files.items():
-            boxes = [pixels.square(*kinds[path][:2], self.crop) for path in paths]
+            boxes = [pictures.square(*kinds[path][:2], self.crop) for path in paths]
+            what = f"folder {split}"
             shape = (len(paths), side, side) if channels == 1 else (len(paths), side, side, 3)
-            images = pixels.decoded(paths, channels, boxes, side, f"folder {split}")
+            images = pictures.decoded(paths, channels, boxes, side, what, self.behind)
             arrays[f"{split}_images"] = Blocks(shape, images)
             if self.class_names:
                 inside = [path.relative_to(self.tops[split]).parts[0] for path in paths]
@@ -241,7 +289,7 @@ class Folder(Prepared):
                 arrays[f"{split}_labels"] = Blocks((len(paths),), [labels], "int64")
         return arrays
 
-    def side(self, kinds: dict[Path, tuple[int, int, int]]) -> int:
+    def side(self, kinds: dict[Path, pictures.Facts]) -> int:
         """The side that the images get. Raises UsageError where none is given and they have none in
         common, and where they are too small for the crop."""
         sizes = {kind[:2] for kind in kinds.values()}

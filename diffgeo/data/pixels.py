@@ -87,10 +87,10 @@ def read_images(
     Raises UsageError, naming `option`, on anything else.
     """
     path = Path(path)
-    if path.is_dir() and (path / "samples.npy").is_file():
-        path = path / "samples.npy"
-    if path.is_dir():
+    if is_of_pictures(path):
         return read_folder(path, option, channels, background)
+    if path.is_dir():
+        path = path / "samples.npy"
     array = read_bytes(verified(path), option)
     colours = array.shape[3] if array.ndim == 4 else 1
     if array.ndim not in (3, 4) or colours not in (1, 3) or not len(array):
@@ -100,6 +100,11 @@ def read_images(
         )
     one = colours == 3 and channels == 1 and has_equal_channels(array)
     return array[..., 0] if array.ndim == 4 and (colours == 1 or one) else array
+
+
+def is_of_pictures(path: Path) -> bool:
+    """Whether `read_images` reads image files there: in a folder without samples.npy."""
+    return path.is_dir() and not (path / "samples.npy").is_file()
 
 
 def has_equal_channels(array: np.ndarray) -> bool:

@@ -8,8 +8,8 @@ they must be.
                                             shape, dtype, sha256 of its elements
 
 The manifest is written last: a folder without one is unfinished. A reader compares shape and dtype
-always, and the hash where the file was not hashed before in its present state (path, size, time of
-change), which a small file in $DIFFGEO_CACHE remembers.
+always, and the hash where the file was not hashed before in its present state (`state`), which a
+small file in $DIFFGEO_CACHE remembers.
 """
 
 from __future__ import annotations
@@ -168,9 +168,12 @@ def seal(folder: Path, **facts) -> dict:
 def again(folder: Path, manifest: dict) -> str:
     """The command that prepares a set anew."""
     command = f"diffgeo data prepare {manifest['name']} data.root={folder.parent}"
-    for option in ("path", "size", "crop"):
-        if manifest.get(option) is not None:
-            command += f" data.{option}={manifest[option]}"
+    for option in ("path", "size", "crop", "background"):
+        value = manifest.get(option)
+        if isinstance(value, list):
+            command += f" 'data.{option}={value}'"
+        elif value is not None:
+            command += f" data.{option}={value}"
     return command
 
 
@@ -263,9 +266,10 @@ def check(folder: Path, manifest: dict) -> Iterator[tuple[str, dict]]:
 
 
 def state(path: Path) -> list[int]:
-    """What tells whether a file has changed: its size, time of change and number on the disk."""
+    """What tells whether a file has changed: its size, time of writing, number on the disk, and
+    time of any change, which nobody can set back."""
     status = path.stat()
-    return [status.st_size, status.st_mtime_ns, status.st_ino]
+    return [status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns]
 
 
 def _hashes() -> dict:
@@ -276,18 +280,21 @@ def _hashes() -> dict:
         return {}
 
 
-def known(path: Path) -> str | None:
-    """The sha256 of a file that was hashed before and has not changed since; None otherwise."""
+def known(path: Path, now: object = None) -> str | None:
+    """The sha256 of a file that was hashed before and has not changed since; None otherwise. now:
+    its state, where `state` is not what tells."""
     held = _hashes().get(str(path.resolve()))
-    if isinstance(held, dict) and held.get("state") == state(path):
+    if isinstance(held, dict) and held.get("state") == (now or state(path)):
         return held["sha256"]
     return None
 
 
-def remember(found: Mapping[Path, str]) -> None:
-    """Note hashes of files in their present state; a cache that cannot be written is no cache."""
+def remember(found: Mapping[Path, str], states: Mapping[Path, str] | None = None) -> None:
+    """Note hashes of files in their present state, or in `states`; a cache that cannot be written
+    is no cache."""
     held = {path: value for path, value in _hashes().items() if os.path.exists(path)}
     for path, sha256 in found.items():
-        held[str(path.resolve())] = {"state": state(path), "sha256": sha256}
+        now = states[path] if states else state(path)
+        held[str(path.resolve())] = {"state": now, "sha256": sha256}
     with contextlib.suppress(DiffgeoError):
         write_json(cache_folder() / "hashes.json", held)

@@ -32,7 +32,11 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "npz": Npz,
 }
 # what the sources themselves take
-OPTIONS = {"celeba": ("size", "crop", "path"), "folder": ("size", "crop", "path"), "npz": ("file",)}
+OPTIONS = {
+    "celeba": ("size", "crop", "path"),
+    "folder": ("size", "crop", "path", "background"),
+    "npz": ("file",),
+}
 
 
 def source(name: str, **options) -> Source:
@@ -70,6 +74,7 @@ def image_set(
     crop: int | str | None = None,
     path: str | None = None,
     file: str | None = None,
+    background: str | Sequence[int] | None = None,
 ) -> Images:
     """The law of one split of an image set, which is prepared first where it is not.
 
@@ -77,7 +82,8 @@ def image_set(
     size: side to resize to. low, high: the values of black and white. flip: the mirror images too.
     only: classes to keep, under their own numbers. limit: the first so many images.
     exact_only: without stand-ins. hold, workers: see `Images`.
-    download: whether torchvision may be asked. crop, path, file: see CelebA, Folder, Npz.
+    download: whether torchvision may be asked. crop, path, file, background: see CelebA, Folder,
+    Npz.
     Raises UsageError, DiffgeoError.
     """
     if size is not None and not 1 <= size < 1 << 31:
@@ -88,9 +94,8 @@ def image_set(
         raise UsageError(f"data.workers={workers}: write a whole number from 0")
     if split not in prepared.SPLITS:
         raise UsageError(f"data.split={split} is unknown: write train or test")
-    opened = source(name, size=size, crop=crop, path=path, file=file).open(
-        prepared.data_root(root), download
-    )
+    own = source(name, size=size, crop=crop, path=path, file=file, background=background)
+    opened = own.open(prepared.data_root(root), download)
 
     def law(split: str) -> Images | None:
         chosen = select(opened, split, only, exact_only)

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from diffgeo.data import pixels, prepared
+from diffgeo.data import origin, pixels, prepared
 from diffgeo.data.prepared import Blocks, Split
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.store import lock
@@ -66,6 +66,16 @@ class Prepared(ABC):
         """Where the set lies, prepared."""
         return root / self.name
 
+    def made_of(self, root: Path) -> list[Path]:
+        """The files that `arrays` reads and that the folder's name does not tell of; none where
+        they are not here."""
+        return []
+
+    def origin(self, root: Path) -> str | None:
+        """A digest of those files; None where there are none."""
+        files = self.made_of(root)
+        return origin.digest(files[0].parent, files) if files else None
+
     def facts(self) -> dict:
         """What its manifest says of it."""
         return {
@@ -81,9 +91,17 @@ class Prepared(ABC):
         if manifest is None and prepared.unpacked(folder):
             manifest = prepared.seal(folder, **self.facts())
             print(f"data: {self.name} was unpacked in {folder}; it has a manifest now", flush=True)
+        if manifest is not None and self.is_stale(root, manifest):
+            print(f"data: the files of {self.name} are others than those in {folder}", flush=True)
+            manifest = None
         if manifest is None:
             manifest = self.prepare(root, download)
         return Opened(folder, manifest, partial(prepared.read, folder, manifest))
+
+    def is_stale(self, root: Path, manifest: dict) -> bool:
+        """Whether a prepared set was made from other files than those that are here now."""
+        told = manifest.get("made_of")
+        return told is not None and self.origin(root) not in (None, told)
 
     def prepare(self, root: Path, download: bool = True) -> dict:
         """Make the set anew, whatever is there; returns its manifest. Raises UsageError where its
@@ -99,11 +117,15 @@ class Prepared(ABC):
                     "folder of yours"
                 ) from error
             manifest = prepared.manifest_of(folder) if waited else None
-            if manifest is not None:  # another process has just prepared it
+            if manifest is not None and not self.is_stale(root, manifest):
+                # another process has just prepared it
                 return manifest
             sweep(folder)
             print(f"data: preparing {self.name} in {folder}", flush=True)
-            return prepared.write(folder, arrays, **self.facts())
+            facts = self.facts()
+            if (made_of := self.origin(root)) is not None:
+                facts["made_of"] = made_of
+            return prepared.write(folder, arrays, **facts)
 
     def missing(self, root: Path, put: str) -> UsageError:
         """The error to raise where the files are not there; put: what to put where."""
@@ -196,6 +218,7 @@ class Npz:
         return pixels.read_bytes(path, "data.file", names[:1], dtype="") if names else None
 
 
+MOST = 1 << 28  # bytes of an IDX file: MNIST's largest has 47 million
 IDX_FILES = {
     "train_images": "train-images-idx3-ubyte",
     "train_labels": "train-labels-idx1-ubyte",
@@ -232,6 +255,9 @@ class Idx(Prepared):
             array = idx(path)
             arrays[name] = Blocks(array.shape, [array])
         return arrays
+
+    def made_of(self, root: Path) -> list[Path]:
+        return list((self.found(root) or {}).values())
 
     def found(self, root: Path) -> dict[str, Path] | None:
         """The four files by the names of their arrays, packed or not, in the first folder that has
@@ -285,6 +311,10 @@ class Cifar10(Prepared):
             arrays[f"{split}_labels"] = Blocks(labels.shape, [labels])
         return arrays
 
+    def made_of(self, root: Path) -> list[Path]:
+        place = self.found(root)
+        return [] if place is None else sorted((place / "cifar-10-batches-py").glob("*_batch*"))
+
     def found(self, root: Path) -> Path | None:
         """The folder that holds torchvision's; None when there is none."""
         own = root / self.name
@@ -298,9 +328,10 @@ def idx(path: Path) -> np.ndarray:
     """The bytes of an IDX file (.gz or not) as an array: two zeros, 8 for uint8, the number of
     axes, each length as >u4, the elements."""
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+            content = stream.read(MOST + 1)
+        if len(content) > MOST:
+            raise ValueError(f"it holds more than {MOST} bytes")
         zero, kind, axes = struct.unpack(">HBB", content[:4])
         shape = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
         if zero or kind != 8:

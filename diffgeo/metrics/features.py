@@ -190,8 +190,8 @@ class OfFeatures(Measure):
 
     def facts(self, net: Features, run: Run, data: ImageSet, n: int) -> dict:
         """What every metric of features tells: the set, how many samples, from which noise and how
-        they became bytes as far as that is known here, the feature net and the hash of its weights.
-        """
+        they became bytes as far as that is known here, the feature net and the hash of its weights,
+        and what became of alpha where the samples are pictures that have it."""
         made = run.simulation is not None  # otherwise they came as they are, from anywhere
         seeds = None
         if made:
@@ -202,7 +202,7 @@ class OfFeatures(Measure):
                 "floor(255 (x - low)/(high - low) + 1/2) in 0..255, "
                 f"low={data.low:g} high={data.high:g}"
             )
-        return {
+        facts = {
             "n": n,
             "seeds": seeds,
             "quantization": quantization,
@@ -210,6 +210,7 @@ class OfFeatures(Measure):
             "features": net.name,
             "features_hash": net.key,
         }
+        return facts if run.alpha is None else facts | {"alpha": run.alpha}
 
     def net(self, data: ImageSet) -> Features:
         """The feature net, loaded once."""
