@@ -39,6 +39,8 @@ PATHS = (
     "metrics.fid.reference",
     "spectrum",
     "out",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
 )
 # of the runs of one sweep
 NOT_SHARED = (
