@@ -115,6 +115,9 @@ def test_pooled_targets_keep_the_mean_and_lose_variance():
     two = loss.pool(torch.tensor([[0.0], [1.0]]), torch.tensor([0.5, 0.5]), torch.zeros(2, 1), 2)[0]
     w = 1 / (1 + math.exp(-2.0))  # softmax of 0 and -1/(2*.25)
     torch.testing.assert_close(two, torch.tensor([[1 - w], [w]]))
+    # images are single, their levels double
+    single = loss.pool(x0[:128].float(), sigma[:128], eps[:128].float(), 64)[0]
+    torch.testing.assert_close(single, mean[:128], rtol=1e-6, atol=1e-6)
 
 
 def test_rate_and_average():

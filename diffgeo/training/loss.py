@@ -56,7 +56,7 @@ def pool(x0: Tensor, sigma: Tensor, eps: Tensor, size: int) -> tuple[Tensor, Ten
     x0' + sigma eps' = x0 + sigma eps.
     """
     x = x0 + expand(sigma, x0) * eps
-    clean = x0.flatten(1).view(-1, size, x0[0].numel())  # [groups, size, prod D]
+    clean = x0.to(x.dtype).flatten(1).view(-1, size, x0[0].numel())  # [groups, size, prod D]
     noisy = x.flatten(1).view_as(clean)
     levels = sigma.view(-1, size, 1)
     parts = []
