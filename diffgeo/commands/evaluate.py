@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import ListConfig
 
 from diffgeo.config.build import Experiment, assemble, fitted, load_array
 from diffgeo.core import ImageSet, Run
@@ -71,7 +71,7 @@ def behind(background: object, experiment: Experiment) -> Background:
     """What lies behind transparent pixels of pictures: as `background=` says, else what a published
     protocol does where the features are Inception's, else what the law's own pictures have. Raises
     UsageError."""
-    if OmegaConf.is_list(background):
+    if isinstance(background, ListConfig):
         background = list(background)
     if background is not None:
         return background_of(background, "background")
