@@ -16,6 +16,14 @@ def crop(text: str) -> int | str:
     return int(text) if text.isdigit() else text
 
 
+def background(text: str) -> str | list[int]:
+    """A name, or bytes as [255,128,0]."""
+    text = unquoted(text)
+    if not text.startswith("["):
+        return text
+    return [int(byte) for byte in text.strip("[]").split(",")]
+
+
 def unquoted(text: str) -> str:
     return text.strip("'\"")
 
@@ -26,6 +34,7 @@ READERS = {
     "file": Reader(unquoted, "a path"),
     "size": WHOLE,
     "crop": Reader(crop, WORD.what),
+    "background": Reader(background, "white, black, drop, or bytes as [255,128,0]"),
     "download": TRUTH,
 }
 

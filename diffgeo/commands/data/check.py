@@ -1,7 +1,7 @@
 """`diffgeo data check`: a prepared set against the hashes of its manifest
 
     diffgeo data check NAME [data.root=ROOT] [data.size=64] [data.crop=ddim|140] \\
-        [data.path=FOLDER] [data.file=FILE]
+        [data.path=FOLDER] [data.background=white|black|[r,g,b]|drop] [data.file=FILE]
 
 Read every byte of a prepared set and compare the shape, dtype and sha256 of each array with the
 manifest. Exit status 1 and one line at the first that differs. Nothing is prepared or downloaded.
@@ -21,7 +21,8 @@ def main(line: list[str]) -> None:
     from diffgeo.data import prepared
     from diffgeo.data.sources import Prepared
 
-    source, root, _ = named("data check", line, ("root", "size", "crop", "path", "file"))
+    takes = ("root", "size", "crop", "path", "background", "file")
+    source, root, _ = named("data check", line, takes)
     if isinstance(source, Prepared):
         folder = source.folder(root)
         manifest = prepared.manifest_of(folder)

@@ -1,7 +1,7 @@
 """`diffgeo data prepare`: download or find a set of images, once
 
     diffgeo data prepare NAME [data.root=ROOT] [data.size=64] [data.crop=ddim|140] \\
-        [data.path=FOLDER] [data.download=false]
+        [data.path=FOLDER] [data.background=white|black|[r,g,b]|drop] [data.download=false]
 
 Put a set of images into the prepared layout under ROOT ($DIFFGEO_DATA, else ~/.cache/diffgeo/data):
 from what lies there, from a folder, or through torchvision. A set that is prepared is checked, and
@@ -16,7 +16,7 @@ import sys
 from diffgeo.config.catalogue import commands
 from diffgeo.errors import DiffgeoError
 
-TAKES = ("root", "size", "crop", "path", "file", "download")
+TAKES = ("root", "size", "crop", "path", "background", "file", "download")
 
 
 def main(line: list[str]) -> None:
