@@ -12,10 +12,12 @@ levels t is a fraction (log sigma is interpolated); the published protocols ask 
 rounded up or to the nearest: loop.rounding=up with the schedule the network was trained on, e.g.
 schedule=ddpm.
 
-Files are never unpickled: safetensors, or torch.load(weights_only=True).
+Files are never unpickled: safetensors, or torch.load(weights_only=True). Weights fit the network
+tensor by tensor or are refused, and so is every key of a configuration that is not honoured.
 """
 
-from diffgeo.pretrained.ddpm import ddim_checkpoint, diffusers
+from diffgeo.pretrained.ddpm import ddim_checkpoint
 from diffgeo.pretrained.edm import edm_checkpoint
+from diffgeo.pretrained.folder import diffusers
 
 __all__ = ["ddim_checkpoint", "diffusers", "edm_checkpoint"]

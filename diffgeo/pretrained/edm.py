@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 
+import torch
 from torch import Tensor
 
 from diffgeo.core import Data
@@ -20,7 +21,7 @@ from diffgeo.denoiser import Network
 from diffgeo.errors import UsageError
 from diffgeo.nn.song import SongUNet
 from diffgeo.parameterization import EDM
-from diffgeo.pretrained.weights import check_images, fit, frozen, read
+from diffgeo.pretrained.weights import check_images, fitted, frozen, length, read
 
 
 def edm_checkpoint(
@@ -40,11 +41,11 @@ def edm_checkpoint(
     source = f"model.path={path}"
     tensors = {}
     filters = []  # of the changes of resolution
-    for name, tensor in read(path, "model.path").items():
-        if name.endswith("resample_filter"):
+    for name, tensor in read(path, "model.path", "map_layer0.weight").items():
+        if name.endswith("resample_filter"):  # buffers, read for what they say
             filters.append(tensor)
         else:
-            tensors[name.removeprefix("model.")] = tensor
+            tensors[name] = tensor
     first = first_layer(tensors)
     if first is None or "map_layer0.weight" not in tensors:
         raise UsageError(
@@ -59,40 +60,38 @@ def edm_checkpoint(
     for halvings in range(size.bit_length()):
         side = size >> halvings
         block = f"enc.{side}x{side}_block0"
-        if f"{block}.conv0.weight" in tensors:
+        if width := length(tensors, f"{block}.conv0.weight", 0, source):
             sizes.append(side)
-            mult.append(tensors[f"{block}.conv0.weight"].shape[0] // channels)
+            mult.append(width // channels)
         if f"{block}.qkv.weight" in tensors:
             attention.append(side)
-    if not sizes or any(f.shape != (1, 1, 2, 2) for f in filters):
+    averaging = torch.full((1, 1, 2, 2), 0.25)
+    if not sizes or any(not torch.equal(f, averaging) for f in filters):
         raise UsageError(
             f"{source} holds another architecture than DDPM++: its resampling filters are not "
             "[1, 1]; export a -vp network"
         )
     a_block = re.compile(rf"enc\.{size}x{size}_block\d+\.conv0\.weight")
-    module = SongUNet(
-        data.shape,
-        channels,
-        mult,
-        blocks=len([name for name in tensors if a_block.fullmatch(name)]),
-        attention=attention,
-        classes=inputs(tensors, "map_label.weight"),
-        augment=inputs(tensors, "map_augment.weight"),
-    )
-    fit(module, tensors, source)
-    return frozen(module, EDM(edm_sigma_data))
+
+    def make() -> SongUNet:
+        return SongUNet(
+            data.shape,
+            channels,
+            mult,
+            blocks=len([name for name in tensors if a_block.fullmatch(name)]),
+            attention=attention,
+            classes=length(tensors, "map_label.weight", 1, source),
+            augment=length(tensors, "map_augment.weight", 1, source),
+        )
+
+    return frozen(fitted(make, lambda net: tensors, source), EDM(edm_sigma_data))
 
 
 def first_layer(tensors: dict[str, Tensor]) -> tuple[int, int, int] | None:
     """(side of the images, channels of the network, channels of the images); None where no tensor
     is the first layer's."""
     for name, tensor in tensors.items():
-        found = re.fullmatch(r"enc\.(\d+)x\1_conv\.weight", name)
-        if found is not None:
+        found = re.fullmatch(r"enc\.(\d{1,5})x\1_conv\.weight", name)
+        if found is not None and tensor.dim() == 4 and all(tensor.shape):
             return int(found[1]), tensor.shape[0], tensor.shape[1]
     return None
-
-
-def inputs(tensors: dict[str, Tensor], name: str) -> int:
-    """How many numbers a linear map takes; 0 where the network has no such map."""
-    return tensors[name].shape[1] if name in tensors else 0

@@ -1,5 +1,5 @@
-"""DDPM's network under the names of others: tables of our name of a tensor and theirs, and the one
-function that reads by them. Their queries, keys and values are three matrices, ours are one."""
+"""DDPM's network under the names of others: tables of our name of a tensor and theirs, and the two
+functions that read by them. Their queries, keys and values are three matrices, ours are one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffgeo.nn.unet import UNet
-from diffgeo.pretrained.weights import fit
+from diffgeo.pretrained.weights import fitted
 
 # Our name of a tensor -> theirs, one substitution after another.
 DIFFUSERS = [
@@ -59,17 +59,32 @@ def renamed(name: str, table: list[tuple[str, str]]) -> str:
     return name
 
 
-def load(net: UNet, tensors: dict[str, Tensor], source: str, names: Callable[[str], str]) -> None:
-    """Fit foreign tensors into `net`; names: takes our name to theirs, as `renamed` does. Raises
-    UsageError."""
+def as_ours(
+    net: nn.Module, tensors: dict[str, Tensor], names: Callable[[str], str]
+) -> dict[str, Tensor]:
+    """Foreign tensors under the names of `net`, queries, keys and values as one; what has no name
+    there stays under its own. names: takes our name to theirs, as `renamed` does."""
     left = dict(tensors)
     found = {}
     for name, own in net.state_dict().items():
         theirs = names(name)
         wanted = [theirs.format(letter) for letter in "qkv"] if "{}" in theirs else [theirs]
-        parts = [left.pop(part) for part in wanted if part in left]
-        if parts:
-            whole = torch.cat(parts)
+        parts = [left[part] for part in wanted if part in left]
+        # what is no three equal parts stays what it is, and does not fit
+        if len({part.shape for part in parts}) == 1:
+            whole = torch.cat(parts) if len(parts) > 1 else parts[0]
             # 1 x 1 convolutions, as matrices
             found[name] = whole.flatten(1) if own.dim() == 2 and whole.dim() == 4 else whole
-    fit(net, found | left, source, lambda name: names(name).format("q|k|v"))
+            for part in wanted:
+                left.pop(part, None)
+    return found | left
+
+
+def load(make: Callable[[], UNet], tensors: dict[str, Tensor], source: str, names) -> nn.Module:
+    """The network make() with foreign tensors. Raises UsageError."""
+    return fitted(
+        make,
+        lambda net: as_ours(net, tensors, names),
+        source,
+        lambda name: names(name).format("q|k|v"),
+    )

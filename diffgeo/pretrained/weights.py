@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,69 +12,74 @@ from torch import Tensor, nn
 from diffgeo.core import Data, ImageSet, Parameterization
 from diffgeo.denoiser import Network
 from diffgeo.errors import UsageError
+from diffgeo.pretrained.archive import as_float32, contents
+from diffgeo.pretrained.layouts import unwrapped
 from diffgeo.store.checkpoint import mismatches
 
+Kind = TypeVar("Kind", bound=Network)
 
-def read(path: str | Path, option: str) -> dict[str, Tensor]:
-    """The tensors by name of a .safetensors file or of a torch file (.bin, .pt, .ckpt), float32, on
-    the CPU.
 
-    A torch file may hold a state dict, or the list [model, optimizer, epoch, step, average] of
-    DDIM's code, of which the average is taken if it is there. A prefix `module.`, of data-parallel
-    training, is dropped. Raises UsageError on anything else.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"{option}={path}: there is no such file; write the path of a checkpoint")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+def read(path: str | Path, option: str, landmark: str) -> dict[str, Tensor]:
+    """The tensors by name of the network with this landmark (`layouts`) in a .safetensors or torch
+    file (`archive`), float32, on the CPU. Raises UsageError."""
+    source = f"{option}={path}"
+    tensors = unwrapped(contents(Path(path), source), landmark, source)
+    return as_float32(tensors, Path(path), source)
 
-            found = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and safetensors raise a dozen kinds
-        with open(path, "rb") as file:
-            pickled = file.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-        if pickled and "weights" in str(error).lower():
-            raise UsageError(
-                f"{option}={path} holds Python objects, not tensors alone, and is not unpickled: "
-                "save its state_dict() with torch.save or as safetensors, where it was made"
-            ) from error
-        raise UsageError(
-            f"{option}={path} cannot be read as weights: it is damaged, or no safetensors or torch "
-            "file"
-        ) from error
-    if isinstance(found, list | tuple) and found:
-        found = found[4] if len(found) > 4 else found[0]
-    if (
-        not isinstance(found, dict)
-        or not found
-        or not all(isinstance(v, Tensor) for v in found.values())
-    ):
-        raise UsageError(
-            f"{option}={path} holds no state dict of tensors: save the model's state_dict() alone"
-        )
-    return {str(name).removeprefix("module."): v.float() for name, v in found.items()}
+
+def length(tensors: dict[str, Tensor], name: str, axis: int, source: str) -> int:
+    """How long a tensor of the file is along an axis; 0 where the file has none of the name. Raises
+    UsageError where it has no such axis."""
+    if name not in tensors:
+        return 0
+    shape = tensors[name].shape
+    if len(shape) <= axis or not shape[axis]:
+        raise UsageError(f"{source}: {name} has shape {tuple(shape)}; write another file")
+    return shape[axis]
+
+
+def check_fit(
+    net: nn.Module, named: dict[str, Tensor], source: str, names: Callable[[str], str] = str
+) -> None:
+    """Raise UsageError with the first three tensors that are absent on one side, or of different
+    shapes, and both shapes. names: how the source calls one of the network's own tensors."""
+    if wrong := mismatches(net.state_dict(), named, names):
+        raise UsageError(f"{source} holds another architecture: {wrong}")
 
 
 def fit(
     net: nn.Module, named: dict[str, Tensor], source: str, names: Callable[[str], str] = str
 ) -> None:
-    """Copy `named` into `net`, strictly. names: how the source calls one of the network's own
-    tensors.
-
-    Raises UsageError with the first three tensors that are absent on one side, or of different
-    shapes, and both shapes.
-    """
-    if wrong := mismatches(net.state_dict(), named, names):
-        raise UsageError(f"{source} holds another architecture: {wrong}")
+    """Copy `named` into `net`, strictly, as `check_fit` has it."""
+    check_fit(net, named, source, names)
     net.load_state_dict(named)
 
 
-def frozen(net: nn.Module, parameterization: Parameterization) -> Network:
-    """The denoiser of a network that is not trained any further."""
-    denoise = Network(net, parameterization).eval().requires_grad_(False)
+def fitted(
+    make: Callable[[], nn.Module],
+    named: Callable[[nn.Module], dict[str, Tensor]],
+    source: str,
+    names: Callable[[str], str] = str,
+) -> nn.Module:
+    """The network make() with the weights named(network), strictly. It is first sketched without
+    memory: a file of a few bytes may describe a network of any size. Raises UsageError."""
+    try:
+        with torch.device("meta"):
+            sketch = make()
+    except RuntimeError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{source} describes no network: {str(error).splitlines()[0]}") from error
+    weights = named(sketch)
+    check_fit(sketch, weights, source, names)
+    net = make()
+    net.load_state_dict(weights)
+    return net
+
+
+def frozen(net: nn.Module, parameterization: Parameterization, kind: type[Kind] = Network) -> Kind:
+    """The denoiser, of this kind, of a network that is not trained any further."""
+    denoise = kind(net, parameterization).eval().requires_grad_(False)
     denoise.pretrained = True
     return denoise
 

@@ -95,6 +95,7 @@ class SchedulerConfig:
     """What a file says.
 
     source: the file, as messages call it.
+    kind: the class of diffusers' that it is of.
     says: its keys, those of "_" left out, with their values.
     grid: the schedule of diffusers' own steps; None where it is of a class with other steps.
     clip, threshold: as `Loop` has them.
@@ -102,6 +103,7 @@ class SchedulerConfig:
     """
 
     source: str
+    kind: str
     says: dict
     betas: Betas = LinearBetas()
     predicts: str = "epsilon"
@@ -109,6 +111,9 @@ class SchedulerConfig:
     clip: float | None = None
     threshold: float | None = None
     variance: str | None = None
+
+    def says_any(self, *keys: str) -> bool:
+        return any(key in self.says for key in keys)
 
     def quoted(self, *keys: str) -> str:
         """The keys that the file has, with their values, as it writes them."""
@@ -132,7 +137,7 @@ def read_scheduler(folder: Path) -> SchedulerConfig:
     UsageError that names a key which cannot be honoured."""
     file = located(folder)
     if file is None:
-        return SchedulerConfig(str(folder), {})
+        return SchedulerConfig(str(folder), STEPPED[0], {})
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -184,6 +189,7 @@ class Reader:
         clip, threshold = self.estimate()
         return SchedulerConfig(
             source=self.source,
+            kind=self.kind,
             says={key: value for key, value in self.config.items() if not key.startswith("_")},
             betas=betas,
             predicts=predicts,
@@ -266,10 +272,14 @@ class Reader:
         ratio = self.number("dynamic_thresholding_ratio", 0.995)
         largest = self.number("sample_max_value", 1.0)
         clips = self.flag("clip_sample", False)
+        if clips and not clip > 0:
+            self.refuse("clip_sample_range", "write a number above 0")
         if not self.flag("thresholding", False):
             return (clip if clips else None), None
         if largest == 1:  # its scale s lies in [1, 1]: nothing is left but to clip
             return 1.0, None
+        if not largest > 1:
+            self.refuse("sample_max_value", "write a number from 1")
         return None, ratio
 
     def variance(self) -> str | None:
