@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from simulations import made_by
 from test_metrics_cloud import Line, Points
 
+from diffgeo.config import named
 from diffgeo.config.build import build
 from diffgeo.core import Run, generator
 from diffgeo.errors import DiffgeoError, UsageError
@@ -25,7 +26,7 @@ from diffgeo.metrics import (
     suite,
     table,
 )
-from diffgeo.metrics.floor import draws
+from diffgeo.metrics.floor import draws, pairs_of, reach
 from diffgeo.metrics.suite import text, within_floor
 from diffgeo.sampler import Euler
 
@@ -189,16 +190,55 @@ def test_table():
         "a/w2": 0.96512,
         "a/w2_floor": 0.95,
         "a/w2_floor_sd": 0.01,
+        "a/w2_floor_se": 0.01 / math.sqrt(32),
         "b/mean": 0.5,
         "b/mean_floor": 0.1,
         "b/mean_floor_sd": 0.01,
+        "b/mean_floor_se": 0.01 / math.sqrt(8),
         "b/mean_last_step_noise": 0.00798,
         "denoiser/f_l2": 12.0,
     }
     lines = table(values).splitlines()
-    assert lines[1].split() == ["a/w2", "0.9651", "*", "0.95", "+-", "0.01"]
-    assert lines[2].split() == ["b/mean", "0.5", "0.1", "+-", "0.01", "0.00798"]
-    assert lines[3].split() == ["denoiser/f_l2", "12"] and "4 sd" in lines[4]
+    assert lines[1].split() == ["a/w2", "0.9651", "*", "0.95", "+-", "0.0018", "0.01"]
+    assert lines[2].split() == ["b/mean", "0.5", "0.1", "+-", "0.0035", "0.01", "0.00798"]
+    assert lines[3].split() == ["denoiser/f_l2", "12"]
+    assert lines[4].startswith("* no worse than 1 in 1000 fresh clouds of the truth")
+    assert lines[4].endswith("floor + 3.4 sd of 32 pairs")
+
+
+def test_a_star_leaves_out_one_true_cloud_in_a_thousand():
+    """Of 200 000 floors of 8 and of 32 normal values, and one value more: the share beyond `reach`
+    is .001 (four standard errors), where floor + 4 sd leaves out .0036 for 8. The number of pairs
+    is read off the floor's standard error."""
+    g = generator(5)
+    for pairs in (8, 32):
+        drawn = torch.randn(200_000, pairs + 1, generator=g, dtype=f64)
+        clouds = drawn[:, :-1]
+        new = drawn[:, -1]
+        spread = clouds.std(1)
+        beyond = new - clouds.mean(1) > spread * reach(1.0, pairs)
+        assert float(beyond.double().mean()) == pytest.approx(1e-3, abs=4 * math.sqrt(1e-3 / 2e5))
+        assert pairs_of(0.3, 0.3 / math.sqrt(pairs)) == pairs
+        if pairs == 8:
+            old = (new - clouds.mean(1) > 4 * spread).double().mean()
+            assert float(old) == pytest.approx(0.0035, abs=0.0006)
+    assert reach(1.0, 8) == pytest.approx(4.785 * math.sqrt(1 + 1 / 8), rel=1e-3)  # of a table of t
+
+
+def test_equal_excesses_are_starred_alike():
+    """Five shares of 1/5 of 10 000 true draws, each 2.1 true sd above its own floor: with
+    32 pairs all five have a star, and none at 5 sd. (With 8 pairs and 4 estimated sd .2104 had none
+    beside .2122.)"""
+    law = named.law("points5")
+    values = suite(atoms=Atoms())(Run(law.sample(10_000, generator(3)), seed=3), law)
+    sd = math.sqrt(0.2 * 0.8 / 10_000)
+    for k in range(1, 6):
+        key = f"atoms/w_{k}"
+        assert values[key + "_floor_se"] == pytest.approx(values[key + "_floor_sd"] / 32**0.5)
+        assert values[key + "_floor_sd"] == pytest.approx(sd, rel=0.4)
+        floor = values[key + "_floor"]
+        assert within_floor(values | {key: floor + 2.1 * sd}, key)
+        assert not within_floor(values | {key: floor + 5 * sd}, key)
     assert table({"x": 1.0}).splitlines() == ["metric  value", "x           1"]
 
 
@@ -254,7 +294,7 @@ def test_a_users_metric_in_a_suite():
     run = Run(torch.tensor([[1.0, 0.0], [-2.0, 0.0], [0.5, 0.0]], dtype=f64))
     measure = suite(pairs=2, widest=Widest())
     values = measure(run, Line())
-    assert list(values) == ["widest/x", "widest/x_floor", "widest/x_floor_sd"]
+    assert list(values) == ["widest/x"] + [f"widest/x_floor{side}" for side in ("", "_sd", "_se")]
     assert values["widest/x"] == 2 and measure.describe(run, Line()) == {}
     measure.prepare(Line(), 3)
     assert text(measure, values).startswith("metric    value") and not measure.needs_run

@@ -3,6 +3,7 @@ the same line a second time."""
 
 import csv
 import json
+import math
 
 import pytest
 from test_cli import QUICK
@@ -106,6 +107,88 @@ def test_a_sweep_over_samplers_loads_its_model_once_and_ranks(inside, tmp_path, 
     ]
     assert names(read(best)) == list(dict.fromkeys(firsts))
     assert "write one of" in inside("compare", str(sweep), "by=flow/mean").line
+
+
+def folder_of(sweep, name: str, typed: list[str], metrics: dict | str | None) -> None:
+    """A run folder as a command leaves it: metrics as they are, as text, or none yet."""
+    run = sweep / name
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("# diffgeo\n")
+    (run / "overrides.yaml").write_text(json.dumps(typed))
+    if metrics is not None:
+        text = metrics if isinstance(metrics, str) else json.dumps(metrics)
+        (run / "metrics.json").write_text(text)
+
+
+def compared(inside, tmp_path, *words: str):
+    """`compare sweep`: what it answers, and the rows of compare.csv."""
+    done = inside("compare", "sweep", *words)
+    assert done.returncode == 0, done.stderr
+    return done, list(csv.DictReader((tmp_path / "sweep/compare.csv").open()))
+
+
+def test_an_image_sweep_is_compared_by_its_own_metrics(inside, tmp_path):
+    """Jobs 0 to 11 in the order of their numbers, ranked and drawn by what images have; what stands
+    beside a metric (kid_sd, a floor) is none."""
+    for job in range(12):
+        steps = job + 2
+        values = {"fid_1k": 90.0 - job, "kid": 0.1, "kid_sd": 0.01, "sampling/nfe": steps}
+        values |= {"frechet/pixels": 3 + (job - 4) ** 2, "frechet/pixels_floor": 2.0}
+        folder_of(tmp_path / "sweep", str(job), [f"sampler.steps={steps}"], values)
+    done, rows = compared(inside, tmp_path, "by=frechet/pixels")
+    assert [row["sampler.steps"] for row in rows] == [str(job + 2) for job in range(12)]
+    first, ranks = done.stdout.split("ranked by frechet/pixels")
+    shown = read(first)[0]
+    assert list(shown) == ["sampler.steps", "sampling/nfe", "fid_1k", "frechet/pixels", "kid"]
+    assert read(ranks.split("best")[0])[0]["sampler.steps"] == "6"  # job 4
+    assert (tmp_path / "sweep/compare.png").is_file()
+    assert "ranked by fid_1k" in compared(inside, tmp_path)[0].stdout
+
+
+def test_runs_without_a_metric_to_draw_have_a_table_and_no_picture(inside, tmp_path):
+    for job, nfe in enumerate((3, 5)):
+        line = [f"sampler.steps={nfe}", "metrics=none"]
+        folder_of(tmp_path / "sweep", str(job), line, {"sampling/nfe": nfe})
+    (tmp_path / "sweep/compare.png").write_text("of another time")
+    done, rows = compared(inside, tmp_path)
+    assert [row["sampling/nfe"] for row in rows] == ["3", "5"]
+    assert "no picture" in done.stdout and not (tmp_path / "sweep/compare.png").exists()
+    assert inside("compare", "sweep", "by=fid").line.endswith("write one of sampling/nfe")
+
+
+def test_several_evaluations_of_unlike_metrics_leave_blanks(inside, tmp_path):
+    """No evaluations of a network, and no metric that all have: the table has every number."""
+    line = ["samples=a.npy", "metrics=none"]
+    folder_of(tmp_path / "sweep", "a", line, {"atoms/chi2": 3.0, "mine/x": math.inf})
+    line = ["samples=b.npy", "metrics=none"]
+    folder_of(tmp_path / "sweep", "b", line, {"fid": 4.0, "mine/x": 2.0})
+    done, rows = compared(inside, tmp_path)
+    assert [(row["atoms/chi2"], row["fid"]) for row in rows] == [("3.0", ""), ("", "4.0")]
+    assert (tmp_path / "sweep/compare.png").is_file()  # of mine/x, which both have
+    assert read(done.stdout)[0]["mine/x"] == "inf"
+
+
+def test_what_failed_is_a_row_and_what_cannot_be_read_one_line(inside, tmp_path):
+    sweep = tmp_path / "sweep"
+    for seed, value in enumerate((1.0, 3.0)):
+        line = ["model=cem", f"seed={seed}"]
+        folder_of(sweep, str(seed), line, {"distance/mean": value, "tangential/w2": value})
+    folder_of(sweep, "2", ["model=score", "seed=0"], None)
+    folder_of(sweep, "3", ["model=score", "seed=1"], '{"distance/mean": [1')
+    folder_of(sweep, "4", ["model=v", "seed=0"], {"distance/mean": "1", "x": {}})
+    folder_of(sweep, "10", ["model=v", "seed=1"], {"distance/mean": 7.0})
+    done, rows = compared(inside, tmp_path)
+    assert [row["status"] for row in rows] == ["", "", "not finished", "not read", "not read", ""]
+    said = done.stderr.splitlines()
+    assert len(said) == 2 and "3/metrics.json" in said[0] and "4/metrics.json" in said[1]
+    ranks = read(done.stdout.split("ranked by distance/mean")[1])
+    assert [(row["model"], row["runs"], row["distance/mean"]) for row in ranks] == [
+        ("cem", "2", f"2 +- {math.sqrt(2):.2g}"),
+        ("v", "1", "7"),  # of one run there is no deviation
+    ]
+    for job in ("0", "1", "10"):
+        (sweep / job / "metrics.json").write_text("[]")
+    assert "no other run is there" in inside("compare", "sweep").line
 
 
 @pytest.mark.slow

@@ -2,19 +2,23 @@
 
     diffgeo compare FOLDER [by=METRIC]
 
-A row a job: the settings in which the runs differ, and every metric that they share, with its
-floor. Below it the runs are ranked by one metric, as mean and standard deviation over those that
-differ in nothing but the seed, and the best within each number of network evaluations is named. The
+A row a job, in the order of the jobs: the settings in which the runs differ, and the metrics that
+they have, of points or of images; one that did not finish is a row that says so. Below it the runs
+are ranked by one metric, as mean and standard deviation over those that differ in nothing but the
+seed, and the best within each number of network evaluations is named; then the noise floors. The
 picture has a panel a metric: against the network evaluations when the runs differ in them, with a
-line for each choice of the other settings. Writes compare.csv, .md and .png into the folder.
+line for each choice of the other settings; there is none where the runs share no metric. Writes
+compare.csv, .md and .png into the folder.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from diffgeo.errors import UsageError
-from diffgeo.report import comparison
+from diffgeo.report import comparison, comparison_text
 from diffgeo.store.files import write_text
 
 
@@ -30,18 +34,34 @@ def asked(arguments: list[str]) -> tuple[Path, str]:
 
 
 def main(arguments: list[str]) -> None:
+    folder, by = asked(arguments)
+    rows, problems = comparison.rows_below(folder)
+    for problem in problems:
+        print(f"diffgeo: {problem}; the other runs are compared", file=sys.stderr)
+    text = comparison_text.report(rows, comparison.criterion(rows, by))
+    write_text(folder / "compare.csv", comparison_text.table(rows))
+    write_text(folder / "compare.md", text)
+    print(text)
+    pictured = drawn(folder / "compare.png", rows)
+    if not pictured:
+        print("no picture: there is no metric that the runs share")
+    print(f"written: {folder}/compare.csv, compare.md{', compare.png' if pictured else ''}")
+
+
+def drawn(path: Path, rows: Sequence[comparison.Row]) -> bool:
+    """Draw the metrics that the runs have: against the evaluations where the runs differ in them.
+    Whether there was anything to draw; a picture of before is removed where there is not."""
     from diffgeo import plot
 
-    folder, by = asked(arguments)
-    rows = comparison.rows_below(folder)
-    text = comparison.report(rows, comparison.criterion(rows, by))
-    write_text(folder / "compare.csv", comparison.table(rows))
-    write_text(folder / "compare.md", text)
     groups = comparison.over_seeds(rows)
-    if comparison.differ(rows, comparison.NFE):
-        drawn = [k for k in comparison.WORK if any(k in row.metrics for row in rows)]
-        plot.work(folder / "compare.png", groups, drawn, comparison.NFE)
+    against_work = comparison.named(rows, comparison.WORK)
+    shared = comparison.common(rows)
+    if comparison.differ(rows, comparison.NFE) and against_work:
+        floors = comparison.floor_tops(rows, against_work)
+        plot.work(path, groups, against_work, comparison.NFE, floors)
+    elif shared:
+        plot.comparison(path, groups, shared, comparison.floor_tops(rows, shared))
     else:
-        plot.comparison(folder / "compare.png", groups, comparison.common(rows))
-    print(text)
-    print(f"written: {folder}/compare.csv, compare.md, compare.png")
+        path.unlink(missing_ok=True)
+        return False
+    return True

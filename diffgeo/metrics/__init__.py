@@ -4,8 +4,9 @@ A metric is a frozen dataclass that derives from `Measure`, `metric(run, data) -
 {"group/name": value}`, and returns {} where the law or the run lacks what it needs (a coordinate,
 atoms, a denoiser). A `Suite` is a metric made of metrics that adds, beside each value of a cloud,
 
-    key_floor, key_floor_sd    mean and spread of the same metric over 8 pairs of fresh true
-                               samples: what is noise at this n
+    key_floor, key_floor_sd    mean and spread of the same metric over pairs of fresh true samples,
+                               8 of them, 32 of what is cheap: what is noise at this n
+    key_floor_se               the standard error of that mean
     key_last_step_noise        the metric of fresh truth + s z, s the sampler's terminal noise: what
                                the last step alone costs
 """

@@ -23,6 +23,8 @@ class Atoms(Measure):
 
     radius: float = 0.05
 
+    cheap = True
+
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         if data.atoms is None:
             return {}

@@ -21,6 +21,7 @@ class Measure(ABC):
 
     needs_run: bool = False
     prefix: str | None = None
+    cheap: bool = False  # a floor of many pairs costs little
 
     @property
     def floors(self) -> bool:

@@ -21,6 +21,8 @@ class Distance(Measure):
 
     below: Sequence[float] = (0.01, 0.05)
 
+    cheap = True
+
     def __call__(self, run: Run, data: Manifold) -> dict[str, float]:
         d = data.distance(points(run.samples)).double()
         report = {

@@ -2,9 +2,15 @@
 
     floor = mean_j m(A_j),     floor_sd = sd_j m(A_j),
 
-A_j n fresh true samples, j = 1..8, each against its own reference draw. A value at most
-floor + 4 sd says that n samples cannot tell the cloud from the truth. With `noise` = s the clouds
-are A_j + s z_j: what the normal noise of a sampler's last step costs by itself.
+A_j n fresh true samples, j = 1..m, each against its own reference draw. The floor is known to its
+standard error sd/sqrt(m), and sd itself to a share 1/sqrt(2 (m - 1)), a fourth at m = 8. One more
+cloud of the truth is
+
+    beyond floor + t sd sqrt(1 + 1/m) with probability P(T > t),   T Student's, m - 1 degrees
+
+for a metric whose values are normal: up to there (`reach`, with a probability of 1 in 1000) n
+samples cannot tell a cloud from the truth. With `noise` = s the clouds are A_j + s z_j: what the
+normal noise of a sampler's last step costs by itself.
 
 The numbers depend on the law, the metric, n and the code alone, so they are kept as JSON in
 $DIFFGEO_CACHE (else ${XDG_CACHE_HOME:-~/.cache}/diffgeo). A cache that cannot be read is computed
@@ -16,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +37,23 @@ from diffgeo.store.files import write_json
 CODE = ("core.py", "data/**/*.py", "analytic/**/*.py", "metrics/**/*.py", "assets/**/*.safetensors")
 
 Values = dict[str, list[float]]  # of each pair, by key
+
+RARE = 1e-3  # share of true clouds that a star leaves out
+UNTOLD = 8  # pairs of a floor whose file does not tell its error
+
+
+def reach(sd: float, pairs: int) -> float:
+    """How far above the floor of `pairs` clouds of spread `sd` one fresh cloud in 1/RARE lies."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(pairs - 1, 1 - RARE)) * sd * math.sqrt(1 + 1 / pairs)
+
+
+def pairs_of(sd: float, error: float | None) -> int:
+    """The number of clouds, from their spread and the floor's standard error."""
+    if not error:  # not told, or of clouds that all have one value
+        return UNTOLD
+    return max(2, round((sd / error) ** 2))
 
 
 def draws(metric: Metric, data: Data, n: int, pairs: int, noise: float) -> Values:

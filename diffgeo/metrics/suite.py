@@ -1,9 +1,19 @@
 """A suite: metrics, their noise floors, what the last step's noise costs, and the table a reader
-looks at."""
+looks at.
+
+A value is starred where it is no farther from its floor than one fresh cloud of the truth in 1000
+is. Floor and spread are estimates themselves, of m clouds, so that is no fixed number of sd but
+(metrics/floor.py)
+
+    t sd sqrt(1 + 1/m),     t Student's quantile with m - 1 degrees of freedom:
+
+5.1 sd for m = 8, 3.4 for 32, 3.1 for many.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -11,13 +21,17 @@ from torch import Tensor
 from diffgeo.core import Data, Metric, Run
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.metrics.base import Measure
-from diffgeo.metrics.floor import reference
+from diffgeo.metrics.floor import RARE, pairs_of, reach, reference
 from diffgeo.tables import aligned
 
-# what follows the key of a value: its floor, the floor's spread, what the last step's noise costs
+# what follows the key of a value: its floor, the spread of a cloud about it, the floor's own
+# standard error, what the last step's noise costs
 FLOOR = "_floor"
 SPREAD = "_floor_sd"
+FLOOR_ERROR = "_floor_se"
 NOISE = "_last_step_noise"
+# a key that ends so stands beside another one
+SIDES = (FLOOR, SPREAD, FLOOR_ERROR, NOISE, "_sd", "_se")
 
 # shares and weights have no better side: they are within a floor from above and from below
 TWO_SIDED = ("distance/below_", "atoms/w_")
@@ -52,22 +66,26 @@ def last_step_noise(run: Run) -> float:
 @dataclass(frozen=True)
 class Suite(Measure):
     """Every metric of `metrics` (name -> metric) on one run, each value of a cloud followed by its
-    `_floor`, `_floor_sd` and, when the sampler ends with noise, `_last_step_noise`.
+    `_floor`, `_floor_sd`, `_floor_se` and, when the sampler ends with noise,
+    `_last_step_noise`.
 
     pairs: of fresh true clouds, which make a floor; 0 for none. A metric whose `floors` is false
         has none.
+    cheap_pairs: of the metrics that cost little; never fewer than `pairs`.
 
     Raises what `check` raises.
     """
 
     metrics: Mapping[str, Metric]
     pairs: int = 8
+    cheap_pairs: int = 32
 
     def __post_init__(self):
-        if self.pairs < 0 or self.pairs == 1:
-            raise UsageError(
-                f"metrics.pairs={self.pairs}: give 2 or more, for a spread, or 0 for no floors"
-            )
+        for name, pairs in (("pairs", self.pairs), ("cheap_pairs", self.cheap_pairs)):
+            if pairs < 0 or pairs == 1:
+                raise UsageError(
+                    f"metrics.{name}={pairs}: give 2 or more, for a spread, or 0 for no floors"
+                )
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         check(run.samples, data)
@@ -79,17 +97,27 @@ class Suite(Measure):
             check_numbers(name, values)
             floors = {}
             noisy = {}
-            if values and self.pairs and metric.floors:
-                floors = reference(metric, data, n, self.pairs)
+            pairs = self.pairs_for(metric)
+            if values and pairs and metric.floors:
+                floors = reference(metric, data, n, pairs)
                 if noise:
-                    noisy = reference(metric, data, n, self.pairs, noise)
+                    noisy = reference(metric, data, n, pairs, noise)
             for key, value in values.items():
                 report[key] = value
                 if key in floors:
-                    report[key + FLOOR], report[key + SPREAD] = floors[key]
+                    mean, sd = floors[key]
+                    report[key + FLOOR] = mean
+                    report[key + SPREAD] = sd
+                    report[key + FLOOR_ERROR] = sd / math.sqrt(pairs)
                 if key in noisy:
                     report[key + NOISE], _ = noisy[key]
         return report
+
+    def pairs_for(self, metric: Metric) -> int:
+        """Of fresh true clouds, for the floors of a metric."""
+        if self.pairs and isinstance(metric, Measure) and metric.cheap:
+            return max(self.pairs, self.cheap_pairs)
+        return self.pairs
 
     def prepare(self, data: Data, n: int) -> None:
         """Have every metric of n samples load its files now, so that what is missing is said before
@@ -113,10 +141,11 @@ def check_numbers(name: str, values: Mapping[str, float]) -> None:
             )
 
 
-def suite(pairs: int = 8, **metrics: Metric) -> Suite:
+def suite(pairs: int = 8, cheap_pairs: int = 32, **metrics: Metric) -> Suite:
     """A `Suite` from named metrics: the target of conf/metrics/*.yaml, so that
     `metrics.transport.n=500` reads well."""
-    return Suite({name: metric for name, metric in metrics.items() if metric is not None}, pairs)
+    chosen = {name: metric for name, metric in metrics.items() if metric is not None}
+    return Suite(chosen, pairs, cheap_pairs)
 
 
 def text(metrics: Metric, values: Mapping[str, float]) -> str:
@@ -138,15 +167,36 @@ def text(metrics: Metric, values: Mapping[str, float]) -> str:
     return "\n\n".join(shown)
 
 
+def margin(values: Mapping[str, float], key: str) -> float:
+    """How far from its floor values[key] may be and still be starred."""
+    return reach(values[key + SPREAD], pairs_beside(values, key))
+
+
+def pairs_beside(values: Mapping[str, float], key: str) -> int:
+    """Of how many pairs the floor of values[key] is."""
+    return pairs_of(values[key + SPREAD], values.get(key + FLOOR_ERROR))
+
+
 def within_floor(values: Mapping[str, float], key: str) -> bool:
-    """Is values[key] within its floor: at most floor + 4 sd? Shares and weights have no better
-    side: within 4 sd either way."""
-    if key + FLOOR not in values:
+    """Is values[key] within its floor, that is, at most floor + margin? Shares and weights have no
+    better side: within the margin either way."""
+    if key + FLOOR not in values or key + SPREAD not in values:
         return False
     excess = values[key] - values[key + FLOOR]
     if key.startswith(TWO_SIDED):
         excess = abs(excess)
-    return excess <= 4 * values[key + SPREAD]
+    return excess <= margin(values, key)
+
+
+def star_line(pairs: Iterable[int]) -> str:
+    """The rule of the star in words, for floors of these numbers of pairs."""
+    reaches = []
+    for number in sorted(set(pairs)):
+        reaches.append(f"floor + {reach(1.0, number):.2g} sd of {number} pairs")
+    return (
+        f"* no worse than 1 in {1 / RARE:.0f} fresh clouds of the truth, at this n: within "
+        f"{', '.join(reaches)}"
+    )
 
 
 def number(value: float, digits: int) -> str:
@@ -156,25 +206,29 @@ def number(value: float, digits: int) -> str:
 
 def line(values: Mapping[str, float], key: str) -> list[str]:
     """A row of the table."""
-    floor = spread = noise = star = ""
+    floor = error = spread = noise = star = ""
     if key + FLOOR in values:
         floor = number(values[key + FLOOR], 3)
-        spread = "+- " + number(values[key + SPREAD], 3)
+        spread = number(values[key + SPREAD], 2)
+    if key + FLOOR_ERROR in values:
+        error = "+- " + number(values[key + FLOOR_ERROR], 2)
     if key + NOISE in values:
         noise = number(values[key + NOISE], 3)
     if within_floor(values, key):
         star = "*"
-    return [key, number(values[key], 4), star, floor, spread, noise]
+    return [key, number(values[key], 4), star, floor, error, spread, noise]
 
 
 def table(values: Mapping[str, float]) -> str:
-    """Plain text, one row a metric: value, floor +- sd, what the last step's noise alone gives, and
-    `*` within the floor."""
-    header = ["metric", "value", "", "floor", "sd", "last step's noise"]
-    rows = [line(values, key) for key in values if not key.endswith((FLOOR, SPREAD, NOISE))]
+    """Plain text, one row a metric: value, floor +- its standard error, the deviation of a fresh
+    cloud about it, what the last step's noise alone gives, and `*` within the floor."""
+    header = ["metric", "value", "", "floor", "", "sd", "last step's noise"]
+    keys = [key for key in values if not key.endswith((FLOOR, SPREAD, FLOOR_ERROR, NOISE))]
+    rows = [line(values, key) for key in keys]
     if not rows:
         return "metric  value"
     lines = aligned([header, *rows], left=(0, 2, 4))
-    if any(star for _, _, star, *_ in rows):
-        lines.append("* within floor + 4 sd: as good as fresh samples of the truth, at this n")
+    starred = [key for key in keys if within_floor(values, key)]
+    if starred:
+        lines.append(star_line(pairs_beside(values, key) for key in starred))
     return "\n".join(lines)

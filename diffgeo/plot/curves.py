@@ -113,9 +113,11 @@ def loss(path, records: Sequence[tuple[int, float]]) -> None:
         ax.legend(frameon=False, fontsize=8)
 
 
-def comparison(path, groups: Sequence[Group], keys: Sequence[str]) -> None:
+def comparison(
+    path, groups: Sequence[Group], keys: Sequence[str], floors: Mapping[str, float] = {}
+) -> None:
     """Runs side by side: a panel a metric of `keys`, a row a group; the bar is one sd over seeds,
-    the grey band the floor up to + 4 sd."""
+    the grey band what passes for fresh samples of the truth, up to `floors` of the metric."""
     columns = min(4, max(1, len(keys)))
     lines = -(-len(keys) // columns) or 1
     size = (3.0, 1.1 + 0.3 * len(groups))
@@ -123,7 +125,7 @@ def comparison(path, groups: Sequence[Group], keys: Sequence[str]) -> None:
         for ax in axes.flat[len(keys) :]:
             ax.set_visible(False)
         for ax, key in zip(axes.flat, keys, strict=False):
-            compared(ax, key, [metrics for _, _, metrics in groups])
+            compared(ax, key, [metrics for _, _, metrics in groups], floors.get(key, 0.0))
         names = [named(settings) for settings, _, _ in groups]
         axes[0, 0].set_yticks(range(len(groups)), names)
 
@@ -139,34 +141,29 @@ def named(settings: Mapping[str, str]) -> str:
     return ", ".join(words) or "all"
 
 
-def compared(ax, key: str, groups: Sequence[Metrics]) -> None:
-    """One metric of every group, a row each."""
-    means = [metrics[key][0] for metrics in groups]
+def compared(ax, key: str, groups: Sequence[Metrics], top: float) -> None:
+    """One metric of every group that has it, a row each; what is not finite is named, not drawn."""
+    means = []
     for row, metrics in enumerate(groups):
+        if key not in metrics:
+            continue
         mean, sd = metrics[key]
         colour = COLOURS[row % len(COLOURS)]
-        ax.errorbar(mean, row, xerr=sd, fmt="o", color=colour, markersize=5, capsize=3)
-    top = floor_of(key, groups)
-    if min(means) > 0 and max(means) > 5 * min(means):
+        if not np.isfinite(mean):
+            ax.text(0.02, row, f"{mean:g}", color=colour, transform=ax.get_yaxis_transform())
+            continue
+        means.append(mean)
+        bar = sd if np.isfinite(sd) else None
+        ax.errorbar(mean, row, xerr=bar, fmt="o", color=colour, markersize=5, capsize=3)
+    if means and min(means) > 0 and max(means) > 5 * min(means):
         log_axis(ax.xaxis, min([*means, top or means[0]]), max([*means, top]))
     else:
-        ax.set_xlim(left=min(0, *means))
+        ax.set_xlim(left=min(0, *means, 0))
     if top:
         ax.axvspan(ax.get_xlim()[0], top, color="#E4E4E4", zorder=0)
     ax.set_title(key, fontsize=10)
     ax.set_ylim(len(groups) - 0.5, -0.5)
     ax.tick_params(labelsize=8)
-
-
-def floor_of(key: str, groups: Sequence[Metrics]) -> float:
-    """The highest floor of a metric, with 4 sd; 0 where it has none."""
-    top = 0.0
-    for metrics in groups:
-        if key + "_floor_sd" in metrics:
-            mean = metrics[key + "_floor"][0]
-            sd = metrics[key + "_floor_sd"][0]
-            top = max(top, mean + 4 * sd)
-    return top
 
 
 def fine_ticks(axis, low: float, high: float) -> None:
@@ -192,10 +189,17 @@ def ticks(low: float, high: float) -> list[float]:
     return [mark for mark in marks if low <= mark <= high]
 
 
-def work(path, groups: Sequence[Group], keys: Sequence[str], nfe: str) -> None:
+def work(
+    path,
+    groups: Sequence[Group],
+    keys: Sequence[str],
+    nfe: str,
+    floors: Mapping[str, float] = {},
+) -> None:
     """Work and precision: a panel a metric of `keys` against the metric `nfe`, a line for all
     groups that differ in nothing but the number of steps; the bar is one sd over several seeds, the
-    grey band the floor up to + 4 sd. Both axes are logarithmic.
+    grey band what passes for fresh samples of the truth, up to `floors` of the metric. Both axes
+    are logarithmic.
     """
     lines: dict[str, list[tuple[int, Metrics]]] = {}
     for settings, count, metrics in groups:
@@ -207,7 +211,7 @@ def work(path, groups: Sequence[Group], keys: Sequence[str], nfe: str) -> None:
             ax.set_visible(False)
         handles: dict[str, object] = {}
         for ax, key in zip(axes.flat, keys, strict=False):
-            precision(ax, key, nfe, lines)
+            precision(ax, key, nfe, lines, floors.get(key, 0.0))
             drawn, names = ax.get_legend_handles_labels()
             handles |= dict(zip(names, drawn, strict=True))
         figure.legend(
@@ -215,14 +219,16 @@ def work(path, groups: Sequence[Group], keys: Sequence[str], nfe: str) -> None:
         )
 
 
-def precision(ax, key: str, nfe: str, lines: Mapping[str, Sequence[tuple[int, Metrics]]]) -> None:
+def precision(
+    ax, key: str, nfe: str, lines: Mapping[str, Sequence[tuple[int, Metrics]]], top: float
+) -> None:
     """One panel of `work`: a metric against the evaluations."""
     heights = []
     for i, (name, runs) in enumerate(lines.items()):
         marks = []
         for count, metrics in runs:
-            if key in metrics and metrics[key][0] > 0:
-                mean, spread = metrics[key]
+            mean, spread = metrics.get(key, (0.0, 0.0))
+            if mean > 0 and np.isfinite(mean):
                 marks.append((metrics[nfe][0], mean, spread if count > 1 else np.nan))
         x, y, sd = np.array(sorted(marks)).reshape(-1, 3).T
         heights += y.tolist()
@@ -248,7 +254,6 @@ def precision(ax, key: str, nfe: str, lines: Mapping[str, Sequence[tuple[int, Me
         log_axis(ax.yaxis, low, high)
     ax.minorticks_off()
     bottom, edge = ax.get_ylim()
-    top = floor_of(key, [metrics for runs in lines.values() for _, metrics in runs])
     if top > bottom:
-        label = "noise floor + 4 sd"
+        label = "noise floor"
         ax.axhspan(bottom, min(top, edge), color="#E4E4E4", zorder=0, label=label)

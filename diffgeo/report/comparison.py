@@ -1,18 +1,28 @@
-"""One table of the runs below a folder, a row a job, and what can be read off it: the ranking over
-seeds, the best within each number of network evaluations, the noise floors."""
+"""The runs below a folder, a row a job, and what can be read off them: which metrics they share,
+what the seeds agree on, which metric ranks them.
+
+A job that did not finish is a row without metrics, and so is one whose metrics cannot be read: its
+`status` says which. How all of it is written: report/comparison_text.py.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from diffgeo.errors import UsageError
+from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.metrics.suite import FLOOR, SIDES, SPREAD, margin
+from diffgeo.store.digest import verified
 from diffgeo.store.files import read_json
-from diffgeo.tables import csv_text, markdown
 
 NFE = "sampling/nfe"
+# what a reader looks at first, in this order; of points, then of images
 SHOWN = (
     "flow/rms",
     "distance/mean",
@@ -25,191 +35,240 @@ SHOWN = (
     "denoiser/f_l2",
     "budget/total",
     "budget/total_w2",
+    "fid",
+    "fid_*",
+    "frechet/*",
+    "kid",
+    "kid/*",
+    "memorization/ratio",
 )
 # against evaluations
-WORK = ("flow/rms", "distance/mean", "tangential/w2", "transport/sliced_w2")
-FEW = 8  # metrics that are shown where runs share none of SHOWN
+WORK = (
+    "flow/rms",
+    "distance/mean",
+    "tangential/w2",
+    "transport/sliced_w2",
+    "fid",
+    "fid_*",
+    "frechet/*",
+    "kid",
+    "kid/*",
+)
+FEW = 8  # metrics that are shown where runs have none of SHOWN
+UNFINISHED = "not finished"
+UNREADABLE = "not read"
 
 
-class Row(NamedTuple):
-    """One job."""
+@dataclass(frozen=True)
+class Row:
+    """One job: its folder below the one that is compared, what was typed for it, its metrics; and
+    a word where it has none."""
 
-    settings: dict[str, str]
-    metrics: dict[str, float]
+    name: str
+    settings: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    status: str = ""
 
 
 class Group(NamedTuple):
     """Jobs that differ in nothing but the seed."""
 
     settings: dict[str, str]
-    count: int
-    metrics: dict[str, tuple[float, float]]  # mean and standard deviation
+    runs: int
+    # mean, and standard deviation over the jobs; nan of one job
+    metrics: dict[str, tuple[float, float]]
+
+
+# reading
+
+
+def in_order(path: Path) -> list[tuple[int, str]]:
+    """A key that sorts the folders 0, 1, 2, 10 by their numbers and others by their letters."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def settings_of(folder: Path) -> dict[str, str]:
-    """What was typed for a run, by key."""
+    """What was typed for a run, by key. Raises DiffgeoError where overrides.yaml is no list of
+    words."""
     import yaml
 
     path = folder / "overrides.yaml"
-    overrides = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else []
+    try:
+        overrides = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else []
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DiffgeoError(f"{path} cannot be read: {first_line(error)}") from None
     settings = {}
-    for override in overrides or []:
-        key, _, value = str(override).lstrip("+").partition("=")
+    for override in listed(path, overrides or []):
+        key, _, value = override.lstrip("+").partition("=")
         settings[key] = value
+    verified(path)
     return settings
 
 
-def rows_below(folder: Path) -> list[Row]:
-    """One row for each finished run, with the settings in which the runs differ, the seed last.
-    Raises UsageError when there is no run."""
+def listed(path: Path, overrides) -> list[str]:
+    """The words of overrides.yaml. Raises DiffgeoError on anything else: it may be a stranger's."""
+    if not isinstance(overrides, list) or not all(isinstance(one, str) for one in overrides):
+        raise DiffgeoError(f"{path} is no list of overrides")
+    return overrides
+
+
+def metrics_of(folder: Path) -> dict[str, float]:
+    """The numbers of a finished run. Raises DiffgeoError where metrics.json holds anything else."""
+    path = folder / "metrics.json"
+    try:
+        found = read_json(path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DiffgeoError(f"{path} cannot be read: {first_line(error)}") from None
+    if not isinstance(found, dict) or not all(map(is_number, found.values())):
+        raise DiffgeoError(f"{path} is no table of numbers")
+    return found
+
+
+def is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+class Found(NamedTuple):
+    """The rows below a folder, in the order of their jobs, and a line on each that could not be
+    read."""
+
+    rows: list[Row]
+    problems: list[str]
+
+
+def rows_below(folder: Path) -> Found:
+    """One row for each run, with the settings in which the runs differ, the seed last. Raises
+    UsageError when no run is finished, DiffgeoError when none can be read."""
     if not folder.is_dir():
         raise UsageError(
             f"compare {folder}: there is no such folder; write a sweep's folder or any folder that "
             "holds finished runs"
         )
-    runs = sorted(path.parent for path in folder.rglob("metrics.json"))
-    if not runs:
+    finished = {path.parent for path in folder.rglob("metrics.json")}
+    if not finished:
         raise UsageError(
             f"compare {folder}: no finished run in it (no metrics.json); write a folder that holds "
             "finished runs"
         )
-    settings = [settings_of(run) for run in runs]
-    every = {key for one in settings for key in one}
-    different = [key for key in every if len({one.get(key) for one in settings}) > 1]
-    different.sort(key=lambda key: (key == "seed", key))
+    begun = {path.parent for path in folder.rglob("config.yaml")}
+    runs = sorted(finished | begun, key=lambda run: in_order(run.relative_to(folder)))
     rows = []
-    for run, one in zip(runs, settings, strict=True):
-        own = {key: one.get(key, "") for key in different}
-        rows.append(Row(own or {"run": run.name}, read_json(run / "metrics.json")))
-    return rows
+    problems = []
+    for run in runs:
+        name = str(run.relative_to(folder)) if run != folder else folder.resolve().name
+        settings: dict[str, str] = {}
+        try:
+            settings = settings_of(run)
+            metrics = metrics_of(run) if run in finished else {}
+        except DiffgeoError as error:
+            rows.append(Row(name, settings, status=UNREADABLE))
+            problems.append(str(error))
+            continue
+        rows.append(Row(name, settings, metrics, "" if run in finished else UNFINISHED))
+    if all(row.status for row in rows):
+        raise DiffgeoError(f"compare {folder}: {problems[0]}, and no other run is there to compare")
+    return Found(distinguished(rows), problems)
 
 
-def over_seeds(rows: list[Row]) -> list[Group]:
-    """The rows that differ in their seed alone, together."""
+def distinguished(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the settings in which they differ, the seed last; their folders' names where
+    they differ in none."""
+    known = [row.settings for row in rows if row.settings or row.status != UNREADABLE]
+    every = {key for settings in known for key in settings}
+    different = [key for key in every if len({settings.get(key) for settings in known}) > 1]
+    different.sort(key=lambda key: (key == "seed", key))
+    told = []
+    for row in rows:
+        own = {key: row.settings.get(key, "") for key in different}
+        told.append(Row(row.name, own or {"run": row.name}, row.metrics, row.status))
+    return told
+
+
+# what the rows say
+
+
+def over_seeds(rows: Sequence[Row]) -> list[Group]:
+    """The rows that differ in their seed alone, together; none of those without metrics."""
     members: dict[tuple, list[Row]] = {}
     for row in rows:
-        key = tuple((k, v) for k, v in row.settings.items() if k != "seed")
-        members.setdefault(key, []).append(row)
+        if not row.status:
+            key = tuple((k, v) for k, v in row.settings.items() if k != "seed")
+            members.setdefault(key, []).append(row)
     groups = []
     for key, together in members.items():
         shared = set.intersection(*(set(row.metrics) for row in together))
-        spread = {}
-        for name in sorted(shared):
-            values = [float(row.metrics[name]) for row in together]
-            deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-            spread[name] = statistics.fmean(values), deviation
+        spread = {name: mean_of([row.metrics[name] for row in together]) for name in sorted(shared)}
         groups.append(Group(dict(key), len(together), spread))
     return groups
 
 
-def common(rows: list[Row]) -> list[str]:
+def mean_of(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation; a deviation that is not to be had, of one value or of infinite
+    ones, is nan."""
+    if not all(map(math.isfinite, values)):
+        return sum(values) / len(values), math.nan
+    deviation = statistics.stdev(map(float, values)) if len(values) > 1 else math.nan
+    return statistics.fmean(values), deviation
+
+
+def named(rows: Sequence[Row], patterns: Sequence[str]) -> list[str]:
+    """The metrics of any row that a pattern names, in the order of the patterns; what stands beside
+    a metric (its floor, its spread) is none."""
+    every = list(dict.fromkeys(key for row in rows for key in row.metrics))
+    found = []
+    for pattern in patterns:
+        found += [key for key in every if fnmatch(key, pattern) and not key.endswith(SIDES)]
+    return list(dict.fromkeys(found))
+
+
+def of_all(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+    """Those of `keys` that every row with metrics has."""
+    return [key for key in keys if all(key in row.metrics for row in rows if not row.status)]
+
+
+def common(rows: Sequence[Row]) -> list[str]:
     """The metrics of SHOWN that all rows have; without any, the first few that all have."""
-    every = [name for name in rows[0].metrics if all(name in row.metrics for row in rows)]
-    return [name for name in SHOWN if name in every] or every[:FEW]
+    known = of_all(rows, named(rows, SHOWN))
+    if known:
+        return known
+    others = [key for key in named(rows, ("*",)) if key != NFE]
+    return of_all(rows, others)[:FEW]
 
 
-def differ(rows: list[Row], key: str) -> bool:
-    """Whether every row has the metric and they do not all have the same."""
-    if not all(key in row.metrics for row in rows):
+def floor_tops(rows: Sequence[Row], keys: Sequence[str]) -> dict[str, float]:
+    """Of every metric with a floor, the highest value that passes for fresh samples of the
+    truth."""
+    tops: dict[str, float] = {}
+    for key in keys:
+        for row in rows:
+            if key + FLOOR in row.metrics and key + SPREAD in row.metrics:
+                top = row.metrics[key + FLOOR] + margin(row.metrics, key)
+                tops[key] = max(top, tops.get(key, top))
+    return tops
+
+
+def differ(rows: Sequence[Row], key: str) -> bool:
+    """Whether every row with metrics has this one, and they do not all have the same."""
+    if not of_all(rows, [key]):
         return False
-    return len({row.metrics[key] for row in rows}) > 1
+    return len({row.metrics[key] for row in rows if not row.status}) > 1
 
 
-def criterion(rows: list[Row], by: str) -> str:
-    """The metric to rank by: `by`, else the first that all rows have. Raises UsageError when no row
-    has it."""
+def criterion(rows: Sequence[Row], by: str) -> str:
+    """The metric to rank by: `by`, else the first of SHOWN that all rows have, else "". Raises
+    UsageError when no row has it."""
     if by and not any(by in row.metrics for row in rows):
-        known = {k for row in rows for k in row.metrics if not k.endswith(("_floor", "_floor_sd"))}
+        known = sorted(named(rows, ("*",)))
         raise UsageError(
-            f"by={by}: no run has that metric; write one of {', '.join(sorted(known))}"
+            f"by={by}: no run has that metric; write one of {', '.join(known)}"
+            if known
+            else f"by={by}: no run has a metric; leave it out"
         )
     if by:
         return by
-    return next((k for k in SHOWN if all(k in row.metrics for row in rows)), "")
-
-
-def report(rows: list[Row], by: str) -> str:
-    """The tables as text: a row a job, the ranking by the metric `by`, the floors."""
-    asked = [*SHOWN, *common(rows), by]
-    if differ(rows, NFE):
-        asked.insert(0, NFE)
-    shown = [k for k in dict.fromkeys(asked) if any(k in row.metrics for row in rows)]
-    ranked = [group for group in over_seeds(rows) if by in group.metrics]
-    ranked.sort(key=lambda group: group.metrics[by][0])
-    text = jobs(rows, shown)
-    if len(ranked) > 1:
-        text += ranking(ranked, by, shown)
-        if differ(rows, NFE):
-            text += best_within(ranked, by)
-    return text + floors(rows, shown)
-
-
-def jobs(rows: list[Row], shown: list[str]) -> str:
-    """A row a job."""
-    names = list(rows[0].settings)
-    lines = []
-    for row in rows:
-        cells = [f"{row.metrics[k]:.4g}" if k in row.metrics else "" for k in shown]
-        lines.append([*(row.settings[name] for name in names), *cells])
-    return markdown([*names, *shown], lines)
-
-
-def spread_of(ranked: list[Group]) -> Callable[[float, float], str]:
-    """How a mean over seeds is written: with its deviation, where there are several seeds."""
-    if any(group.count > 1 for group in ranked):
-        return lambda mean, deviation: f"{mean:.4g} +- {deviation:.2g}"
-    return lambda mean, deviation: f"{mean:.4g}"
-
-
-def ranking(ranked: list[Group], by: str, shown: list[str]) -> str:
-    """The groups from the best to the worst."""
-    spread = spread_of(ranked)
-    several = any(group.count > 1 for group in ranked)
-    names = list(ranked[0].settings)
-    lines = []
-    for rank, group in enumerate(ranked, 1):
-        settings = [group.settings[name] for name in names]
-        cells = [spread(*group.metrics[k]) if k in group.metrics else "" for k in shown]
-        lines.append([str(rank), *settings, str(group.count), *cells])
-    over = ", mean +- standard deviation over seeds" if several else ""
-    return f"\nranked by {by}{over}\n\n" + markdown(["rank", *names, "runs", *shown], lines)
-
-
-def best_within(ranked: list[Group], by: str) -> str:
-    """The best group within each number of evaluations at which it changes."""
-    spread = spread_of(ranked)
-    names = list(ranked[0].settings)
-    lines = []
-    last = None
-    for budget in sorted({group.metrics[NFE][0] for group in ranked}):
-        affordable = [group for group in ranked if group.metrics[NFE][0] <= budget]
-        best = affordable[0]
-        if best is not last:
-            settings = [best.settings[name] for name in names]
-            lines.append([f"{budget:g}", *settings, spread(*best.metrics[by])])
-        last = best
-    title = f"\nbest {by} within so many network evaluations a sample\n\n"
-    return title + markdown(["evaluations", *names, by], lines)
-
-
-def floors(rows: list[Row], shown: list[str]) -> str:
-    """The noise floors that all rows share."""
-    lines = []
-    first = rows[0].metrics
-    for key in shown:
-        floor = f"{key}_floor"
-        if floor in first and len({row.metrics.get(floor) for row in rows}) == 1:
-            lines.append([key, f"{first[floor]:.4g}", f"{first[f'{floor}_sd']:.2g}"])
-    if not lines:
-        return ""
-    title = "\nnoise floor: what fresh true samples of the same number give\n\n"
-    return title + markdown(["metric", "floor", "sd"], lines)
-
-
-def table(rows: list[Row]) -> str:
-    """Every setting and every metric of every row, as CSV."""
-    metrics = sorted({key for row in rows for key in row.metrics})
-    lines = [
-        [*row.settings.values(), *(row.metrics.get(key, "") for key in metrics)] for row in rows
-    ]
-    return csv_text([*rows[0].settings, *metrics], lines)
+    return next(iter(of_all(rows, named(rows, SHOWN))), "")

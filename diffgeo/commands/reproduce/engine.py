@@ -19,7 +19,7 @@ from diffgeo.config.catalogue import commands, split
 from diffgeo.config.line import conf_dir, prepare
 from diffgeo.config.words import Reader
 from diffgeo.errors import UsageError
-from diffgeo.metrics.suite import within_floor
+from diffgeo.metrics.suite import pairs_beside, star_line, within_floor
 from diffgeo.run import Job
 from diffgeo.store import lock
 from diffgeo.store.files import read_json, sweep, write_text
@@ -177,8 +177,28 @@ def cells_of(spec, budget: str, out: Path, brought: Mapping[str, str] = {}) -> l
     return list(cells.values())
 
 
+# what stands beside a number, and what +- then says
+SPREADS = {
+    "_sd": "the standard deviation of one draw",
+    "_se": "the standard error of a mean over seeds",
+}
+
+
 def shown(values: Mapping[str, float], key: str) -> str:
-    return f"{values[key]:.4g}" if key in values else "-"
+    """A number as the table shows it, with the spread that stands beside it."""
+    if key not in values:
+        return "-"
+    for side in SPREADS:
+        if key + side in values:
+            return f"{values[key]:.4g} +- {values[key + side]:.2g}"
+    return f"{values[key]:.4g}"
+
+
+def spreads_shown(cells: list[Cell], columns: Sequence[str]) -> str:
+    """What +- means in the columns of a table; "" where none has a spread."""
+    every = {key for cell in cells for key in cell.metrics()}
+    told = [text for side, text in SPREADS.items() if every & {key + side for key in columns}]
+    return f"+- is {', or '.join(told)}\n" if told else ""
 
 
 def table(cells: list[Cell], columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
@@ -230,6 +250,15 @@ def shared_floors(cells: list[Cell], columns: Sequence[str], suffix: str) -> dic
     return {}
 
 
+def pairs_of_floors(cells: list[Cell], columns: Sequence[str]) -> set[int]:
+    """Of how many pairs the floors of the starred numbers are."""
+    found = set()
+    for cell in cells:
+        metrics = cell.metrics()
+        found |= {pairs_beside(metrics, key) for key in columns if within_floor(metrics, key)}
+    return found
+
+
 def every_number(cells: list[Cell]) -> str:
     """Every published and measured number of every cell, as CSV."""
     rows = []
@@ -257,7 +286,9 @@ def report(name: str, spec, cells: list[Cell], size: str, out: Path) -> str:
     header, rows = table(cells, spec.columns)
     text = [f"# {name}: {spec.title}", f"\n{size}\n", markdown(header, rows)]
     if any(cell.endswith(" *") for row in rows for cell in row):
-        text.append("* within floor + 4 sd\n")
+        text.append(star_line(pairs_of_floors(cells, spec.columns)) + "\n")
+    if spreads := spreads_shown(cells, spec.columns):
+        text.append(spreads)
     text += drawn(spec, cells, out)
     text.append("What to see\n")
     text += [f"- {' '.join(finding.split())}" for finding in spec.get("findings", [])]
