@@ -105,6 +105,8 @@ def test_reference_of_a_file(fake, tmp_path):
     np.savez(tmp_path / "odd.npz", mu=np.zeros(3), sigma=np.eye(4))
     np.savez(tmp_path / "names.npz", mean=np.zeros(3))
     np.savez(tmp_path / "objects.npz", mu=np.array([{}]), sigma=np.eye(1))
+    np.savez(tmp_path / "nan.npz", mu=np.full(3, np.nan), sigma=np.eye(3))
+    np.savez(tmp_path / "complex.npz", mu=np.zeros(3), sigma=np.eye(3) * 1j)
     np.save(tmp_path / "array.npy", np.zeros(3))
     (tmp_path / "text.npz").write_text("mu")
     for name, words in {
@@ -112,6 +114,8 @@ def test_reference_of_a_file(fake, tmp_path):
         "odd": "sigma .4, 4.",
         "names": "mu",
         "objects": "allow_pickle",
+        "nan": "not finite",
+        "complex": "it holds complex numbers",
         "text": "no .npz",
         "none": "none.npz",
     }.items():

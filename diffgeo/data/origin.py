@@ -22,10 +22,8 @@ def digest(top: Path, files: Sequence[Path]) -> str:
     """sha256 of the names below `top` and of the contents of files. Raises DiffgeoError where one
     cannot be read."""
     try:
-        states = hashlib.sha256()
-        for file in files:
-            states.update(repr([below(top, file), prepared.state(file)]).encode())
-        state = states.hexdigest()
+        states = [f"{name}{prepared.state(file)}" for name, file in named(top, files)]
+        state = hashlib.sha256("\n".join(states).encode(errors="surrogateescape")).hexdigest()
         found = prepared.known(top, state)
         if found is None:
             found = of_contents(top, files)
@@ -42,8 +40,8 @@ def of_contents(top: Path, files: Sequence[Path]) -> str:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         contents = list(pool.map(of_file, files))
     total = hashlib.sha256()
-    for file, content in zip(files, contents, strict=True):
-        total.update(repr([below(top, file), content]).encode())
+    for (name, _), content in zip(named(top, files), contents, strict=True):
+        total.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
     return total.hexdigest()
 
 
@@ -52,6 +50,7 @@ def of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def below(top: Path, file: Path) -> str:
-    """The name of a file below `top`, of one elsewhere its whole path."""
-    return str(file.relative_to(top)) if file.is_relative_to(top) else str(file)
+def named(top: Path, files: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Files with their names below `top`; of one elsewhere its whole path."""
+    front = f"{top}{os.sep}"
+    return [(str(file).removeprefix(front), file) for file in files]

@@ -87,7 +87,7 @@ def listing(folder: Path) -> list[Path]:
 
     if not folder.is_dir():
         return []
-    found = []
+    found = []  # as strings: there may be hundreds of thousands, and paths compare slowly
     above: dict[str, frozenset] = {}  # folder -> it and the folders that it lies in
     for place, folders, files in os.walk(folder, onerror=stop, followlinks=True):
         status = os.stat(place)
@@ -99,8 +99,9 @@ def listing(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                found.append(Path(place, name))
-    return sorted(found)
+                found.append(os.path.join(place, name))
+    found.sort(key=lambda path: path.split(os.sep))
+    return [Path(path) for path in found]
 
 
 def has_alpha(folder: Path) -> bool:

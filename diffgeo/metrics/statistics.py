@@ -27,6 +27,7 @@ from diffgeo.core import ImageSet
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.metrics.features import Features, batches, content, kept
 from diffgeo.metrics.frechet import Moments, Stream
+from diffgeo.store.arrays import real
 from diffgeo.store.files import write_bytes
 
 FOLDER = "fid_stats"  # of data.root: statistics that say of which images they are
@@ -43,11 +44,12 @@ def read(path: Path) -> Moments:
     if path.suffix == ".npy":
         raise ValueError("a .npy file holds one array: save both with np.savez")
     with np.load(path, allow_pickle=False) as archive:
-        mean = torch.from_numpy(np.asarray(archive["mu"], np.float64))
-        covariance = torch.from_numpy(np.asarray(archive["sigma"], np.float64))
+        mean = torch.from_numpy(real(archive["mu"]))
+        covariance = torch.from_numpy(real(archive["sigma"]))
         n = int(archive["n"]) if "n" in archive.files else None
     square = mean.ndim == 1 and covariance.shape == (len(mean), len(mean))
-    if not square or not bool(covariance.isfinite().all()):
+    finite = bool(mean.isfinite().all()) and bool(covariance.isfinite().all())
+    if not square or not finite:
         raise ValueError(
             f"mu has shape {list(mean.shape)} and sigma {list(covariance.shape)}, or they are not "
             "finite"
