@@ -19,7 +19,7 @@ from diffgeo.config.catalogue import Command, commands, families, split
 from diffgeo.config.line import conf_dir, multirun, prepare, value_of
 from diffgeo.config.mistakes import message
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.machine import environment, streams, utf8
+from diffgeo.machine import environment, streams, user, utf8
 from diffgeo.store import files, lock
 
 HELP_FLAGS = ("-h", "--help", "help")
@@ -216,6 +216,7 @@ def main() -> None:
     # costs 3x on two threads of a small U-Net: spin for microseconds
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     utf8.ensure()
+    user.ensure()
     with streams.whole():
         status = answer(sys.argv[1:] or ["help"])
     sys.exit(status)

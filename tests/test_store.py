@@ -20,6 +20,7 @@ import diffgeo as package
 from diffgeo.data import prepared
 from diffgeo.data.prepared import Blocks
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.metrics import inception_weights
 from diffgeo.plot.canvas import sheet
 from diffgeo.store import caches, files, lock, npy, shards
 from diffgeo.store.checkpoint import save_tensors
@@ -560,6 +561,27 @@ def test_a_path_that_is_not_ascii_in_the_locale_c(diffgeo, tmp_path):
 # No home, no user.
 
 
+def test_a_user_without_a_name_gets_one(monkeypatch):
+    import getpass
+    import pwd
+
+    from diffgeo.machine import user
+
+    def nobody(*_):
+        raise KeyError("getpwuid(): uid not found")
+
+    for name in user.NAMES:
+        monkeypatch.delenv(name, raising=False)
+    user.ensure()
+    assert "LOGNAME" not in os.environ  # this one has a name
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(KeyError):
+        getpass.getuser()
+    monkeypatch.setenv("LOGNAME", "")
+    user.ensure()
+    assert getpass.getuser() == f"user{os.getuid()}"
+
+
 def test_without_a_home_caches_lie_in_a_folder_of_ours(tmp_path, monkeypatch, capsys):
     import pwd
 
@@ -576,6 +598,8 @@ def test_without_a_home_caches_lie_in_a_folder_of_ours(tmp_path, monkeypatch, ca
     assert prepared.data_root() == folder / "diffgeo" / "data"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert capsys.readouterr().err.count("there is no home folder: caches lie in") == 1
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    assert inception_weights.hub() == folder / "torch" / "hub" / "checkpoints"
     with pytest.raises(UsageError, match="^data.root=~/x: there is no such home folder"):
         prepared.data_root("~/x")
     folder.chmod(0o777)  # somebody may have put things there

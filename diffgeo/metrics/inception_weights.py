@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffgeo.errors import UsageError
+from diffgeo.store.caches import user_caches
 
 KNOWN = "c9ce7f36d5ee9536"  # `content` of the weights of 2015-12-05
 RELEASE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
@@ -31,8 +32,11 @@ def content(weights: dict[str, Tensor]) -> str:
 
 
 def hub() -> Path:
-    """torch's download cache."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
+    """torch's download cache; where torch finds no home folder to put it into, one in ours."""
+    folder = Path(torch.hub.get_dir())
+    if folder.parts[0] == "~":
+        folder = user_caches() / "torch" / "hub"
+    return folder / "checkpoints"
 
 
 def found(root: Path | str | None) -> Path | None:

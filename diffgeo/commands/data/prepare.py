@@ -40,11 +40,12 @@ def main(line: list[str]) -> None:
             f"data: {source.name} is prepared at its own size; data.size= resizes it when it is "
             "read"
         )
+    there = prepared.unpacked(folder) or (folder / "manifest.json").is_file()
     try:
         opened = source.open(root, download)
         entries = dict(prepared.check(folder, opened.manifest))
     except DiffgeoError as error:
-        if error.status == 2:
+        if error.status == 2 or not there:
             raise
         print(f"data: {error}", file=sys.stderr)
         try:
