@@ -140,7 +140,13 @@ def test_a_process_looks_at_its_own_gpu_alone(monkeypatch):
     touched = []
     for name, value in (("is_available", lambda: True), ("device_count", lambda: 4)):
         monkeypatch.setattr(f"torch.cuda.{name}", value)
-    for name, value in (("WORLD_SIZE", "4"), ("LOCAL_RANK", "3")):
+    for name, value in (
+        ("WORLD_SIZE", "4"),
+        ("RANK", "3"),
+        ("LOCAL_RANK", "3"),
+        ("MASTER_ADDR", "localhost"),
+        ("MASTER_PORT", "29500"),
+    ):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(build.torch, "empty", lambda n, device: touched.append(device))
     assert build.device_of("auto") == torch.device("cuda", 3)

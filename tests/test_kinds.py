@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from diffgeo.config.build import build
 from diffgeo.config.kinds import check, hints, numbers, plain, wrong
@@ -17,6 +18,10 @@ from diffgeo.schedule import VP
 from diffgeo.schedule.spacing import Power
 
 NODE = OmegaConf.create({"_target_": "diffgeo.schedule.VP"})
+LIST = OmegaConf.create([0.5, 2])
+LISTS = OmegaConf.create([[0.5, 2], [1]])
+EMPTY = OmegaConf.create([])
+WORDS = OmegaConf.create(["a", "b"])
 NUMBER = "a number"
 WHOLE = "a whole number"
 FLAG = "true or false"
@@ -33,14 +38,18 @@ BUILT = "a node with a _target_"
             [True, "abc", "1", None, math.nan, 1e200, [1.0], NODE],
             NUMBER,
         ),
-        (int, [0, -3, 10**12], [2.0, 1.5, False, "3", None], WHOLE),
+        (int, [0, -3, 10**9], [2.0, 1.5, False, "3", None, 10**9 + 1], WHOLE),
         (bool, [True, False], [0, 1, "maybe", "true", None], FLAG),
         (str, ["", "bh2"], [3, True, None, ["a"]], WORD),
         (float | None, [None, 1], ["abc", True], f"{NUMBER} or null"),
         (Schedule, [NODE], ["vp", 3, None, OmegaConf.create({"t_min": 1})], BUILT),
         (Callable[[float], float] | None, [NODE, None], ["abc", 1.0], f"{BUILT} or null"),
-        (Sequence[float], ["abc", None, 3], [], None),
-        (tuple[float, ...] | None, ["abc", None, 3], [], None),
+        (Sequence[float], [LIST, EMPTY], ["abc", None, 3, WORDS], "a list of numbers"),
+        (Sequence[int], [EMPTY], [LIST, 3], "a list of whole numbers"),
+        (tuple[float, ...] | None, [LIST, None], ["abc", 3], "a list of numbers or null"),
+        (tuple[float, float], [LIST], [EMPTY, WORDS, 0.5], "a list of 2 numbers"),
+        (Sequence[Sequence[float]] | Tensor, [LISTS], [LIST, 3], "a list of lists of numbers"),
+        (Sequence[dict], ["abc", None, 3], [], None),
     ],
     ids=str,
 )

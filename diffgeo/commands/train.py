@@ -17,6 +17,7 @@ import torch
 
 from diffgeo.config import kinds
 from diffgeo.config.build import Experiment, assemble, build, device_of, pretrained
+from diffgeo.config.limits import part
 from diffgeo.denoiser import trainable
 from diffgeo.errors import UsageError
 from diffgeo.machine import distributed, memory
@@ -30,6 +31,7 @@ from diffgeo.training.fit import fit, metered, taken_up
 from diffgeo.training.loop import check
 from diffgeo.training.weighting import check_positive
 
+TRAINED = 16  # bytes of a weight in training: itself, its gradient and two moments, float32
 # options about this process, not about the run
 PASSING = ("resume=", "max_seconds=")
 
@@ -44,10 +46,12 @@ def main(cfg, job: Job) -> None:
 def train(cfg, job: Job, world: World) -> None:
     started = time.monotonic()
     experiment = assemble(cfg)
-    trainer: Trainer = build(cfg.trainer)
-    preview: Preview = build(cfg.preview)
-    logger_in = build(cfg.logger)
+    trainer: Trainer = build(part(cfg, "trainer"))
+    preview: Preview = build(part(cfg, "preview"))
+    logger_in = build(part(cfg, "logger"))
     limit = kinds.plain("max_seconds", cfg.max_seconds, float | None)
+    if limit is not None and limit < 0:
+        raise UsageError(f"max_seconds={limit:g}: write 0 or more, or null for no limit")
     deadline = math.inf if limit is None else started + limit
     check_trainable(experiment, trainer, world)
     ready(experiment, cfg.n)
@@ -110,5 +114,11 @@ def check_trainable(experiment: Experiment, trainer: Trainer, world: World) -> N
             "or choose model=cem, epsilon, ..."
         )
     check(trainer, model, experiment.data, world)
+    count = sum(weight.numel() for weight in model.parameters())
+    memory.check_fits(
+        f"to train {count} weights",
+        TRAINED * count,
+        "write a smaller net.width, net.channels, net.depth or net.blocks",
+    )
     sigma = experiment.schedule.draw(1 << 16, torch.Generator().manual_seed(0))
     check_positive(experiment.weighting, sigma, experiment.schedule.t(sigma))

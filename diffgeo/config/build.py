@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from diffgeo.config import kinds, offers
+from diffgeo.config.limits import check_counts, check_memory, largest, part
+from diffgeo.config.stepping import check_stepping
 from diffgeo.core import (
     Data,
     Denoiser,
@@ -33,7 +35,7 @@ from diffgeo.core import (
 )
 from diffgeo.denoiser import Network, trainable
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.machine import precision
+from diffgeo.machine import environment, memory, precision
 from diffgeo.machine.allocator import keep_freed_memory
 from diffgeo.machine.distributed import own
 from diffgeo.schedule.counts import other_count
@@ -42,10 +44,6 @@ from diffgeo.simulation.sampling import Sampling
 from diffgeo.store.arrays import read_array
 
 Loader = Callable[..., tuple[Data, Denoiser]]  # (cfg, device) -> the law and its model
-
-# whole numbers of every config, and the least that each may be
-LEAST = {"n": 1, "seed": 0, "threads": 1, "first": 0, "batch": 1}
-MAY_BE_NULL = ("threads", "batch")
 
 
 def build(cfg, **arguments):
@@ -108,6 +106,9 @@ def assemble(cfg, model: Loader | None = None) -> Experiment:
     if cfg.get("noise") is not None:
         noise = load_array(cfg.noise, "noise", data.shape)
         cfg.n = len(noise)
+    check_memory(data, cfg.n)
+    loop = loop_of(cfg.get("loop", {}), schedule)
+    check_stepping(denoise, sampler, sigmas, loop)
     condition = condition_of(cfg, denoise, data, sampler)
     simulation = Simulation(
         sampler,
@@ -115,7 +116,7 @@ def assemble(cfg, model: Loader | None = None) -> Experiment:
         sigmas,
         tuple(data.shape),
         seed=cfg.seed,
-        loop=loop_of(cfg.get("loop", {}), schedule),
+        loop=loop,
         condition=condition,
         noise=noise,
         first=first,
@@ -139,31 +140,24 @@ def assemble(cfg, model: Loader | None = None) -> Experiment:
     )
 
 
-def check_counts(cfg) -> None:
-    """Raise UsageError where a whole number of the config is none, or too small."""
-    for key, least in LEAST.items():
-        if key not in cfg or (key in MAY_BE_NULL and cfg[key] is None):
-            continue
-        value = cfg[key]
-        if not isinstance(value, int) or not least <= value < 2**31:
-            raise UsageError(f"{key}={value}: write a whole number from {least} to 2147483647")
-
-
 def device_of(name: str) -> torch.device:
     """`auto` takes the GPU when there is one, under torchrun each process its own. Raises
     UsageError for a device that torch does not have."""
-    if name == "auto":
+    if kinds.plain("device", name, str) == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         # before it is touched: a context on GPU 0 takes half a gigabyte
         device = own(torch.device(name))
         torch.empty(0, device=device)
-        return device
     except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        why = f" ({reason})" if len(reason) < 80 else ""  # torch lists its backends
         raise UsageError(
-            f"device={name} is not available here ({str(error).splitlines()[0]}); write device=cpu "
-            "or device=auto"
+            f"device={name} is not available here{why}; write device=cpu or device=auto"
         ) from error
+    if device.type == "meta":
+        raise UsageError("device=meta holds no numbers; write device=cpu or device=auto")
+    return device
 
 
 def threads(data: Data) -> int:
@@ -171,9 +165,8 @@ def threads(data: Data) -> int:
     OMP_NUM_THREADS says (torchrun sets it), else on every core that this process may use."""
     if not isinstance(data, ImageSet):
         return 1
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    if said.isdigit() and int(said):
-        return int(said)
+    if said := environment.threads():
+        return said
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -185,7 +178,9 @@ def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
     if cfg.get("sigma_data") is None:
         cfg.sigma_data = float(data.std) or 1.0  # one point has no deviation
     torch.manual_seed(cfg.seed)  # the network's initial weights
-    model = build(cfg.model)(data=data, net=build(cfg.net))
+    advice = "write a smaller net.width, net.channels, net.depth or net.blocks"
+    with memory.Bounded(largest("net", cfg.net), advice):
+        model = build(cfg.model)(data=data, net=build(cfg.net))
     return data, model.to(device) if trainable(model) else model
 
 
@@ -204,15 +199,18 @@ def grid_of(node) -> tuple[Schedule, Tensor]:
             "sampler.schedule= is not set, and this sampler's config names none: write "
             "sampler.schedule=karras, or `/schedule@schedule: karras` in its defaults"
         )
-    chart = build(node.schedule)
-    sigmas = chart.grid(node.steps)
-    if said := other_count(chart, sigmas, node.steps):
+    steps = kinds.step_count(node._get_full_key("steps"), node.get("steps"))
+    chart = build(part(node, "schedule"))
+    sigmas = chart.grid(steps)
+    if said := other_count(chart, sigmas, steps):
         print(said, file=sys.stderr)
     return chart, sigmas
 
 
 def loop_of(options, trained: Schedule) -> Loop:
     """The options around a sampler; `trained` is what a network's own levels are taken from."""
+    if not isinstance(options, Mapping | DictConfig):
+        raise UsageError(f"loop={kinds.shown(options)}: write its options, as loop.clip=1")
     target = {"_target_": "diffgeo.simulation.Loop", "_partial_": True}
     return build(OmegaConf.create({"loop": target | dict(options)}).loop)(trained=trained)
 

@@ -2,15 +2,17 @@
 is built, in one line.
 
     float     a number, whole or not; inf, not nan, and none whose square overflows
-    int       a whole number
+    int       a whole number, at most MOST
     bool      true or false
     str       a word
     None      null, where the annotation has it
+    Sequence[T], list[T], tuple[T, ...]      a list, each of it of the kind T
+    tuple[S, T]                              a list of two
     a class of diffgeo, a Callable     a node with a `_target_`
 
 True is no number, "abc" is neither, and 2.0 is not a whole number: Python would take each of them
-and go on until it is too late to say which option it was. Sequences and every other annotation are
-left to their classes.
+and go on until it is too late to say which option it was. A tensor or an array cannot stand in a
+config; every other annotation is left to its class.
 """
 
 from __future__ import annotations
@@ -18,24 +20,30 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig
+from torch import Tensor
 
+from diffgeo.config.words import MOST_STEPS
 from diffgeo.errors import UsageError
 
 LARGEST = 1e100  # of a number, but for inf: its square is a number too
+MOST = 10**9  # of whole numbers: nothing here is counted further, and 8 GB hold no more
+MADE = (Tensor, np.ndarray)  # by a program, never by a config
 
 
 class Kind(NamedTuple):
-    """What the values of an annotation are called, and whether a value is one."""
+    """What a value of an annotation is called, what several are, and whether a value is one."""
 
     word: str
+    words: str
     test: Callable[[Any], bool]
 
 
@@ -46,7 +54,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST
 
 
 def is_node(value: Any) -> bool:
@@ -54,19 +62,46 @@ def is_node(value: Any) -> bool:
 
 
 KINDS: dict[type, Kind] = {
-    float: Kind("a number", is_number),
-    int: Kind("a whole number", is_whole),
-    bool: Kind("true or false", lambda value: isinstance(value, bool)),
-    str: Kind("a word", lambda value: isinstance(value, str)),
-    NoneType: Kind("null", lambda value: value is None),
+    float: Kind("a number", "numbers", is_number),
+    int: Kind("a whole number", "whole numbers", is_whole),
+    bool: Kind("true or false", "true or false", lambda value: isinstance(value, bool)),
+    str: Kind("a word", "words", lambda value: isinstance(value, str)),
+    NoneType: Kind("null", "null", lambda value: value is None),
 }
-NODE = Kind("a node with a _target_", is_node)
+NODE = Kind("a node with a _target_", "nodes with a _target_", is_node)
 
 
 def kind(hint) -> Kind | None:
     """The kind of one member of an annotation; None for what is left alone."""
+    origin = get_origin(hint)
+    if origin in (Sequence, list, tuple):
+        return list_of(get_args(hint))
     built = str(getattr(hint, "__module__", "")).startswith("diffgeo.")
-    return NODE if built or get_origin(hint) is Callable else KINDS.get(hint)
+    return NODE if built or origin is Callable else KINDS.get(hint)
+
+
+def list_of(members: tuple) -> Kind | None:
+    """The kind of a list whose members are annotated so: one hint for all of them, alone or before
+    `...`, or one for each. None where a member's is left alone."""
+    open_ended = len(members) == 1 or members[-1] is ...
+    first = kind(members[0])
+    if first is None:
+        return None
+    if open_ended:
+        word = f"a list of {first.words}"
+        return Kind(word, f"lists of {first.words}", lambda value: is_list(value, members[0]))
+    word = f"a list of {len(members)} {first.words}"
+    return Kind(word, f"lists of {len(members)} {first.words}", lambda v: is_tuple(v, members))
+
+
+def is_list(value: Any, hint) -> bool:
+    return isinstance(value, ListConfig) and not any(wrong(one, hint) for one in value)
+
+
+def is_tuple(value: Any, hints: tuple) -> bool:
+    if not isinstance(value, ListConfig) or len(value) != len(hints):
+        return False
+    return not any(wrong(one, hint) for one, hint in zip(value, hints, strict=True))
 
 
 def wrong(value, hint) -> str | None:
@@ -75,6 +110,8 @@ def wrong(value, hint) -> str | None:
     several = isinstance(hint, UnionType) or get_origin(hint) is Union
     words = []
     for member in get_args(hint) if several else (hint,):
+        if member in MADE:
+            continue
         one = kind(member)
         if one is None or one.test(value):
             return None
@@ -87,6 +124,14 @@ def shown(value) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def refusal(key: str, value, words: str, target: str = "") -> UsageError:
+    """What to say where the option `key` is not what `words` say."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MOST:
+        return UsageError(f"{key}={value} is too large: write at most {MOST}")
+    write = f"write one for {target}" if target else "write one"
+    return UsageError(f"{key}={shown(value)} is not {words}; {write}")
 
 
 @lru_cache
@@ -150,18 +195,27 @@ def check_options(node: DictConfig) -> None:
             )
         wanted = wrong(node[name], takes[name]) if name in takes else None
         if wanted:
-            raise UsageError(
-                f"{node._get_full_key(name)}={shown(node[name])} is not {wanted}; write one for "
-                f"{target.__name__}"
-            )
+            raise refusal(node._get_full_key(name), node[name], wanted, target.__name__)
 
 
 def plain(key: str, value, hint=float):
     """`value`, an option that no class takes, as it is. Raises UsageError unless it is of the kind
     `hint`."""
     if wanted := wrong(value, hint):
-        raise UsageError(f"{key}={shown(value)} is not {wanted}; write one")
+        raise refusal(key, value, wanted)
     return value
+
+
+def whole(key: str, value, least: int, most: int) -> int:
+    """A whole number of a range. Raises UsageError."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise UsageError(f"{key}={shown(value)}: write a whole number from {least} to {most}")
+    return value
+
+
+def step_count(key: str, value) -> int:
+    """How many steps, or points of a grid. Raises UsageError."""
+    return whole(key, value, 1, MOST_STEPS)
 
 
 def numbers(key: str, value) -> list[float]:

@@ -24,6 +24,8 @@ CHOICES = {
     "--cfg": ("job", "hydra", "all"),
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
 }
+WITH_VALUE = ("--package", "-p", "--config-name", "-cn", "--config-path", "-cp")
+WITH_VALUE += ("--config-dir", "-cd")
 SHORT = {"-c": "--cfg", "-i": "--info", "-m": "--multirun"}
 # where a config that the line does not show may say what is swept over
 HIDES_SWEEPS = ("experiment", "hydra")
@@ -55,6 +57,8 @@ def check_flags(flags: Sequence[str]) -> None:
         name, equals, value = flag.partition("=")
         takes = CHOICES.get(SHORT.get(name, name))
         given = value if equals else after
+        if name in WITH_VALUE and not given:
+            raise UsageError(f"{name} stands without a value: write {name} and what it names")
         if takes and given not in takes:
             raise UsageError(f"{name} {given}: write {name} and one of {', '.join(takes)}")
 
@@ -64,8 +68,7 @@ def check_word(word: str, groups: dict[str, list[str]]) -> None:
     cannot be one of its choices."""
     key, equals, value = word.partition("=")
     name = key.lstrip("+~")
-    if "\0" in word or not word.isprintable():
-        raise UsageError(f"{word!r} holds characters that no option has: write KEY=VALUE")
+    check_characters(word)
     if not name:
         raise UsageError(f"'{word}' names no option: write OPTION=VALUE")
     if not equals:
@@ -86,8 +89,15 @@ def check_word(word: str, groups: dict[str, list[str]]) -> None:
         raise UsageError(no_choice(key, value, groups[group]))
 
 
+def check_characters(word: str) -> None:
+    """Raise UsageError on control characters: no option, word or path here has any."""
+    if re.search(r"[\x00-\x1f\x7f]", word):
+        raise UsageError(f"{word!r} holds control characters: write OPTION=VALUE without them")
+
+
 def no_choice(group: str, value: str, choices: Sequence[str]) -> str:
-    return f"there is no {group}={value}; write {group}= one of {', '.join(choices)}"
+    advice = f"write {group}= one of {', '.join(choices)}" if choices else f"leave {group}= out"
+    return f"there is no {group}={value}; {advice}"
 
 
 def check_sweep(flags: Sequence[str], words: Sequence[str]) -> None:

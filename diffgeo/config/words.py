@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from diffgeo.config.mistakes import check_characters
 from diffgeo.errors import UsageError
 
 
@@ -16,18 +17,30 @@ class Reader(NamedTuple):
     what: str
 
 
+HIGHEST = 2**31 - 1
+MOST_STEPS = 10**6
+
+
+def whole(text: str) -> int:
+    """A whole number from 0 to HIGHEST, in digits. Raises ValueError on others."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) > HIGHEST:
+        raise ValueError(text)
+    return int(text)
+
+
 def counts(text: str) -> list[int]:
-    """Whole numbers of 1 or more, with commas between, increasing. Raises ValueError on others."""
-    values = sorted({int(word) for word in text.split(",")})
-    if values[0] < 1:
+    """Whole numbers from 1 to MOST_STEPS, with commas between, increasing. Raises ValueError on
+    others."""
+    values = sorted({whole(word) for word in text.split(",")})
+    if values[0] < 1 or values[-1] > MOST_STEPS:
         raise ValueError(text)
     return values
 
 
 WORD = Reader(str, "a word")
 PATH = Reader(Path, "a path")
-WHOLE = Reader(int, "a whole number")
-COUNTS = Reader(counts, "a whole number, or several with commas between")
+WHOLE = Reader(whole, f"a whole number from 0 to {HIGHEST}")
+COUNTS = Reader(counts, f"a whole number, or several with commas between, from 1 to {MOST_STEPS}")
 TRUTH = Reader({"true": True, "false": False}.__getitem__, "true or false")
 
 
@@ -38,6 +51,7 @@ def options(
     in messages. Raises UsageError on an unknown key or a value that does not read."""
     found = {}
     for argument in arguments:
+        check_characters(argument)
         word, equals, value = argument.partition("=")
         key = word.removeprefix(prefix)
         if key not in known or not equals:

@@ -13,7 +13,7 @@ from omegaconf import ListConfig
 
 from diffgeo.config import named
 from diffgeo.config.build import Experiment, assemble, build
-from diffgeo.config.kinds import numbers, plain
+from diffgeo.config.kinds import numbers, plain, step_count, whole
 from diffgeo.config.line import key_of
 from diffgeo.core import Data, Fitted, ImageSet, Schedule
 from diffgeo.data.gaussian import spectrum as eigen
@@ -24,9 +24,13 @@ from diffgeo.theory import spectrum as spectra
 from diffgeo.theory.ablation import Error, Scheme, Start, check
 from diffgeo.theory.gaussian import SCHEMES, Spectrum, levels, stochastic
 from diffgeo.theory.learned import LEVELS, Learned, drawn, measure
+from diffgeo.theory.learned import several as several_draws
 from diffgeo.theory.linear import tableaux
 from diffgeo.theory.process import process
 
+MOST_DIMENSIONS = 10**8  # of power and isotropic
+MOST_SAMPLES = 10**8  # of a law without moments in closed form
+MOST_DRAWS = 10_000  # of a random error
 NAMED = ("power", "isotropic", "texture")  # spectra without a file
 
 
@@ -69,7 +73,7 @@ def grid_of(cfg) -> Grid:
         chart=chart,
         schemes={name: scheme(name, chart) for name in several("schemes", cfg.schemes, str)},
         eps=[float(e) for e in several("eps", cfg.eps, float)],
-        points=several("grid_points", cfg.grid_points, int),
+        points=[step_count("grid_points", n) for n in several("grid_points", cfg.grid_points, int)],
         starts=[start for start in asked if start not in files],
         files=files,
         start_names=[Path(start).stem if start in files else start for start in asked],
@@ -109,7 +113,7 @@ def named_spectrum(cfg) -> tuple[Spectrum, str]:
     """One of NAMED, and a word on it."""
     if cfg.spectrum == "texture":
         return spectra.texture(image_law(cfg), plain("image", cfg.image, int))
-    d = plain("d", cfg.d, int)
+    d = whole("d", cfg.d, 1, MOST_DIMENSIONS)
     scale = plain("scale", cfg.scale)
     if cfg.spectrum == "isotropic":
         return spectra.isotropic(d, scale), "isotropic"
@@ -134,11 +138,13 @@ def subject(cfg, grid: Grid, overrides: Sequence[str]) -> tuple[Spectrum, str, E
     random = plain("random", cfg.random, bool)
     if not math.isfinite(eta):
         raise UsageError(f"eta={eta:g}: write a finite relative error, e.g. .003")
-    if random and not eta and cfg.run is None:
+    draws = whole("draws", cfg.draws, 1, MOST_DRAWS)
+    if "draws" in map(key_of, overrides) and not random:
         raise UsageError(
-            "random=true draws eta times a normal number of each eigenvalue: write eta=.003 (or "
-            "another) beside it"
+            f"draws={draws} is of a random error: write random=true eta=.003 (or another) beside it"
         )
+    if cfg.run is not None and random:
+        raise UsageError("run= measures the error of its network: leave random=true out")
     if cfg.run is not None:
         if cfg.spectrum is not None or eta:
             raise UsageError(
@@ -146,8 +152,11 @@ def subject(cfg, grid: Grid, overrides: Sequence[str]) -> tuple[Spectrum, str, E
             )
         return of_run(cfg, grid, overrides)
     spectrum, about = given_spectrum(cfg, overrides)
-    error = drawn(eta, len(spectrum.values), cfg.seed) if random else eta
-    return spectrum, about, error
+    if not random or not eta:  # eta times any number is 0
+        return spectrum, about, eta
+    if draws == 1:
+        return spectrum, about, drawn(eta, len(spectrum.values), cfg.seed)
+    return spectrum, about, several_draws(eta, len(spectrum.values), cfg.seed, draws)
 
 
 def given_spectrum(cfg, overrides: Sequence[str]) -> tuple[Spectrum, str]:
@@ -159,7 +168,7 @@ def given_spectrum(cfg, overrides: Sequence[str]) -> tuple[Spectrum, str]:
     if cfg.spectrum is not None:
         return spectra.load(str(cfg.spectrum), mean if isinstance(mean, str) else None)
     mirrors = mirrored(cfg, overrides)
-    count = plain("samples", cfg.samples, int)
+    count = whole("samples", cfg.samples, 2, MOST_SAMPLES)
     return spectra.of_law(build(cfg.data), mean, mirrors, count, cfg.seed)
 
 
@@ -203,7 +212,8 @@ def of_run(cfg, grid: Grid, overrides: Sequence[str]) -> tuple[Spectrum, str, Le
     experiment = assemble(cfg, loaded)
     data = experiment.data
     images = isinstance(data, ImageSet)
-    found = spectra.fit(data, images and data.flip, cfg.samples, cfg.seed)
+    count = whole("samples", cfg.samples, 2, MOST_SAMPLES)
+    found = spectra.fit(data, images and data.flip, count, cfg.seed)
     basis, values = eigen(found.covariance)
     kept = cfg.mean is True or (cfg.mean is None and not images)
     spectrum = Spectrum(values, None, basis.mT @ found.mean if kept else None)
@@ -289,6 +299,7 @@ def directions(cfg, start: str) -> tuple[torch.Tensor, torch.Tensor]:
             )
         return covariance, covariance.new_zeros(len(covariance))
     law = build(cfg.data)
-    found = spectra.fit(law, False, plain("samples", cfg.samples, int), cfg.seed)
+    count = whole("samples", cfg.samples, 2, MOST_SAMPLES)
+    found = spectra.fit(law, False, count, cfg.seed)
     counts = cfg.mean if cfg.mean is not None else not isinstance(law, ImageSet)
     return found.covariance, found.mean if counts else torch.zeros_like(found.mean)

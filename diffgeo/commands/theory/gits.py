@@ -18,7 +18,7 @@ from dataclasses import replace
 from omegaconf import OmegaConf
 
 from diffgeo.config.build import assemble, grid_of, method_of
-from diffgeo.config.kinds import plain
+from diffgeo.config.kinds import plain, step_count
 from diffgeo.run import Job, RunFolder, loaded, take_model
 from diffgeo.store.files import write_json
 from diffgeo.tables import markdown
@@ -36,7 +36,7 @@ def main(cfg, job: Job) -> None:
     plans = fit(
         teacher,
         experiment.numbers,
-        plain("most", cfg.most, int),
+        step_count("most", cfg.most),
         plain("coeff", cfg.coeff),
         cfg.norm,
         OmegaConf.to_yaml(cfg.data).strip(),
