@@ -62,7 +62,7 @@ def existing(file: str, option: str) -> Path:
 
 
 def _read_json(path: Path) -> Sequence[float]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def _read_npy(path: Path) -> Sequence[float]:
@@ -76,7 +76,7 @@ def _read_npy(path: Path) -> Sequence[float]:
 
 
 def _read_txt(path: Path) -> Sequence[str]:
-    return path.read_text(encoding="utf-8").replace(",", " ").split()
+    return path.read_text(encoding="utf-8-sig").replace(",", " ").split()
 
 
 READERS: dict[str, Callable[[Path], Sequence[float] | Sequence[str]]] = {
