@@ -19,16 +19,12 @@ from diffgeo.config.catalogue import Command, commands, families, split
 from diffgeo.config.line import conf_dir, multirun, prepare, value_of
 from diffgeo.config.mistakes import message
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.machine import environment, streams, user, utf8
+from diffgeo.machine import environment, signals, streams, user, utf8
 from diffgeo.store import files, lock
 
 HELP_FLAGS = ("-h", "--help", "help")
 COMPLETION = re.compile(r"(install|uninstall|query)=(bash|fish|zsh)")
-# after Ctrl-C
-GO_ON = {
-    "train": "; `train resume=FOLDER` goes on from the last checkpoint",
-    "sample": "; the same line with hydra.run.dir=FOLDER goes on from the images that are drawn",
-}
+GOES_ON = "the same line goes on"  # what to do about a sweep or a table that was stopped
 
 
 def usage() -> str:
@@ -67,6 +63,7 @@ def hydra_command(command: Command, line: list[str]) -> None:
     sys.argv = [f"diffgeo {command.name}", *line]
     sweep = value_of("hydra.sweep.dir", line) if multirun(line) else None
     if sweep:
+        signals.advise(GOES_ON)
         files.sweep(sweep)
     process = os.getpid()
     failures: list[Exception] = []
@@ -137,6 +134,8 @@ def plain_command(command: Command, words: list[str]) -> None:
         print(command.help)
         return
     environment.check()
+    if command.name == "reproduce":
+        signals.advise(GOES_ON)
     run = started(command)
     with lock.job():
         run(words)
@@ -177,7 +176,7 @@ def speaks(error: BaseException) -> bool:
     return getattr(error, "first", here.rank == 0)
 
 
-def guarded(action: Callable[[], None], command: str = "") -> int:
+def guarded(action: Callable[[], None]) -> int:
     """Run; turn every failure into one line on stderr, unless the user asked for the traceback
     (HYDRA_FULL_ERROR=1)."""
     wanted = os.environ.get("HYDRA_FULL_ERROR")
@@ -189,10 +188,6 @@ def guarded(action: Callable[[], None], command: str = "") -> int:
         if reason := streams.lost():
             raise DiffgeoError(f"the work is done, but stdout could not be written: {reason}")
         return 0
-    except KeyboardInterrupt as stop:
-        if speaks(stop):
-            print("diffgeo: interrupted" + GO_ON.get(command, ""), file=sys.stderr)
-        return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     except Exception as error:
@@ -217,8 +212,13 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     utf8.ensure()
     user.ensure()
-    with streams.whole():
-        status = answer(sys.argv[1:] or ["help"])
+    with streams.whole(), signals.handled():
+        try:
+            status = answer(sys.argv[1:] or ["help"])
+        except KeyboardInterrupt as stop:
+            text, status = signals.told(stop)
+            if speaks(stop):
+                print(f"diffgeo: {text}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -235,4 +235,4 @@ def answer(words: list[str]) -> int:
         print(f"diffgeo: there is no command '{name}'; write one of {known}", file=sys.stderr)
         return 2
     run = hydra_command if command.configured else plain_command
-    return guarded(lambda: run(command, line), command.name)
+    return guarded(lambda: run(command, line))

@@ -32,6 +32,7 @@ from diffgeo.config.strangers import read_yaml, unfollowed
 from diffgeo.core import Data, Denoiser
 from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.machine import signals
 from diffgeo.store import digest
 from diffgeo.store.checkpoint import load_weights
 from diffgeo.store.digest import PROVENANCE, verified
@@ -97,6 +98,7 @@ class RunFolder:
     def of(cls, command: str, config: DictConfig, job: Job) -> RunFolder:
         """The folder of a job whose objects are made: they fill in what a config leaves open."""
         values = recorded_values(config)
+        signals.advise(how_to_go_on(command, job.path))
         return cls(job.path, command, values, job.overrides, inputs_of(command, values))
 
     def begin(self) -> bool:
@@ -201,6 +203,13 @@ def inputs_of(command: str, config: dict) -> dict[str, str]:
         if there:
             found[option] = digest.of_bytes(*there)
     return found
+
+
+def how_to_go_on(command: str, path: Path) -> str:
+    """What to type when the run in `path` was stopped."""
+    if command == "train":
+        return f"go on with: diffgeo train resume={path}"
+    return f"the same line with hydra.run.dir={path} goes on"
 
 
 def taken(path: Path) -> bool:

@@ -32,6 +32,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from diffgeo.errors import UsageError
+from diffgeo.machine import signals
 from diffgeo.machine.environment import place
 
 PATIENCE = timedelta(hours=6)  # rank 0 measures, draws and writes alone while the others wait
@@ -71,6 +72,14 @@ class World:
         data = torch.tensor(list(value.encode()[: len(page)]), dtype=torch.uint8)
         page[: len(data)] = data.to(self.device)
         return bytes(self.copy_(page).tolist()).rstrip(b"\0").decode()
+
+    def most(self, *numbers: int) -> list[int]:
+        """Of each number the largest that any rank has."""
+        if self.size == 1:
+            return list(numbers)
+        page = torch.tensor(numbers, device=self.device)
+        dist.all_reduce(page, dist.ReduceOp.MAX)
+        return page.tolist()
 
     def agree(self, flag: bool) -> bool:
         """Rank 0's flag."""
@@ -148,7 +157,7 @@ def joined(device: torch.device, multirun: bool = False) -> Iterator[World]:
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
             yield World(rank, ranks, device)
         dist.barrier()
-    except Exception as error:
+    except (Exception, signals.Stopped) as error:
         error.first = _first_to_fail(store)
         if not error.first:
             time.sleep(LINGER)

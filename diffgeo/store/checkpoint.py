@@ -141,21 +141,31 @@ def save_state(
     weights: dict[str, Tensor],
     cpu_s: float,
     wall_s: float,
+    law: str = "",
 ) -> None:
-    """Write one checkpoint. The state goes last: it decides where a resumed run goes on."""
+    """Write one checkpoint; `law` is the key of what it was trained on. The state goes last: it
+    decides where a resumed run goes on."""
     save_tensors(folder / "model.safetensors", weights, step=step)
     write_json(folder / "clock.json", {"training_cpu_s": cpu_s, "training_wall_s": wall_s})
-    save_tensors(folder / "state.safetensors", tensors, step=step)
+    save_tensors(folder / "state.safetensors", tensors, step=step, law=law)
 
 
-def load_state(folder: Path, device) -> tuple[dict[str, Tensor], int, dict[str, float]]:
-    """(state tensors, step, seconds so far). Raises DiffgeoError when damaged."""
+def load_state(
+    folder: Path, device, law: str = ""
+) -> tuple[dict[str, Tensor], int, dict[str, float]]:
+    """(state tensors, step, seconds so far). Raises DiffgeoError when damaged, or of a training on
+    another law than that of the key `law`."""
     path = folder / "state.safetensors"
     tensors, metadata = load_tensors(path, device)
     if not metadata.get("step", "").isdigit():
         raise DiffgeoError(
             f"{path} holds no training step; delete the folder {folder} to train again from the "
             "start"
+        )
+    if law and metadata.get("law", law) != law:
+        raise DiffgeoError(
+            f"{path} is of a training on other data: what data= names has changed since; restore "
+            "it, or begin a new run"
         )
     return tensors, int(metadata["step"]), read_json(folder / "clock.json")
 

@@ -11,18 +11,20 @@ from pathlib import Path
 import torch
 
 from diffgeo.errors import DiffgeoError
+from diffgeo.machine import signals
 from diffgeo.machine.speed import Clock, Meter, flops, peak
 from diffgeo.store import checkpoint
 from diffgeo.store.checkpoint import has_state, load_state, save_state
 from diffgeo.store.logger import Logger
-from diffgeo.training.loop import Progress, Training
+from diffgeo.training.loop import Training
+from diffgeo.training.stop import Stop
 
 
 def taken_up(training: Training, folder: Path) -> Clock:
     """Take a training up from the last checkpoint in `folder`, if there is one; its clock."""
     if not has_state(folder / "checkpoint"):
         return Clock()
-    state, step, seconds = load_state(folder / "checkpoint", training.device)
+    state, step, seconds = load_state(folder / "checkpoint", training.device, training.data.key)
     training.restore(state, step)
     return Clock(seconds["training_cpu_s"], seconds["training_wall_s"])
 
@@ -53,26 +55,29 @@ def fit(
     """Train with a log, a progress bar, previews and checkpoints; whether the end was reached
     before `deadline` (of time.monotonic).
 
-    Raises DiffgeoError on a NaN, leaving the last good checkpoint.
+    Raises DiffgeoError on a NaN, leaving the last good checkpoint; `signals.Stopped`, with a
+    checkpoint of the step that was reached, when a signal asks for it.
     """
     from tqdm import tqdm
 
     trainer = training.trainer
     world = training.world
+    stop = Stop(world)
     began = training.step
     saved = began
-    before = began
-    reported = time.monotonic()
+    before = began - began % trainer.log_every  # the last report
+    reported: float | None = None
     hidden = None if world.first else True  # None: shown on a terminal alone
-    with tqdm(
+    bar = tqdm(
         total=trainer.steps,
         initial=began,
         desc="train",
         unit="step",
         mininterval=0.5,
         disable=hidden,
-    ) as bar:
-        for progress in training.run():
+    )
+    with signals.deferred(), bar:
+        for progress in training.run(stop):
             rates = meter.report(progress.step)
             bar.update(progress.step - bar.n)
             bar.set_postfix(loss=f"{progress.loss:.4g}", **shown(rates), refresh=False)
@@ -82,18 +87,22 @@ def fit(
             end = progress.step == trainer.steps
             now = time.monotonic()
             # the first holds what is done once
-            interval = now - reported if before > began else 0.0
+            interval = 0.0 if reported is None else now - reported
             reported = now
             late = deadline < math.inf and not end and world.agree(now + interval > deadline)
             due = progress.step - saved >= trainer.checkpoint_every
             if end or late or due:
-                if world.first:
-                    save(training, progress, folder, clock)
+                save(training, folder, clock)
                 saved = progress.step
             if late:
                 return False
             before = progress.step
             meter.resume()
+        if stop.number:
+            if training.step > saved:
+                save(training, folder, clock)
+            world.barrier()  # a launcher ends all processes when one of them leaves
+            raise signals.Stopped(stop.number, f"at step {training.step} of {trainer.steps}")
     return True
 
 
@@ -104,12 +113,20 @@ def shown(rates: dict[str, float]) -> dict[str, str]:
     return {short: f"{rates[name]:.4g}" for name, short in names.items()} | share
 
 
-def save(training: Training, progress: Progress, folder: Path, clock: Clock) -> None:
-    if not (checkpoint.is_finite(training.state()) and math.isfinite(progress.loss)):
+def save(training: Training, folder: Path, clock: Clock) -> None:
+    """Write a checkpoint of the step that was just made. Every process calls it, rank 0 writes.
+    Raises DiffgeoError on a NaN."""
+    training.world.sum_(training.total)
+    if not training.world.first:
+        training.total.zero_()
+        return
+    if not checkpoint.is_finite(training.state()):
         raise DiffgeoError(
-            f"the weights became NaN by step {progress.step}: lower trainer.lr, or set "
+            f"the weights became NaN by step {training.step}: lower trainer.lr, or set "
             "trainer.clip=1"
         )
+    law = training.data.key
+    weights = training.weights()
     save_state(
-        folder / "checkpoint", training.state(), progress.step, training.weights(), *clock.read()
+        folder / "checkpoint", training.state(), training.step, weights, *clock.read(), law=law
     )

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -50,9 +50,14 @@ class Progress(NamedTuple):
     lr: float
 
 
+def never() -> bool:
+    """What `run` asks where nothing can stop it."""
+    return False
+
+
 class Training:
-    """A training in progress: weights, average, moments and step, which `state`/`restore` carry
-    from one process to the next.
+    """A training in progress: weights, average, moments, the loss since the last report and the
+    step, which `state`/`restore` carry from one process to the next.
 
     Raises UsageError where the trainer, the network and the law do not fit each other.
     """
@@ -86,6 +91,7 @@ class Training:
         matrices = [p for p in self.flat.parameters if takes(p)] if trainer.muon else []
         self.muon = Muon(matrices) if matrices else None
         self.step = 0
+        self.total = torch.zeros((), device=self.device)  # twice the loss since the last report
         self.precision = resolved(trainer.precision, self.device, "bf16")
         self.net = torch.compile(model.net) if trainer.compile else model.net
         self.random = drops(model)
@@ -126,6 +132,7 @@ class Training:
             "average": self.average,
             "exp_avg": self.exp_avg,
             "exp_avg_sq": self.exp_avg_sq,
+            "total": self.total,
         }
         if self.muon:
             state["momenta"] = self.muon.momenta
@@ -135,6 +142,7 @@ class Training:
         """Go on from a saved state. Raises DiffgeoError when it belongs to another network or a
         longer training."""
         own = self.state()
+        state = {"total": torch.zeros(())} | state  # an older diffgeo stopped at reports alone
         fits = step <= self.trainer.steps
         for name, v in own.items():
             fits = fits and name in state and state[name].shape == v.shape
@@ -145,6 +153,8 @@ class Training:
             )
         for name, v in own.items():
             v.copy_(state[name])
+        if not self.world.first:
+            self.total.zero_()  # what was saved is the sum over the ranks
         self.updates.fill_(step)
         self.step = step
 
@@ -187,31 +197,32 @@ class Training:
         if self.decay:
             self.average.lerp_(flat.values, 1 - self.decay(self.step))
 
-    def run(self) -> Iterator[Progress]:
-        """Train to the end, reporting every `log_every` steps and at the last. Raises DiffgeoError
-        on a loss that is not finite."""
+    def run(self, stop: Callable[[], bool] = never) -> Iterator[Progress]:
+        """Train to the end, or to the step after which `stop` says so, reporting every `log_every`
+        steps and at the last. Raises DiffgeoError on a loss that is not finite."""
         with running(self.precision, recurring=True):
-            yield from self._run()
+            yield from self._run(stop)
 
-    def _run(self) -> Iterator[Progress]:
+    def _run(self, stop: Callable[[], bool]) -> Iterator[Progress]:
         trainer = self.trainer
-        total = torch.zeros((), device=self.device)  # twice this process's loss since the report
-        counted = 0
+        counted = self.step % trainer.log_every
         self.model.train()
         for batch in self.remaining():
             self.flat.grad.zero_()
             for piece in batch.pieces(trainer.accumulate):
-                total += self.gradient(piece)
+                self.total += self.gradient(piece)
             self.world.sum_(self.flat.grad)
             self.update()
             self.step += 1
             counted += 1
             if self.step % trainer.log_every == 0 or self.step == trainer.steps:
-                mean = float(self.world.sum_(total)) / (2 * counted)
+                mean = float(self.world.sum_(self.total)) / (2 * counted)
                 self.check_finite(mean, counted)
-                total.zero_()
+                self.total.zero_()
                 counted = 0
                 yield Progress(self.step, mean, trainer.lr * trainer.share(self.step - 1))
+            if stop():
+                return
 
     def remaining(self) -> Iterator[Batch]:
         """The batches of the steps that are left, dropout's generator set for each."""
