@@ -263,7 +263,6 @@ def read_config(path: Path) -> DictConfig:
     if not isinstance(found, dict):
         raise DiffgeoError(f"{file} is damaged: it is no config")
     written_by(file)
-    verified(file)
     return OmegaConf.create(unfollowed(found))
 
 

@@ -126,7 +126,7 @@ def multirun(line: list[str]) -> bool:
 
 def written_by(config: Path) -> None:
     """Raise UsageError where an older diffgeo, which put no version into its first line, wrote the
-    config of a run folder."""
+    config of a run folder; DiffgeoError where it is not what was written."""
     with config.open(encoding="utf-8") as file:
         first = file.readline()
     if not first.startswith("# diffgeo"):
@@ -134,6 +134,7 @@ def written_by(config: Path) -> None:
             f"{config.parent} is from an older diffgeo, whose classes had other names: make the "
             "run again, or read the folder with the diffgeo that made it"
         )
+    verified(config)
 
 
 def recorded(folder: str, line: list[str], option: str) -> list[str]:
