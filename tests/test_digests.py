@@ -264,3 +264,38 @@ def test_pictures_of_an_earlier_process_are_made_anew(law, tmp_path):
         assert (tmp_path / "samples" / name).read_bytes() == (
             tmp_path / "fresh" / name
         ).read_bytes()
+
+
+# caches
+
+
+def test_a_damaged_cache_is_computed_again(law, tmp_path, monkeypatch):
+    """Features, eigenvalues and floors: the value of before, whatever the bit."""
+    from diffgeo.data import Curve
+    from diffgeo.metrics import Tangential, features, floor
+    from diffgeo.theory import spectrum
+
+    class Net:
+        name = "inception"
+        batch = 10
+        key = "a net"
+
+        def __call__(self, images):
+            return images.flatten(1)[:, :3].float()
+
+    def everything() -> tuple:
+        features._truth.clear()
+        floors = floor.reference(Tangential(), Curve(), 50)
+        return features.of_truth(Net(), law, 20), spectrum.cached(law), floors
+
+    monkeypatch.setenv("DIFFGEO_CACHE", str(tmp_path))
+    first = everything()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.parent.name for path in files} == {"features", "spectra", "floors"}
+    pages = [path.read_bytes() for path in files]
+    for path in files:
+        at = path.read_bytes().find(b"values") + 40 if path.suffix == ".json" else -2
+        flip(path, at, bit=0)
+    again = everything()
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert first[2] == again[2] and [path.read_bytes() for path in files] == pages

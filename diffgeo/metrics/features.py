@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeGuard
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,7 +26,7 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine.precision import full_precision
 from diffgeo.metrics.base import Measure
 from diffgeo.store.caches import cache_folder
-from diffgeo.store.npy import write_array
+from diffgeo.store.checkpoint import load_tensors, save_tensors
 
 # more coordinates than this are pooled first: their covariance would cost more than it tells
 PIXELS = 1024
@@ -312,16 +311,16 @@ _truth: dict[tuple[str, str], Tensor] = {}
 
 def of_truth(net: Features, data: ImageSet, n: int) -> Tensor:
     """Features [n,d] of the first n training images in one fixed random order; all of them when
-    they are fewer. Computed once, whatever the run: held in memory, and Inception's kept as .npy in
+    they are fewer. Computed once, whatever the run: held in memory, and Inception's kept in
     the cache's `features`, under the hashes of set and features."""
     images = training(data).images
     keys = content(images), net.key
     n = min(n, len(images))
     on_disk = net.name == "inception"
-    path = kept("features", net, images, ".npy")
+    path = kept("features", net, images, ".safetensors")
     if on_disk and len(_truth.get(keys, ())) < n:
-        with contextlib.suppress(OSError, ValueError):  # absent or damaged: computed again
-            _truth[keys] = torch.from_numpy(np.load(path, allow_pickle=False))
+        with contextlib.suppress(DiffgeoError, KeyError):  # absent or damaged: computed again
+            _truth[keys] = load_tensors(path)[0]["features"]
     if len(_truth.get(keys, ())) < n:
         while len(_truth) >= SETS:
             _truth.pop(next(iter(_truth)))
@@ -330,7 +329,7 @@ def of_truth(net: Features, data: ImageSet, n: int) -> Tensor:
         _truth[keys] = joined(batches(net, images[pick].cpu(), what), n)
         if on_disk:
             with contextlib.suppress(DiffgeoError):  # a cache that cannot be written is no cache
-                write_array(path, _truth[keys].numpy())
+                save_tensors(path, {"features": _truth[keys]})
     return _truth[keys][:n]
 
 

@@ -31,6 +31,7 @@ import torch
 from diffgeo.core import Data, Metric, Run, generator
 from diffgeo.errors import DiffgeoError
 from diffgeo.store.caches import cache_folder
+from diffgeo.store.digest import of_bytes
 from diffgeo.store.files import write_json
 
 # of the package: what the values depend on
@@ -83,14 +84,19 @@ def code() -> str:
 
 
 def held(path: Path, name: dict) -> Values | None:
-    """The values that a file keeps under this name; None where it does not."""
+    """The values that a file keeps under this name; None where it does not, or where they are not
+    those that were written."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found["name"] != name:
+        if found["name"] != name or found["digest"] != digest_of(found["values"]):
             return None
         return {key: [float(v) for v in some] for key, some in found["values"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def digest_of(values: Values) -> str:
+    return of_bytes(json.dumps(values, sort_keys=True).encode())
 
 
 def reference(
@@ -115,7 +121,7 @@ def reference(
     if values is None:
         values = draws(metric, data, n, pairs, noise)
         with contextlib.suppress(DiffgeoError):
-            write_json(path, {"name": name, "values": values})
+            write_json(path, {"name": name, "values": values, "digest": digest_of(values)})
     floors = {}
     for key, drawn in values.items():
         v = torch.tensor(drawn, dtype=torch.float64)

@@ -23,7 +23,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import Protocol, runtime_checkable
@@ -34,7 +33,7 @@ from diffgeo.data.gaussian import spectrum as eigen
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.store.arrays import read_array
 from diffgeo.store.caches import cache_folder
-from diffgeo.store.npy import write_array
+from diffgeo.store.checkpoint import load_tensors, save_tensors
 from diffgeo.theory.gaussian import Spectrum
 
 # 1024 * 128^2 = 2^24: so many products of bytes minus 128 are added exactly in float32
@@ -313,14 +312,12 @@ def sums(data: ImageSet) -> tuple[Tensor, Tensor]:
 def cached(data: ImageSet) -> Tensor:
     """The eigenvalues of a set of images, from $DIFFGEO_CACHE where they are known; 0 where they
     are rounding."""
-    path = cache_folder() / "spectra" / f"{data.key}.npy"
-    try:
-        return torch.from_numpy(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError):
-        pass
+    path = cache_folder() / "spectra" / f"{data.key}.safetensors"
+    with suppress(DiffgeoError, KeyError):  # absent or damaged: computed again
+        return load_tensors(path)[0]["values"]
     values = torch.linalg.eigvalsh(images(data, data.flip).covariance)
     rounding = len(values) * torch.finfo(torch.float64).eps * float(values.abs().max())
     values = torch.where(values > rounding, values, 0.0)
     with suppress(DiffgeoError):  # a cache that cannot be written is no cache
-        write_array(path, values.numpy())
+        save_tensors(path, {"values": values})
     return values
