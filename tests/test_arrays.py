@@ -4,6 +4,7 @@ line that says what is wrong."""
 import numpy as np
 import pytest
 
+from diffgeo.data import Cloud
 from diffgeo.errors import UsageError
 from diffgeo.store.arrays import read_array
 
@@ -170,3 +171,10 @@ def test_files_that_are_no_arrays(tmp_path):
         with pytest.raises(UsageError, match=reason) as refused:
             read_array(tmp_path / name, "data.file")
         assert "\n" not in str(refused.value)
+
+
+def test_a_cloud_names_its_first_point_that_is_not_finite(tmp_path):
+    """`inf,inf` in a first line is a point, which is refused, and no name, which was skipped."""
+    path = written(tmp_path, "0.5,0.25\ninf,inf\n0.25,nan\n")
+    with pytest.raises(UsageError, match=r"2 points of the cloud are not finite, number 1 \(from"):
+        Cloud(file=str(path))

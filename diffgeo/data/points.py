@@ -90,14 +90,16 @@ class Cloud(Law):
         elif file is not None or points is None:
             raise UsageError("a cloud is one array: write data.file=PATH.npy (or .npz, .csv)")
         self.points = _double_or_float(points)
-        if (
-            self.points.ndim != 2
-            or not self.points.numel()
-            or not bool(self.points.isfinite().all())
-        ):
+        if self.points.ndim != 2 or not self.points.numel():
             raise UsageError(
                 f"a cloud is a table [N,d] of finite numbers, not {list(self.points.shape)}: one "
                 "point a row"
+            )
+        wrong = (~self.points.isfinite()).any(1).nonzero()[:, 0]
+        if len(wrong):
+            raise UsageError(
+                f"{len(wrong)} points of the cloud are not finite, number {int(wrong[0])} (from 0) "
+                "the first: write finite numbers"
             )
         self.shape = (self.points.shape[1],)
         self.dim = 0

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from diffgeo.config.words import TRUTH, WHOLE, WORD, Reader, options
+from diffgeo.config.words import TRUTH, WORD, Reader, options, whole
 from diffgeo.data.prepared import data_root
 from diffgeo.data.sets import SOURCES, source
 from diffgeo.errors import UsageError
+
+
+def side(text: str) -> int:
+    """A number of pixels. Raises ValueError on none."""
+    count = whole(text)
+    if count < 1:
+        raise ValueError(text)
+    return count
 
 
 def crop(text: str) -> int | str:
@@ -32,7 +40,7 @@ READERS = {
     "root": Reader(unquoted, "a path"),
     "path": Reader(unquoted, "a path"),
     "file": Reader(unquoted, "a path"),
-    "size": WHOLE,
+    "size": Reader(side, "a whole number of pixels from 1, such as 64"),
     "crop": Reader(crop, WORD.what),
     "background": Reader(background, "white, black, drop, or bytes as [255,128,0]"),
     "download": TRUTH,
