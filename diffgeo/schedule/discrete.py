@@ -120,11 +120,12 @@ def _log_levels(betas: Betas, device: torch.device, dtype: torch.dtype) -> Tenso
     """log sigma of the trained levels [T], increasing; sigma^2 = 1/abar - 1, without
     cancellation.
 
-    A last beta of 1, noise without signal, is taken for the float64 below it: sigma is then about
-    1e8/sqrt(abar_(T-2)) instead of infinite, and x_t = noise to 1e-8 or better.
+    A last beta of 1, noise without signal, has abar = 2^-48 instead of 0: sigma is then 2^24, not
+    infinite, and x_t is the noise to float32's last digit.
     """
-    below_one = 1 - 2.0**-53
-    log_abar = torch.cumsum(torch.log1p(-betas().clamp(max=below_one)), 0)
+    log_abar = torch.cumsum(torch.log1p(-betas()), 0)
+    if log_abar[-1] == -math.inf:
+        log_abar[-1] = min(-48 * math.log(2), float(log_abar[-2]) - math.log(2))
     variance = torch.expm1(-log_abar)
     return (variance.log() / 2).to(device, dtype)
 
