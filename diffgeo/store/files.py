@@ -38,7 +38,7 @@ STALE = 24 * 3600.0  # seconds after which another host's temporary counts as le
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # of a file system that cannot allocate: what is missing shows when it is written
 CANNOT_ALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
-ADVICE = "free space, or choose another folder (hydra.run.dir=, data.root=)"
+ADVICE = "choose another folder (hydra.run.dir=, data.root=)"
 
 _own: set[str] = set()  # the names of the temporaries that this process is writing now
 
@@ -100,12 +100,12 @@ def writing(path: str | os.PathLike, size: int = 0) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            reason = f"the disk is full{lacking(path, size)}"
+            reason = f"the disk is full{lacking(path, size)}; free space, or"
         elif isinstance(error, FileExistsError | NotADirectoryError):
-            reason = f"{Path(path).parent} is a file, or lies below one, and a folder is wanted"
+            reason = f"{Path(path).parent} is a file, or lies below one, and a folder is wanted;"
         else:
-            reason = error.strerror or str(error)
-        raise DiffgeoError(f"cannot write {path}: {reason}; {ADVICE}") from error
+            reason = f"{error.strerror or error};"
+        raise DiffgeoError(f"cannot write {path}: {reason} {ADVICE}") from error
 
 
 def lacking(path: str | os.PathLike, size: int) -> str:

@@ -36,7 +36,6 @@ class Held:
     descriptor: int | None  # of the locked file; None where the file system knows no locks
     identity: tuple[int, int]  # of the folder: its device and its number on it
     made: bool  # whether the folder was not there before
-    process: int
 
 
 _held: dict[Path, Held] = {}  # by what the folder is called without links
@@ -64,7 +63,7 @@ def take(folder: str | os.PathLike, wait: bool = False) -> bool:
         raise DiffgeoError(
             f"cannot write into {folder}: {reason}; choose another folder"
         ) from error
-    _held[folder] = Held(descriptor, (status.st_dev, status.st_ino), made, os.getpid())
+    _held[folder] = Held(descriptor, (status.st_dev, status.st_ino), made)
     return waited
 
 
@@ -134,8 +133,6 @@ def holder(descriptor: int) -> str:
 def release(folder: Path) -> None:
     """Let go of a folder and leave nothing of the lock in it."""
     held = _held.pop(folder)
-    if held.process != os.getpid():  # a copy of the process that holds it
-        return
     with contextlib.suppress(OSError):
         if held.descriptor is not None:
             if is_at(held.descriptor, folder / NAME):
@@ -168,6 +165,18 @@ def held(folder: str | os.PathLike, wait: bool = False) -> Iterator[bool]:
 def release_all() -> None:
     for folder in list(_held):
         release(folder)
+
+
+def forget() -> None:
+    """Hold nothing any more, in a copy of the process that holds it: a worker that reads data would
+    keep the lock of one that was killed."""
+    for held in _held.values():
+        if held.descriptor is not None:
+            os.close(held.descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=forget)
 
 
 def holding(path: str | os.PathLike) -> Path | None:
