@@ -169,7 +169,7 @@ def test_a_path_of_ddim_is_that_of_diffusers(weights, tmp_path, config):
     denoise = diffusers(pictures(), folder=str(folder))
     asked = denoise.scheduler
     grid = folder_schedule(str(folder)).grid(10)
-    check_stepping(denoise, Euler(), grid, Loop(clip=asked.clip, threshold=asked.threshold))
+    check_stepping(denoise, Euler(), grid, Loop(clip=asked.clip))
     noise = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         expected = path(theirs, net, noise, 10, use_clipped_model_output=asked.clip is not None)
@@ -235,7 +235,7 @@ def asked(folder, *, sampler=None, loop=None, grid=None, **options):
         (
             {"thresholding": True, "sample_max_value": 3, "dynamic_thresholding_ratio": 0.9},
             "thresholding=true dynamic_thresholding_ratio=0.9 sample_max_value=3",
-            "loop.threshold=0.9",
+            "model.scheduler=levels loop.threshold=0.9",
         ),
         ({"timestep_spacing": "leading"}, 'timestep_spacing="leading"', "sampler.schedule=diffus"),
         ({"steps_offset": 1}, "steps_offset=1", "sampler.schedule=diffusers"),

@@ -26,6 +26,11 @@ def check_stepping(model: Denoiser, sampler: Sampler, sigmas: Tensor, loop: Loop
     if not isinstance(model, FolderNetwork) or model.scheduler is None:
         return
     asked = model.scheduler
+    if asked.threshold is not None:
+        raise UsageError(
+            f"{asked.source} says {asked.quoted(*ESTIMATE)}, and loop.threshold knows no largest "
+            f"value: write model.scheduler=levels loop.threshold={asked.threshold:g} to do without"
+        )
     keys: list[str] = []
     options: list[str] = []
     if asked.says_any(*GRID) and not same_grid(asked, sigmas):
@@ -33,13 +38,9 @@ def check_stepping(model: Denoiser, sampler: Sampler, sigmas: Tensor, loop: Loop
         options.append(
             f"sampler.schedule=diffusers sampler.schedule.folder={json.dumps(model.folder)}"
         )
-    for name, wanted, here in (
-        ("clip", asked.clip, loop.clip),
-        ("threshold", asked.threshold, loop.threshold),
-    ):
-        if wanted is not None and wanted != here:
-            keys.append(asked.quoted(*ESTIMATE))
-            options.append(f"loop.{name}={wanted:g}")
+    if asked.clip is not None and asked.clip != loop.clip:
+        keys.append(asked.quoted(*ESTIMATE))
+        options.append(f"loop.clip={asked.clip:g}")
     if isinstance(sampler, DDPM) and asked.variance not in (None, sampler.variance):
         keys.append(asked.quoted("variance_type"))
         options.append(f"sampler.variance={asked.variance}")
