@@ -340,6 +340,8 @@ def test_a_folder_is_not_a_file_nor_a_file_a_folder(tmp_path):
             write_text(path, "x")
         with pytest.raises(DiffgeoError, match="it is a file, or lies below one, and a folder is"):
             lock.take(path.parent)
+    with pytest.raises(UsageError, match="^data.root=.* is a file: write the folder of"):
+        prepared.data_root(tmp_path / "file")
     assert names(tmp_path) == ["file"]
 
 
@@ -608,7 +610,7 @@ def test_without_a_home_caches_lie_in_a_folder_of_ours(tmp_path, monkeypatch, ca
     def nobody(*_):
         raise KeyError("getpwuid(): uid not found")
 
-    for name in ("HOME", "XDG_CACHE_HOME", "DIFFGEO_CACHE", "DIFFGEO_DATA"):
+    for name in ("HOME", "XDG_CACHE_HOME", "DIFFGEO_CACHE", "DIFFGEO_DATA", "MPLCONFIGDIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     monkeypatch.setattr(caches.tempfile, "tempdir", str(tmp_path))
@@ -622,6 +624,9 @@ def test_without_a_home_caches_lie_in_a_folder_of_ours(tmp_path, monkeypatch, ca
     assert inception_weights.hub() == folder / "torch" / "hub" / "checkpoints"
     with pytest.raises(UsageError, match="^data.root=~/x: there is no such home folder"):
         prepared.data_root("~/x")
+    monkeypatch.setenv("MPLCONFIGDIR", "")  # which is put back as it was
+    caches.for_matplotlib()
+    assert os.environ["MPLCONFIGDIR"] == str(folder / "matplotlib")
     folder.chmod(0o777)  # somebody may have put things there
     caches.temporary.cache_clear()
     assert caches.cache_folder().parent != folder

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffgeo.errors import DiffgeoError
+from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.store.caches import at_home, cache_folder, user_caches
 from diffgeo.store.files import read_json, write_json
 from diffgeo.store.npy import rows
@@ -53,12 +53,16 @@ class Blocks(NamedTuple):
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
-    """`root`, else $DIFFGEO_DATA, else ${XDG_CACHE_HOME:-~/.cache}/diffgeo/data."""
-    if root:
-        return at_home(root, "data.root")
-    if named := os.environ.get("DIFFGEO_DATA"):
-        return at_home(named, "DIFFGEO_DATA")
-    return user_caches() / "diffgeo" / "data"
+    """`root`, else $DIFFGEO_DATA, else ${XDG_CACHE_HOME:-~/.cache}/diffgeo/data. Raises UsageError
+    where what was named is a file."""
+    option = "data.root" if root else "DIFFGEO_DATA"
+    named = root or os.environ.get("DIFFGEO_DATA")
+    if not named:
+        return user_caches() / "diffgeo" / "data"
+    chosen = at_home(named, option)
+    if chosen.exists() and not chosen.is_dir():
+        raise UsageError(f"{option}={named} is a file: write the folder of the prepared sets")
+    return chosen
 
 
 def digest(array: np.ndarray) -> str:

@@ -210,9 +210,6 @@ def trajectories(path, trajectory: Trajectory, data: Manifold, n: int = 80) -> N
     In the "ve" chart the noise is far wider than the data, so the states are drawn as x/sqrt(1 +
     sigma^2/s^2), s the law's spread.
     """
-    from matplotlib.collections import LineCollection
-    from matplotlib.colors import LogNorm
-
     view = plane(data)
     spread = float(view.truth.std(0).norm() / view.truth.shape[1] ** 0.5) or 1.0
     sigma = points(trajectory.sigma)
@@ -223,6 +220,9 @@ def trajectories(path, trajectory: Trajectory, data: Manifold, n: int = 80) -> N
     segments = np.stack([y[:-1], y[1:]], 2).reshape(-1, 2, 2)
     levels = sigma[:-1].repeat_interleave(y.shape[1]).numpy()
     with sheet(path, 1, 1, (6.0, 5.0)) as (figure, axes):
+        from matplotlib.collections import LineCollection
+        from matplotlib.colors import LogNorm
+
         ax = axes[0, 0]
         support(ax, data, view, linewidth=2)
         norm = LogNorm(max(levels.min(), spread / 100), min(levels.max(), 30 * spread))

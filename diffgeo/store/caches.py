@@ -32,10 +32,23 @@ def user_caches() -> Path:
     """${XDG_CACHE_HOME:-~/.cache}, or what stands in for it."""
     if named := os.environ.get("XDG_CACHE_HOME"):
         return Path(named)
+    own = home()
+    return temporary() if own is None else own / ".cache"
+
+
+def home() -> Path | None:
+    """The home folder; None without HOME and without an entry for the user."""
     try:
-        return Path("~/.cache").expanduser()
-    except RuntimeError:  # no HOME, and no entry for the user
-        return temporary()
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def for_matplotlib() -> None:
+    """Let matplotlib, which asks for a home folder when it is imported, keep its fonts in the
+    temporary folder of ours where there is none."""
+    if home() is None and not os.environ.get("MPLCONFIGDIR"):
+        os.environ["MPLCONFIGDIR"] = str(temporary() / "matplotlib")
 
 
 @cache
