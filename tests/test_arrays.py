@@ -178,3 +178,21 @@ def test_a_cloud_names_its_first_point_that_is_not_finite(tmp_path):
     path = written(tmp_path, "0.5,0.25\ninf,inf\n0.25,nan\n")
     with pytest.raises(UsageError, match=r"2 points of the cloud are not finite, number 1 \(from"):
         Cloud(file=str(path))
+
+
+def test_a_quotation_mark_amid_a_cell_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text('x,y\n"1","2"\n"1"2,3\n')
+    with pytest.raises(UsageError, match="line 3 has a quotation mark amid a cell"):
+        read_array(tmp_path / "a.csv", "samples")
+
+
+def test_a_header_that_claims_more_than_the_file_holds_asks_for_no_memory(tmp_path):
+    whole = b"{'descr': '<f8', 'fortran_order': False, 'shape': (10**12,), }".replace(
+        b"10**12", b"1000000000000"
+    )
+    whole += b" " * (-(len(whole) + 11) % 64) + b"\n"
+    (tmp_path / "a.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + len(whole).to_bytes(2, "little") + whole
+    )
+    with pytest.raises(UsageError, match="it is shorter than its header says"):
+        read_array(tmp_path / "a.npy", "samples")

@@ -48,8 +48,10 @@ def read_array(path: str | os.PathLike, option: str) -> np.ndarray:
         raise
     except Exception as error:  # numpy raises half a dozen kinds on a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        if "pickle" in str(error):
+        if "pickle" in reason or "Python objects" in reason:
             reason = "it holds Python objects"
+        if "mmap length" in reason:
+            reason = "it is shorter than its header says"
         raise UsageError(
             f"{option}={path} cannot be read as an array of numbers: {reason}"
         ) from error
@@ -67,7 +69,9 @@ def real(array: np.ndarray) -> np.ndarray:
 
 
 def from_npy(path: Path) -> np.ndarray:
-    return np.load(path, allow_pickle=False)
+    """The array of a .npy file, by way of a memory-map: one whose header claims more than the file
+    holds gets none. Raises ValueError."""
+    return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def from_npz(path: Path) -> np.ndarray:
@@ -103,6 +107,8 @@ def from_csv(path: Path) -> np.ndarray:
             header = named_columns(cells(line), number)
             columns = len(header)
             continue
+        if '"' in told:
+            check_quotes(told, number)
         values.extend(numbers(row, line, number))
         columns = columns or len(row)
         if len(row) != columns:
@@ -136,6 +142,14 @@ def cells(line: str) -> list[str]:
     """The cells of a line, without quotation marks and surrounding spaces."""
     row = next(csv.reader([line], skipinitialspace=True)) if '"' in line else line.split(",")
     return [cell.strip() for cell in row]
+
+
+def check_quotes(line: str, number: int) -> None:
+    """Raise ValueError where a quotation mark neither begins nor ends a cell: "1"2 is not 12."""
+    try:
+        list(csv.reader([line], skipinitialspace=True, strict=True))
+    except csv.Error:
+        raise ValueError(f"line {number} has a quotation mark amid a cell, or one alone") from None
 
 
 def is_number(cell: str) -> bool:
