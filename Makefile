@@ -9,7 +9,7 @@ TESTS  := OMP_NUM_THREADS=1 $(RUN)/python -m pytest $(SPREAD)
 CODE   := diffgeo tests scripts benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench lint clean
+.PHONY: help setup demo test test-slow chaos bench lint clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test: $(STAMP)  ## the tests (minutes)
 
 test-slow: $(STAMP)  ## all tests, the long ones too
 	$(TESTS) -m 'slow or not slow'
+
+chaos: $(STAMP)  ## kills, faults, mistakes and strangers, all of them (part of test-slow)
+	$(TESTS) -m 'slow or not slow' tests/chaos
 
 bench: $(STAMP)  ## speed against plain baselines; writes benchmarks/results/
 	$(RUN)/python -m benchmarks
