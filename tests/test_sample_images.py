@@ -294,7 +294,9 @@ def test_sample_and_evaluate_images(inside, tmp_path):
 
 
 def test_images_of_another_kind_are_one_line(inside, tmp_path):
-    np.save(tmp_path / "colour.npy", np.zeros((4, 8, 8, 3), np.uint8))
+    red = np.zeros((4, 8, 8, 3), np.uint8)
+    red[..., 0] = 255
+    np.save(tmp_path / "colour.npy", red)
     np.save(tmp_path / "large.npy", np.zeros((4, 9, 9), np.uint8))
     (tmp_path / "empty").mkdir()
     for name, words in (

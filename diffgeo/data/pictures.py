@@ -15,6 +15,7 @@ pixels than `MOST`.
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -138,9 +139,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 @cache
 def quiet() -> None:
-    """No more warnings of Pillow: they are of what is refused here, or of what a viewer passes over
-    too."""
+    """No more words of Pillow's own: they are of what is refused here, or of what a viewer passes
+    over too."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def has_another(image: Image.Image) -> bool:

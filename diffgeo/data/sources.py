@@ -6,11 +6,8 @@ that somebody unpacked. digits is part of the package; an array file is read as 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import socket
-import struct
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from diffgeo.data import origin, pixels, prepared
+from diffgeo.data import idx, origin, pixels, prepared
 from diffgeo.data.prepared import Blocks, Split
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.store import lock
@@ -218,15 +215,6 @@ class Npz:
         return pixels.read_bytes(path, "data.file", names[:1], dtype="") if names else None
 
 
-MOST = 1 << 28  # bytes of an IDX file: MNIST's largest has 47 million
-IDX_FILES = {
-    "train_images": "train-images-idx3-ubyte",
-    "train_labels": "train-labels-idx1-ubyte",
-    "test_images": "t10k-images-idx3-ubyte",
-    "test_labels": "t10k-labels-idx1-ubyte",
-}
-
-
 @dataclass(frozen=True)
 class Idx(Prepared):
     """MNIST and the sets in its format: torchvision's class `dataset` downloads four files, which
@@ -252,7 +240,7 @@ class Idx(Prepared):
             )
         arrays = {}
         for name, path in files.items():
-            array = idx(path)
+            array = idx.read(path)
             arrays[name] = Blocks(array.shape, [array])
         return arrays
 
@@ -266,11 +254,11 @@ class Idx(Prepared):
         theirs = Path(self.dataset) / "raw"  # torchvision's folder below its own root
         for folder in (own / "raw" / theirs, own / "raw", own, own / theirs, root / theirs):
             files = {}
-            for name, file in IDX_FILES.items():
+            for name, file in idx.FILES.items():
                 for path in (folder / f"{file}.gz", folder / file):
                     if path.is_file():
                         files[name] = path
-            if len(files) == len(IDX_FILES):
+            if len(files) == len(idx.FILES):
                 return files
         return None
 
@@ -322,25 +310,6 @@ class Cifar10(Prepared):
             if (folder / "cifar-10-batches-py").is_dir():
                 return folder
         return None
-
-
-def idx(path: Path) -> np.ndarray:
-    """The bytes of an IDX file (.gz or not) as an array: two zeros, 8 for uint8, the number of
-    axes, each length as >u4, the elements."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
-            content = stream.read(MOST + 1)
-        if len(content) > MOST:
-            raise ValueError(f"it holds more than {MOST} bytes")
-        zero, kind, axes = struct.unpack(">HBB", content[:4])
-        shape = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
-        if zero or kind != 8:
-            raise ValueError("it is not an IDX file of bytes")
-        return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
-        raise DiffgeoError(
-            f"{path} is corrupt ({error}): remove it and prepare the set again"
-        ) from error
 
 
 def fetch(dataset: str, folder: Path) -> None:
