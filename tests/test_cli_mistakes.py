@@ -44,7 +44,7 @@ MISTAKES = [
     (["train", "model=exact"], 2, "nothing to train"),
     (["train", "resume=nowhere"], 2, "resume=nowhere is not a run folder"),
     (["train", "device=cuda:9"], 2, "device=cuda:9 is not available"),
-    (["train", "net._target_=os.system"], 2, "not part of diffgeo"),
+    (["train", "net._target_=os.system"], 2, "is not offered here"),
     (["train", "n=0", "trainer.steps=1"], 2, "n=0"),
     (["train", "weighting=expression", "weighting.expression='1/(t-t)'"], 2, "training time"),
     (
