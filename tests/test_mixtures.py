@@ -182,9 +182,20 @@ def test_the_command(inside, tmp_path, monkeypatch):
         "pair/gd/n=400": 0.225,
         "pair/em/n=100": 0.02,
         "pair/em/n=400": 0.005,
+        "pair/gd/n=100_se": pytest.approx(0.05),
+        "pair/gd/n=400_se": pytest.approx(0.025),
+        "pair/em/n=100_se": 0,
+        "pair/em/n=400_se": 0,
         "pair/slope_gd": pytest.approx(-0.5, abs=1e-12),
+        # of (log a_2 - log a_1)/log 4, both a known to a ninth
+        "pair/slope_gd_se": pytest.approx(math.sqrt(2) / 9 / math.log(4)),
         "pair/slope_em": pytest.approx(-1, abs=1e-12),
+        "pair/slope_em_se": 0,
     }
+    assert "standard error of the mean, over 2 seeds" in done.stdout
+    one = inside("theory", "mixture", "pair", "out=one", "seeds=1")
+    assert "one seed: no spread" in one.stdout and "+-" not in one.stdout.split("spread")[1]
+    assert calls.pop() == (400, 0) and calls.pop() == (100, 0)
     row = next(csv.DictReader((tmp_path / "here/table.csv").open()))
     assert (
         row["quantity"] == "gd"
@@ -203,7 +214,8 @@ def test_the_command(inside, tmp_path, monkeypatch):
         ("", "one of pair, step, softmax"),
         ("pairs", "one of pair, step, softmax"),
         ("pair fast", "quick or full"),
-        ("pair seeds=3", "has no option seeds"),
+        ("pair sed=3", "has no option sed"),
+        ("pair seeds=0", "write 1 to 1000"),
     ],
 )
 def test_mistakes(inside, line, words):

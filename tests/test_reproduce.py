@@ -10,7 +10,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from diffgeo.commands.reproduce.engine import cells_of, expanded, names, plain, spec_of
+from diffgeo.commands.reproduce.engine import (
+    cells_of,
+    expanded,
+    names,
+    options,
+    plain,
+    reproduce,
+    spec_of,
+)
 from diffgeo.config.catalogue import commands, split
 from diffgeo.config.line import conf_dir, prepare
 from diffgeo.errors import UsageError
@@ -112,9 +120,24 @@ def test_a_small_one_ends_in_a_table(inside, tmp_path, monkeypatch):
 def test_names():
     assert plain("lambda = (e^t-1)^-1") == "lambda_e_t_1_1"
     with pytest.raises(UsageError, match="budget=all"):
-        from diffgeo.commands.reproduce.engine import options
-
         options(["cem/line", "budget=all"])
+
+
+def test_a_reproduction_is_told_where_its_images_lie(tmp_path):
+    """data.root= goes to every command that reads a set of images, by data= or by its experiment,
+    and is refused where none does."""
+    modes = cells_of(spec_of("gauss/modes"), "quick", tmp_path, root="my sets")
+    assert [" data.root='my sets'" in cell.command for cell in modes] == [False, False, True]
+    mnist = cells_of(spec_of("cem/mnist"), "quick", tmp_path, root="r")
+    assert all(" data.root=r" in cell.command for cell in mnist if cell.command)
+    network = cells_of(spec_of("ge/cifar10"), "quick", tmp_path, {"run": "net"}, "r")
+    assert all(" data.root=r" in cell.command for cell in network if cell.command)
+    assert options(["gauss/modes", f"data.root={tmp_path}"])[-1] == str(tmp_path)
+    with pytest.raises(UsageError, match="there is no such file or folder"):
+        options(["gauss/modes", "data.root=nowhere"])
+    with pytest.raises(UsageError, match="reads no set of images"):
+        reproduce("cem/points", "quick", tmp_path / "out", root=str(tmp_path))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_entry_for_several_values_stands_for_every_combination():

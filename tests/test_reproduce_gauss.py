@@ -17,7 +17,7 @@ from diffgeo.theory import spectrum as spectra
 from diffgeo.theory.ablation import ablation
 from diffgeo.theory.ablation_table import compared
 from diffgeo.theory.distances import w2
-from diffgeo.theory.gaussian import SCHEMES, discrete, levels
+from diffgeo.theory.gaussian import SCHEMES, Spectrum, discrete, levels
 from diffgeo.theory.learned import drawn, flip
 from diffgeo.theory.process import process
 
@@ -126,30 +126,54 @@ def test_a_table_of_small_images_marks_its_mismatches(inside, tmp_path):
 
 
 def test_random_errors_are_drawn_by_the_seed(inside, tmp_path):
-    for name, words in (("a", ["seed=3"]), ("b", ["seed=3"]), ("c", ["seed=4"])):
-        inside(
-            "theory",
-            "gaussian",
-            "spectrum=power",
-            "d=5",
-            "grid_points=20",
-            "eps=0",
-            "schemes=Heun",
-            "eta=.1",
-            "random=true",
-            "start=p_T",
-            "figures=false",
-            f"hydra.run.dir={name}",
-            *words,
-        )
-    found = [
-        json.loads((tmp_path / name / "metrics.json").read_text())[
-            "w2/Heun@eps=0,points=20,start=p_T"
-        ]
-        for name in "abc"
-    ]
-    assert found[0] == found[1] != found[2]
+    """One draw is that of its seed; of several the table has the mean and the deviation of a draw,
+    each draw by itself in numpy."""
+    line = "theory gaussian spectrum=power d=5 grid_points=20 eps=0 schemes=Heun eta=.1 random=true"
+    words = [*line.split(), "start=p_T", "figures=false"]
+    cell = "w2/Heun@eps=0,points=20,start=p_T"
+
+    def metrics(name, *more):
+        done = inside(*words, f"hydra.run.dir={name}", *more)
+        assert done.returncode == 0, done.stderr
+        return json.loads((tmp_path / name / "metrics.json").read_text()), done.stdout
+
+    a, b, c = (metrics(name, f"seed={s}", "draws=1")[0][cell] for name, s in ("a3", "b3", "c4"))
+    assert a == b != c
     torch.testing.assert_close(
         drawn(0.1, 5, 3),
         0.1 * torch.randn(5, generator=generator(3, *b"score error"), dtype=torch.float64),
     )
+    assert not any(key.endswith("_sd") for key in metrics("d", "draws=1")[0])
+
+    found, text = metrics("e", "seed=3")
+    chart = process([0.05, 10.0], 1.0)
+    spectrum = Spectrum(1 / torch.arange(1, 6, dtype=torch.float64))
+    each = []
+    for draw in range(12):
+        error = drawn(0.1, 5, 3, draw)
+        grid = levels(chart, 20, 0.0)
+        law = discrete(spectrum, chart, {"Heun": SCHEMES["Heun"](chart)}, grid, ("p_T",), error)
+        v = law["Heun", "p_T"].variance.numpy()
+        each.append(np.sqrt(((np.sqrt(v) - np.sqrt(spectrum.values.numpy())) ** 2).sum()))
+    assert each[0] == pytest.approx(a, rel=1e-12)
+    assert found[cell] == pytest.approx(np.mean(each), rel=1e-9)
+    assert found[f"{cell}_sd"] == pytest.approx(np.std(each, ddof=1), rel=1e-9)
+    (row,) = [
+        row for row in csv.DictReader((tmp_path / "e/table.csv").open()) if row["points"] == "20"
+    ]
+    assert float(row["w2_sd"]) == found[f"{cell}_sd"]
+    assert f"{np.mean(each):.2f} +- {np.std(each, ddof=1):.2f}" in text
+    assert "12 draws of the random error" in text
+
+
+def test_no_error_is_no_random_error_either(inside, tmp_path):
+    """eta=0 random=true, a point of a sweep over eta, is the exact score."""
+    line = "theory gaussian spectrum=power d=5 grid_points=9 eps=0 schemes=EM figures=false"
+    for name, words in (("a", ["eta=0", "random=true"]), ("b", [])):
+        done = inside(*line.split(), f"hydra.run.dir={name}", *words)
+        assert done.returncode == 0, done.stderr
+    a, b = ((tmp_path / name / "metrics.json").read_text() for name in "ab")
+    assert a == b and "+-" not in a
+    assert "random=true eta=.003" in inside(*line.split(), "draws=3", "eta=.1").line
+    assert "leave random=true out" in inside("theory", "gaussian", "run=a", "random=true").line
+    assert "write a whole number" in inside(*line.split(), "random=true", "draws=0").line

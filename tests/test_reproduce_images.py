@@ -83,7 +83,7 @@ def test_without_a_model_the_cells_stay_empty_and_say_how_to_fill_them(tmp_path,
 def test_a_model_that_is_brought_takes_the_place_of_its_word(tmp_path):
     file = tmp_path / "a file.ckpt"
     file.touch()
-    name, budget, out, brought = options(["ge/cifar10", f"checkpoint={file}"])
+    name, budget, out, brought, _ = options(["ge/cifar10", f"checkpoint={file}"])
     cell = cells_of(spec_of(name), budget, out, brought)[0]
     assert (
         not cell.empty
@@ -92,7 +92,9 @@ def test_a_model_that_is_brought_takes_the_place_of_its_word(tmp_path):
     )
     with pytest.raises(UsageError, match="there is no such file"):
         options(["ge/cifar10", "checkpoint=nowhere.ckpt"])
-    with pytest.raises(UsageError, match="write budget=..., out=..., checkpoint=..., run=..."):
+    with pytest.raises(
+        UsageError, match="write budget=..., out=..., data.root=..., checkpoint=..., run=..."
+    ):
         options(["ge/cifar10", "model=x"])
     with pytest.raises(UsageError, match="one table takes one model"):
         options(["ge/cifar10", f"checkpoint={file}", f"run={tmp_path}"])

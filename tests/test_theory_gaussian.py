@@ -363,7 +363,7 @@ def test_more_mistakes(tmp_path, monkeypatch):
         ("count=x", "write points or steps"),
         ("eta=a", "not a number"),
         ("eta=.inf", "finite"),
-        ("random=true", "write eta=.003"),
+        ("draws=0", "whole number from 1"),
         ("mean=true", "does not go with spectrum=s.npy"),
         ("random=3", "true or false"),
         ("run=x", "leave spectrum="),
@@ -373,7 +373,7 @@ def test_more_mistakes(tmp_path, monkeypatch):
     ):
         with pytest.raises(UsageError, match=message):
             main(OmegaConf.merge(cfg, OmegaConf.from_dotlist([change])), Job(tmp_path / "run"))
-    with pytest.raises(UsageError, match="1 or more"):
+    with pytest.raises(UsageError, match="whole number from 1"):
         none = {"count": "steps", "grid_points": 0}
         main(OmegaConf.merge(cfg, none), Job(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -512,6 +512,27 @@ def test_a_network_s_relative_error_is_measured():
     torch.testing.assert_close(between, (found.error[0] + found.error[1]) / 2)
     torch.testing.assert_close(found(1e-9), found.error[0])
     torch.testing.assert_close(found(1e9), found.error[2])
+
+
+def test_the_standard_error_of_a_measured_slope_is_its_spread_over_seeds():
+    """A residual with a wave in it, which no slope holds: over 60 seeds the errors spread by what
+    one measurement says of itself."""
+    data = Gaussian([0.0, 0.0], [[2.0, 0.3], [0.3, 0.5]])
+    c = 0.49 / (data.variance + 0.49)
+
+    def model(x, sigma):
+        u = x @ data.basis
+        return x - (1.05 * c * u + 0.2 * torch.sin(4 * u)) @ data.basis.mT
+
+    sigmas = torch.tensor([0.7])
+    found = [
+        learned.measure(model, data, data.mean, data.basis, data.variance, sigmas, 200, seed)
+        for seed in range(60)
+    ]
+    spread = torch.stack([one.error[0] for one in found]).std(0).square().mean().sqrt()
+    noise = torch.stack([one.noise[0] for one in found]).mean()
+    # of a deviation from 2 x 60 numbers: 1/sqrt(240) = 6 %, three times that
+    assert float(noise) == pytest.approx(float(spread), rel=0.2)
 
 
 def test_effective_error_of_a_constant_is_that_constant_and_of_a_step_its_weight():

@@ -11,7 +11,8 @@ eps, grid and start, in closed form.
 each against p_0, as published, or against p_eps, which leaves the truncation out. All laws are
 Gaussian with one variance an eigenvalue (theory/linear.py), so a cell is a number and not an
 estimate. A relative error e of the score, a number, one an eigenvalue or a function of sigma,
-enters the discrete columns. How the cells are printed: theory/ablation_table.py.
+enters the discrete columns; of several draws of a random one a cell is the mean over them, beside
+it their standard deviation. How the cells are printed: theory/ablation_table.py.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from diffgeo.theory.gaussian import (
     true,
 )
 from diffgeo.theory.gaussian_matrix import continuous_matrix, discrete_matrix
+from diffgeo.theory.learned import Draws, spread
 
 AGAINST = ("p_0", "p_eps")
 COUNTS = ("points", "steps")
@@ -48,7 +50,7 @@ DISTANCES: dict[str, Callable[..., float]] = {
     "tv": metric.tv,
     "frechet": metric.frechet,
 }
-Error = float | Tensor | Callable[[float], Tensor]
+Error = float | Tensor | Callable[[float], Tensor] | Draws
 
 
 class Scheme(NamedTuple):
@@ -60,13 +62,16 @@ class Scheme(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One cell. points: the number of grid points that was asked for; None: the continuous flow."""
+    """One cell. points: the number of grid points that was asked for; None: the continuous flow.
+    deviations: over the draws of a random error, where there are several; the distances are then
+    means."""
 
     scheme: str
     eps: float
     points: int | None
     start: str
     distances: dict[str, float]
+    deviations: Mapping[str, float] = {}
 
 
 def grid_of(chart: Chart, points: int, eps: float, count: str) -> Tensor:
@@ -106,9 +111,15 @@ def ablation(
     samplers = samplers_of(schemes)
     cells: dict[tuple, Cell] = {}
 
-    def put(name: str, stop: float, n: int | None, start: str, law: Law, goal: Law) -> None:
-        values = {d: float(DISTANCES[d](law, goal, spectrum.counts)) for d in asked}
-        cells[name, stop, n, start] = Cell(name, stop, n, start, values)
+    def put(name: str, stop: float, n: int | None, start: str, laws: Sequence[Law], goal: Law):
+        values = {}
+        deviations = {}
+        for d in asked:
+            drawn = [float(DISTANCES[d](law, goal, spectrum.counts)) for law in laws]
+            values[d] = drawn[0]
+            if len(laws) > 1:
+                values[d], deviations[d] = spread(drawn)
+        cells[name, stop, n, start] = Cell(name, stop, n, start, values, deviations)
 
     for stop in eps:
         goal = true(spectrum, chart, 0.0 if against == "p_0" else stop)
@@ -117,14 +128,39 @@ def ablation(
             diffusion = continuous(spectrum, chart, stop, start, stochastic=True)
             for name, scheme in schemes.items():
                 law = diffusion if scheme.stochastic else flow
-                put(name, stop, None, start, law, goal)
+                put(name, stop, None, start, [law], goal)
         for n in points:
             grid = grid_of(chart, n, stop, count)
-            laws = discrete(spectrum, chart, samplers, grid, starts, error)
-            for (name, start), law in laws.items():
-                put(name, stop, n, start, law, goal)
+            ends = ends_of(spectrum, chart, samplers, grid, starts, error)
+            for (name, start), laws in ends.items():
+                put(name, stop, n, start, laws, goal)
     columns = [(n, start) for n in (None, *points) for start in starts]
     return [cells[name, stop, n, start] for name in schemes for stop in eps for n, start in columns]
+
+
+def ends_of(
+    spectrum: Spectrum,
+    chart: Chart,
+    samplers: Mapping[str, Sampler],
+    grid: Tensor,
+    starts: Sequence[str],
+    error: Error,
+) -> dict[tuple[str, str], list[Law]]:
+    """{(scheme, start): the law at the end for each draw of the error}; one law for an error that
+    is not drawn. All draws go in one pass, as so many more eigenvalues."""
+    if not isinstance(error, Draws):
+        laws = discrete(spectrum, chart, samplers, grid, starts, error)
+        return {place: [law] for place, law in laws.items()}
+    draws, k = error.errors.shape
+    mean = None if spectrum.mean is None else spectrum.mean.repeat(draws)
+    wide = Spectrum(spectrum.values.repeat(draws), None, mean)
+    found = {}
+    laws = discrete(wide, chart, samplers, grid, starts, error.errors.flatten())
+    for place, law in laws.items():
+        variances = law.variance.view(draws, k)
+        means = [None] * draws if law.mean is None else law.mean.view(draws, k)
+        found[place] = [Law(v, m) for v, m in zip(variances, means, strict=True)]
+    return found
 
 
 # covariances: a start that need not commute with the data

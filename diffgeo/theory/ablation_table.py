@@ -20,14 +20,19 @@ def rows(
     cells: Sequence[Cell], distances: Sequence[str], count: str = "points"
 ) -> tuple[list[str], list[list[str]]]:
     """Header and lines of a CSV file, a line a cell at full precision; points are grid points,
-    whatever was counted."""
+    whatever was counted. Of a random error each distance is a mean, and beside it DISTANCE_sd the
+    standard deviation of a draw (0 where no error enters)."""
     extra = 1 if count == "steps" else 0
+    drawn = any(cell.deviations for cell in cells)
     lines = []
     for cell in cells:
         points = "continuous" if cell.points is None else str(cell.points + extra)
         numbers = [repr(cell.distances[d]) for d in distances]
+        if drawn:
+            numbers += [repr(cell.deviations.get(d, 0.0)) for d in distances]
         lines.append([cell.scheme, repr(float(cell.eps)), points, cell.start, *numbers])
-    return ["scheme", "eps", "points", "start", *distances], lines
+    deviations = [f"{d}_sd" for d in distances] if drawn else []
+    return ["scheme", "eps", "points", "start", *distances, *deviations], lines
 
 
 def printed(value: float) -> str:
@@ -122,7 +127,10 @@ def column_title(cell: Cell, count: str) -> str:
 
 
 def beside(cell: Cell, distance: str, pairs: Mapping[Place, tuple[str, str]]) -> str:
-    """A cell as printed; the published one in brackets where that differs."""
+    """A cell as printed, with its deviation over draws where there is one; else the published one
+    in brackets where that differs."""
     text = printed(cell.distances[distance])
+    if distance in cell.deviations:
+        return f"{text} +- {printed(cell.deviations[distance])}"
     measured, published = pairs.get(place_of(cell), (text, text))
     return text if measured == published else f"{text} [{published}]"

@@ -36,9 +36,30 @@ LEVELS = 24  # at which a network is measured
 FINE = 400  # of the integral of a first-order law
 
 
-def drawn(eta: float, k: int, seed: int) -> Tensor:
-    """eta xi, xi ~ N(0, 1) for each eigenvalue, [k]."""
-    return eta * torch.randn(k, generator=generator(seed, *b"score error"), dtype=torch.float64)
+class Draws(NamedTuple):
+    """Independent draws of a random relative error, one an eigenvalue: [m,k]. What follows from
+    them has a mean and a standard deviation, and no one of them is the answer."""
+
+    errors: Tensor
+
+
+def drawn(eta: float, k: int, seed: int, draw: int = 0) -> Tensor:
+    """eta xi, xi ~ N(0, 1) for each eigenvalue, [k]; the draws 0, 1, ... of a seed are
+    independent."""
+    stream = (*b"score error", draw) if draw else tuple(b"score error")
+    return eta * torch.randn(k, generator=generator(seed, *stream), dtype=torch.float64)
+
+
+def several(eta: float, k: int, seed: int, draws: int) -> Draws:
+    """The first draws of a seed."""
+    return Draws(torch.stack([drawn(eta, k, seed, draw) for draw in range(draws)]))
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation over draws: nan and inf as they come, the deviation of infinite
+    values nan."""
+    found = torch.tensor(values, dtype=torch.float64)
+    return float(found.mean()), float(found.std())
 
 
 class Learned(NamedTuple):
@@ -47,11 +68,14 @@ class Learned(NamedTuple):
 
     rest [L]: the share of E|network - exact|^2 that is not of this form: offsets, mixing of
     directions, nonlinearity.
+    noise [L]: the standard error of a direction's slope, root mean square over the directions: what
+    the finite number of points adds to the errors.
     """
 
     sigma: Tensor
     error: Tensor
     rest: Tensor
+    noise: Tensor
 
     def __call__(self, sigma: float) -> Tensor:
         x = self.sigma.log()
@@ -75,12 +99,13 @@ def measure(
     batch: int = 1000,
 ) -> Learned:
     """The relative error of `model` in each eigen-direction of N(mean, basis diag(values) basis^T),
-    [d], [d,d], [d], at the positive levels `sigmas` [L], over n points of `data` noised to each.
-    Standard error of a slope: about the rest's relative size over sqrt(n)."""
+    [d], [d,d], [d], at the positive levels `sigmas` [L], over n points of `data` noised to
+    each."""
     if n < 2:
         raise UsageError(f"n={n}: write 2 or more samples to measure a network on")
     errors = []
     rest = []
+    noises = []
     mean = mean.to(device, torch.float64)
     basis = basis.to(device, torch.float64)
     ordered = sorted(float(s) for s in sigmas)
@@ -95,13 +120,15 @@ def measure(
             u = (x.flatten(1).double() - mean) @ basis
             r = (x - model(x, sigma)).flatten(1).double() @ basis
             sums = sums + sums_of(u, r, r - c * u)
-        error, share = fitted(sums / n, c)
-        errors.append(error.cpu())
-        rest.append(share)
+        fit = fitted(sums / n, c, n)
+        errors.append(fit.error.cpu())
+        rest.append(fit.rest)
+        noises.append(fit.noise)
     return Learned(
         sigma=torch.tensor(ordered, dtype=torch.float64),
         error=torch.stack(errors),
         rest=torch.tensor(rest, dtype=torch.float64),
+        noise=torch.tensor(noises, dtype=torch.float64),
     )
 
 
@@ -111,15 +138,28 @@ def sums_of(u: Tensor, r: Tensor, off: Tensor) -> Tensor:
     return torch.stack([u.sum(0), r.sum(0), (u * u).sum(0), (u * r).sum(0), (off * off).sum(0)])
 
 
-def fitted(means: Tensor, c: Tensor) -> tuple[Tensor, float]:
-    """The relative error [k], from the means of `sums_of`, and the share of E|off|^2 that is not
-    of its form."""
+class Fit(NamedTuple):
+    """Of one level: the relative errors [k], the share of the squared error that is not of this
+    form, the rms standard error of a direction."""
+
+    error: Tensor
+    rest: float
+    noise: float
+
+
+def fitted(means: Tensor, c: Tensor, n: int) -> Fit:
+    """The fit from the means of `sums_of` over n points. What a slope leaves of `off` in its
+    direction has the variance s^2, and its standard error is s/(c sqrt(n Var u))."""
     u, r, uu, ur, off = means
     variance = uu - u * u
     error = (ur - u * r) / variance / c - 1
     if not float(off.sum()) > 0:
-        return error, 0.0
-    return error, float(1 - ((c * error) ** 2 * variance).sum() / off.sum())
+        return Fit(error, 0.0, 0.0)
+    explained = (c * error) ** 2 * variance
+    left = (off - (r - c * u) ** 2 - explained).clamp(min=0)
+    noise = (left / (n * variance)).sqrt() / c
+    rest = float(1 - explained.sum() / off.sum())
+    return Fit(error, rest, float(noise.square().mean().sqrt()))
 
 
 def effective(

@@ -46,7 +46,7 @@ SWEEPS: dict[str, tuple[Sweep, ...]] = {
         Sweep(
             "n",
             mixtures.pair,
-            quick=Effort((250, 1000, 4000, 16_000), 3),
+            quick=Effort((250, 1000, 4000, 16_000), 8),
             full=Effort((250, 1000, 4000, 16_000, 64_000), 8),
         ),
     ),
@@ -82,26 +82,30 @@ class Found(NamedTuple):
     label: str
     values: Sequence[float]
     curves: dict[str, list[tuple[float, float]]]
+    seeds: int
 
-    def slopes(self) -> dict[str, float]:
-        """Of every quantity against n; none for another label."""
+    def slopes(self) -> dict[str, tuple[float, float]]:
+        """Of every quantity against n, and its standard error; none for another label."""
         if self.label != "n":
             return {}
         found = {}
         for key, curve in self.curves.items():
-            found[key] = slope(self.values, [mean for mean, _ in curve])
+            means = [mean for mean, _ in curve]
+            relative = [error / mean for mean, error in curve]
+            found[key] = slope(self.values, means), slope_error(self.values, relative)
         return found
 
 
-def run(sweep: Sweep, budget: str, seed: int) -> Found:
-    """Every value of a budget, quick or full, over its seeds from `seed` on."""
+def run(sweep: Sweep, budget: str, seed: int, seeds: int | None = None) -> Found:
+    """Every value of a budget, quick or full, over its seeds from `seed` on, or over so many."""
     effort = sweep.effort(budget)
+    count = effort.seeds if seeds is None else seeds
     curves: dict[str, list[tuple[float, float]]] = {}
     for value in effort.values:
-        drawn = [sweep.measure(value, seed=seed + i) for i in range(effort.seeds)]
+        drawn = [sweep.measure(value, seed=seed + i) for i in range(count)]
         for key in drawn[0]:
             curves.setdefault(key, []).append(mean_of([one[key] for one in drawn]))
-    return Found(sweep.label, effort.values, curves)
+    return Found(sweep.label, effort.values, curves, count)
 
 
 def mean_of(numbers: Sequence[float]) -> tuple[float, float]:
@@ -117,14 +121,28 @@ def slope(n: Sequence[float], errors: Sequence[float]) -> float:
     return float(np.polyfit(np.log(n), np.log(errors), 1)[0])
 
 
+def slope_error(n: Sequence[float], relative: Sequence[float]) -> float:
+    """The standard error of that slope, from the relative ones of the errors, which are
+    independent."""
+    x = np.log(n) - np.mean(np.log(n))
+    return float(np.sqrt(np.square(x * np.array(relative)).sum()) / np.square(x).sum())
+
+
 def metrics(name: str, found: Sequence[Found]) -> dict[str, float]:
-    """{NAME/quantity/label=value: mean} and {NAME/slope_quantity: slope}."""
-    means = {}
-    slopes = {}
+    """{NAME/quantity/label=value: mean} and {NAME/slope_quantity: slope}, each followed by its
+    standard error, _se, where there are several seeds."""
+    told: dict[str, float] = {}
+
+    def put(key: str, value: float, error: float) -> None:
+        told[key] = value
+        if not math.isnan(error):
+            told[f"{key}_se"] = error
+
     for one in found:
         for key, curve in one.curves.items():
-            for value, (mean, _) in zip(one.values, curve, strict=True):
-                means[f"{name}/{key}/{one.label}={value:g}"] = mean
-        for key, measured in one.slopes().items():
-            slopes[f"{name}/slope_{key}"] = measured
-    return means | slopes
+            for value, (mean, error) in zip(one.values, curve, strict=True):
+                put(f"{name}/{key}/{one.label}={value:g}", mean, error)
+    for one in found:
+        for key, (measured, error) in one.slopes().items():
+            put(f"{name}/slope_{key}", measured, error)
+    return told

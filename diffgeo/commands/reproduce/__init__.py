@@ -1,6 +1,6 @@
 """`diffgeo reproduce`: a published table or figure beside what is measured here
 
-    diffgeo reproduce NAME [budget=paper|quick] [out=FOLDER]
+    diffgeo reproduce NAME [budget=paper|quick] [out=FOLDER] [data.root=ROOT]
     diffgeo reproduce list
 
 Each conf/reproduce/NAME.yaml lists cells: a name, the command that makes it, and the published
@@ -8,7 +8,8 @@ numbers. The engine runs the commands (a cell that is finished is not run again)
 and writes table.md, table.csv and the figures that the file names, which the other modules of this
 folder draw.
 
-Some tables need a model that is brought: their `models` say which options name one
+data.root= is where the sets of images lie, of those that read one ($DIFFGEO_DATA unless it is
+given). Some tables need a model that is brought: their `models` say which options name one
 (checkpoint=FILE, run=FOLDER). Without it their cells stay empty, and the commands that would fill
 them are listed.
 """

@@ -13,6 +13,7 @@ from string import Template
 
 from omegaconf import OmegaConf
 
+from diffgeo.commands.reproduce.roots import reads_images
 from diffgeo.config import words
 from diffgeo.config.build import build
 from diffgeo.config.catalogue import commands, split
@@ -25,6 +26,7 @@ from diffgeo.store import lock
 from diffgeo.store.files import read_json, sweep, write_text
 from diffgeo.tables import csv_text, markdown
 
+ROOT = "data.root"  # of the sets of images
 # how much of a published experiment is run
 BUDGET = Reader({"paper": "paper", "quick": "quick"}.__getitem__, "budget=paper or budget=quick")
 
@@ -63,8 +65,9 @@ def existing(path: str) -> str:
     return path
 
 
-def options(arguments: Sequence[str]) -> tuple[str, str, Path, dict[str, str]]:
-    """(name, budget, folder, what was brought). Raises UsageError on anything else."""
+def options(arguments: Sequence[str]) -> tuple[str, str, Path, dict[str, str], str | None]:
+    """(name, budget, folder, the model that was brought, data.root). Raises UsageError on anything
+    else."""
     name, *rest = arguments
     if name not in names():
         raise UsageError(
@@ -73,7 +76,7 @@ def options(arguments: Sequence[str]) -> tuple[str, str, Path, dict[str, str]]:
         )
     models = spec_of(name).get("models", {})
     brings = dict.fromkeys(models, Reader(existing, "a path"))
-    known = {"budget": BUDGET, "out": words.PATH} | brings
+    known = {"budget": BUDGET, "out": words.PATH, ROOT: Reader(existing, "a path")} | brings
     asked = {"budget": "quick"} | words.options(f"reproduce {name}", rest, known)
     brought = {model: asked[model] for model in models if model in asked}
     if len(brought) > 1:
@@ -81,7 +84,7 @@ def options(arguments: Sequence[str]) -> tuple[str, str, Path, dict[str, str]]:
         raise UsageError(f"{named}: one table takes one model; write one of them")
     budget = asked["budget"]
     folder = asked.get("out", Path(f"outputs/reproduce/{name}-{budget}"))
-    return name, budget, folder, brought
+    return name, budget, folder, brought, asked.get(ROOT)
 
 
 def spec_of(name: str):
@@ -145,10 +148,13 @@ def expanded(entries) -> list[dict]:
     return out
 
 
-def cells_of(spec, budget: str, out: Path, brought: Mapping[str, str] = {}) -> list[Cell]:
+def cells_of(
+    spec, budget: str, out: Path, brought: Mapping[str, str] = {}, root: str | None = None
+) -> list[Cell]:
     """The cells of a spec with the budget's overrides, their own or the spec's. In a command {NAME}
     is the folder of the cell of that name, {common} what the spec says its cells share, and {model}
-    the model that was brought; a cell that asks for one stays empty without it."""
+    the model that was brought; a cell that asks for one stays empty without it. A command that
+    reads a set of images finds it below `root`."""
     cells: dict[str, Cell] = {}
     models = OmegaConf.to_container(spec.get("models", OmegaConf.create({})))
     model = next(iter(brought), next(iter(models), None))
@@ -170,6 +176,8 @@ def cells_of(spec, budget: str, out: Path, brought: Mapping[str, str] = {}) -> l
             parts += entry.get("budget", spec.budget)[budget]
         if commands()[split(command.split())[0]].configured:
             parts.append("figures=false")
+        if root is not None and reads_images(command):
+            parts.append(f"{ROOT}={shlex.quote(root)}")
         published = entry.get("published", {})
         empty = brings and not brought
         cells[name] = Cell(name, " ".join(parts), published, folder, empty)
@@ -302,10 +310,19 @@ def report(name: str, spec, cells: list[Cell], size: str, out: Path) -> str:
     return "\n".join(text)
 
 
-def reproduce(name: str, budget: str, out: Path, brought: Mapping[str, str] = {}) -> None:
-    """Run the commands of conf/reproduce/NAME.yaml and write the report into `out`."""
+def reproduce(
+    name: str,
+    budget: str,
+    out: Path,
+    brought: Mapping[str, str] = {},
+    root: str | None = None,
+) -> None:
+    """Run the commands of conf/reproduce/NAME.yaml and write the report into `out`. Raises
+    UsageError on a `root` that none of them reads from."""
     spec = spec_of(name)
-    cells = cells_of(spec, budget, out, brought)
+    cells = cells_of(spec, budget, out, brought, root)
+    if root is not None and not any(f" {ROOT}=" in cell.command for cell in cells):
+        raise UsageError(f"reproduce {name} reads no set of images: leave {ROOT}={root} out")
     size = f"budget={budget}: {' '.join(spec.budget[budget]) or 'as published'}"
     sweep(out)
     print(f"{name}: {spec.title}\n{size}\n")

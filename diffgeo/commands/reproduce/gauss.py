@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
+from diffgeo.config import kinds
 from diffgeo.config.build import build
-from diffgeo.config.kinds import numbers
 from diffgeo.plot import gaussian as plot
 from diffgeo.run import read_config
 from diffgeo.schedule import VP
@@ -22,7 +22,7 @@ from diffgeo.theory.ablation import SPAN, Cell, Scheme
 from diffgeo.theory.ablation import modes as by_eigenvalue
 from diffgeo.theory.ablation_table import compared, table
 from diffgeo.theory.gaussian import SCHEMES, stochastic
-from diffgeo.theory.learned import drawn, flip, flips_by_eigenvalue
+from diffgeo.theory.learned import flip, flips_by_eigenvalue, several, spread
 from diffgeo.theory.process import process
 
 SHOWN = (1e-6, 1e-4, 1e-2, 1.0, 100.0)  # eigenvalues of a table
@@ -39,15 +39,17 @@ def read(folder: Path) -> list[Cell]:
             eps = float(row.pop("eps"))
             points = row.pop("points")
             start = row.pop("start")
-            distances = {name: float(value) for name, value in row.items()}
+            numbers = {name: float(value) for name, value in row.items()}
+            means = {name: value for name, value in numbers.items() if not name.endswith("_sd")}
+            deviations = {name: numbers[f"{name}_sd"] for name in means if f"{name}_sd" in numbers}
             count = None if points == "continuous" else int(points)
-            cells.append(Cell(scheme, eps, count, start, distances))
+            cells.append(Cell(scheme, eps, count, start, means, deviations))
     return cells
 
 
 def forward(config) -> VP:
     """The forward process of a run of `theory gaussian`."""
-    return process(numbers("beta", config.beta), config.T)
+    return process(kinds.numbers("beta", config.beta), config.T)
 
 
 def cells(out: Path, every: Mapping, cell: str) -> str:
@@ -97,24 +99,41 @@ def at_eta(eta: float) -> str:
     return "above 1" if eta > 1 else f"{eta:.2g}"
 
 
+def over_draws(etas: Sequence[float]) -> str:
+    """Where a lead is lost over several draws: mean +- standard deviation, or from where to where
+    if some never lose it."""
+    if all(0 < eta <= 1 for eta in etas):
+        mean, deviation = spread(etas)
+        return f"{mean:.2g} +- {deviation:.1g}"
+    return f"{at_eta(min(etas))} to {at_eta(max(etas))}"
+
+
 def flipped(
-    out: Path, every: Mapping, cell: str, points: Sequence[int], eps: Sequence[float], seed: int = 0
+    out: Path,
+    every: Mapping,
+    cell: str,
+    points: Sequence[int],
+    eps: Sequence[float],
+    seed: int = 0,
+    draws: int = 8,
 ) -> str:
-    """The eta at which Heun falls behind EM: in W2, for errors of one sign and random ones, and
-    eigenvalue by eigenvalue."""
+    """The eta at which Heun falls behind EM: in W2, for random errors, over several draws, and for
+    errors of one sign; and eigenvalue by eigenvalue."""
     config = read_config(every[cell].folder)
     chart = forward(config)
     law = build(config.data)
     mirrored = config.data.get("flip", False)
     spectrum, _ = spectra.of_law(law, config.mean, mirrored, config.samples, config.seed)
     samplers = {name: SCHEMES[name](chart) for name in ("Heun", "EM")}
-    signs = {"random": drawn(1.0, len(spectrum.values), seed), "all +": 1.0, "all -": -1.0}
+    random = several(1.0, len(spectrum.values), seed, draws).errors
     rows = []
     for e in eps:
         for n in points:
-            found = [flip(spectrum, chart, samplers, n, e, "N_0", xi) for xi in signs.values()]
-            rows.append([f"{e:g}", str(n), *(at_eta(lost.eta) for lost in found)])
-    by_sign = markdown(["eps", "points", *signs], rows)
+            drawn = [flip(spectrum, chart, samplers, n, e, "N_0", xi).eta for xi in random]
+            signs = [flip(spectrum, chart, samplers, n, e, "N_0", xi).eta for xi in (1.0, -1.0)]
+            rows.append([f"{e:g}", str(n), over_draws(drawn), *map(at_eta, signs)])
+    random_title = f"random, {draws} draws"
+    by_sign = markdown(["eps", "points", random_title, "all +", "all -"], rows)
 
     e = eps[-1]
     single = {}
@@ -127,7 +146,7 @@ def flipped(
         lines.append([f"{float(EIGENVALUES[k]):.0e}", *lost])
     alone = markdown(["lambda", *(f"{n} points" for n in points)], lines)
     return (
-        "eta at which Heun's W2 to p_0 exceeds EM's, from N_0, by the sign of the error\n\n"
-        f"{by_sign}\nThe same for one direction alone, by eigenvalue, eps = {e:g} (rms over both "
-        f"signs; figure flips.png)\n\n{alone}"
+        "eta at which Heun's W2 to p_0 exceeds EM's, from N_0, by the sign of the error; +- is the "
+        f"standard deviation of a draw\n\n{by_sign}\nThe same for one direction alone, by "
+        f"eigenvalue, eps = {e:g} (rms over both signs; figure flips.png)\n\n{alone}"
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from diffgeo.commands.reproduce.engine import shown
 from diffgeo.tables import markdown
 
 
@@ -16,6 +17,6 @@ def beside(out: Path, every: Mapping, cells: Sequence[str]) -> str:
         cell = every[name]
         metrics = cell.metrics()
         for key, value in cell.published.items():
-            measured = f"{metrics[key]:.4g}" if key in metrics else "-"
-            rows.append([key, f"{value:.4g}", measured])
-    return markdown(["quantity", "published", "measured"], rows)
+            rows.append([key, f"{value:.4g}", shown(metrics, key)])
+    header = ["quantity", "published", "measured +- standard error"]
+    return markdown(header, rows)

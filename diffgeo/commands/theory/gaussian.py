@@ -2,12 +2,14 @@
 
     diffgeo theory gaussian data=cifar10 published=pierret_galerne   beside the published table
     diffgeo theory gaussian spectrum=FILE.npy 'grid_points=[20,40]' eps=0 out=t.csv
-    diffgeo theory gaussian data=cifar10 eta=.003 random=true        the score errs by so much
+    diffgeo theory gaussian data=cifar10 eta=.003 random=true        the score errs by about so much
     diffgeo theory gaussian run=FOLDER                               by as much as a network does
     diffgeo theory gaussian spectrum=C.npy start=[p_T,N_0,S.npy]     from N(0, S) too, S any matrix
 
-prints W2 to p_0 of every scheme, truncation, grid and start in the published format; table.csv (and
-out=) has every cell at full precision, figures/modes.png the errors by eigenvalue.
+prints W2 to p_0 of every scheme, truncation, grid and start in the published format; table.csv
+(and out=) has every cell at full precision, figures/modes.png the errors by eigenvalue. A random
+error is drawn draws= times: a number is then the mean over the draws +- the standard deviation of
+one of them.
 """
 
 from __future__ import annotations
@@ -123,6 +125,8 @@ def metrics(
         at = f"{c.scheme}@eps={c.eps:g},points={c.points or 'continuous'},start={c.start}"
         for distance, value in c.distances.items():
             values[f"{distance}/{at}"] = value
+        for distance, deviation in c.deviations.items():
+            values[f"{distance}/{at}_sd"] = deviation
     if found is not None:
         values["published/cells"] = len(found.pairs)
         values["published/cells_matched"] = found.matched

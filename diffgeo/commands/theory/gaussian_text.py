@@ -12,7 +12,7 @@ from diffgeo.tables import markdown
 from diffgeo.theory.ablation import Cell, Error
 from diffgeo.theory.ablation_table import Comparison, power_of_ten, table
 from diffgeo.theory.gaussian import Spectrum, first_order
-from diffgeo.theory.learned import Learned, effective
+from diffgeo.theory.learned import Draws, Learned, effective, spread
 
 TITLES = {
     "w2": "W2 to {}",
@@ -75,15 +75,33 @@ def infinities(cells: Sequence[Cell], spectrum: Spectrum) -> Iterator[str]:
 
 def score_errors(spectrum: Spectrum, grid: Grid, error: Error) -> Iterator[str]:
     """What the error of the score costs by itself, to first order, at each eps."""
+    if isinstance(error, Draws):
+        yield (
+            f"{len(error.errors)} draws of the random error: mean +- standard deviation of a draw"
+        )
     for eps in grid.eps:
-        alone = {}
+        costs = []
         for name, stochastic in (("SDE", True), ("ODE", False)):
-            constant = error
-            if callable(error):
-                constant = effective(spectrum, grid.chart, eps, error, stochastic)
-            alone[name] = first_order(spectrum, grid.chart, eps, constant, stochastic)
-        costs = ", ".join(f"{value:.3g} ({name})" for name, value in alone.items())
-        yield f"score error alone, to first order, eps = {power_of_ten(eps)}: W2 = {costs}"
+            alone = alone_at(spectrum, grid, eps, error, stochastic)
+            deviation = f" +- {spread(alone)[1]:.2g}" if len(alone) > 1 else ""
+            costs.append(f"{sum(alone) / len(alone):.3g}{deviation} ({name})")
+        yield (
+            f"score error alone, to first order, eps = {power_of_ten(eps)}: W2 = {', '.join(costs)}"
+        )
+
+
+def alone_at(
+    spectrum: Spectrum, grid: Grid, eps: float, error: Error, stochastic: bool
+) -> list[float]:
+    """W2 of the error alone, to first order, one number a draw of it."""
+    errors = list(error.errors) if isinstance(error, Draws) else [error]
+    found = []
+    for one in errors:
+        constant = one
+        if callable(one):
+            constant = effective(spectrum, grid.chart, eps, one, stochastic)
+        found.append(first_order(spectrum, grid.chart, eps, constant, stochastic))
+    return found
 
 
 def network_errors(error: Learned) -> Iterator[str]:
@@ -92,6 +110,6 @@ def network_errors(error: Learned) -> Iterator[str]:
         rms = float(error.error[i].square().mean().sqrt())
         yield (
             f"network at sigma = {float(error.sigma[i]):.3g}: relative error {rms:.3g} rms over "
-            f"the eigen-directions; {float(error.rest[i]):.0%} of its squared error is not of this "
-            "form"
+            f"the eigen-directions (standard error of one {float(error.noise[i]):.2g}); "
+            f"{float(error.rest[i]):.0%} of its squared error is not of this form"
         )

@@ -1,6 +1,6 @@
 """`diffgeo theory mixture`: mixtures learnt by descent on the DDPM objective and by EM
 
-    diffgeo theory mixture {pair|step|softmax} [quick|full] [seed=0] [out=FOLDER]
+    diffgeo theory mixture {pair|step|softmax} [quick|full] [seed=0] [seeds=8] [out=FOLDER]
 
 The softmax network is the score of sum_j w_j N(mu_j, I); its parameters are learnt from n samples
 by gradient descent and by EM.
@@ -15,13 +15,17 @@ by gradient descent and by EM.
               n (R = 4); Adam's rate is .02, and .1 at R = 1; `deck_score` is the network without
               norms and weights
 
-Each number is a mean over seeds, +- its standard error. Writes metrics.json (pair/gd/n=1000,
-pair/slope_gd, ...), table.csv and NAME.png to out=, outputs/theory/mixture/NAME-BUDGET unless it is
-given; returns at once when they are there.
+Each number is a mean over seeds, +- its standard error, the deviation of a seed over sqrt(seeds);
+with few seeds that is itself known roughly only, to a share 1/sqrt(2 (seeds - 1)). seeds= is how
+many: 8 of pair and 4 of step (16 in full), of softmax one and 4: there a quick number has no
+spread, and nothing is to be concluded from it alone. Writes metrics.json (pair/gd/n=1000,
+pair/slope_gd, ..., each with its _se), table.csv and NAME.png to out=, outputs/theory/mixture/
+NAME-BUDGET unless it is given; returns at once when they are there.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,10 +41,21 @@ if TYPE_CHECKING:
 
 NAMES = ("pair", "step", "softmax")
 BUDGETS = ("quick", "full")
+MOST_SEEDS = 1000
 
 
-def shown(mean: float, error: float) -> str:
-    return f"{mean:.4f}" + (f" +- {error:.4f}" if error == error else "")
+def shown(mean: float, error: float, digits: int = 4) -> str:
+    """A mean with its standard error, where it has one."""
+    if math.isnan(error):
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} +- {error:.{digits}f}"
+
+
+def of_seeds(found: Found) -> str:
+    """What +- says, or that nothing says it."""
+    if found.seeds == 1:
+        return "one seed: no spread is known; write seeds=3, or full"
+    return f"mean +- standard error of the mean, over {found.seeds} seeds"
 
 
 def every_mean(found: Sequence[Found]) -> str:
@@ -62,9 +77,9 @@ def table(found: Found) -> str:
         rows.append([f"{value:g}", *(shown(*curve[i]) for curve in found.curves.values())])
     slopes = found.slopes()
     if slopes:
-        rows.append(["slope", *(f"{slope:.3f}" for slope in slopes.values())])
+        rows.append(["slope", *(shown(*slope, digits=3) for slope in slopes.values())])
         rows.append(["expected", *(f"{EXPECTED:.3f}" for _ in slopes)])
-    return markdown([found.label, *found.curves], rows)
+    return f"{of_seeds(found)}\n\n{markdown([found.label, *found.curves], rows)}"
 
 
 def main(arguments: list[str]) -> None:
@@ -77,8 +92,11 @@ def main(arguments: list[str]) -> None:
             f"{', '.join(NAMES)}, and quick or full"
         )
     asked = {"seed": 0, "out": Path(f"outputs/theory/mixture/{name}-{budget}")} | options(
-        "theory mixture", rest, {"seed": WHOLE, "out": PATH}
+        "theory mixture", rest, {"seed": WHOLE, "seeds": WHOLE, "out": PATH}
     )
+    seeds = asked.get("seeds")
+    if seeds is not None and not 1 <= seeds <= MOST_SEEDS:
+        raise UsageError(f"seeds={seeds}: write 1 to {MOST_SEEDS}")
     if taken(asked["out"]):
         return
     import torch
@@ -87,7 +105,7 @@ def main(arguments: list[str]) -> None:
     from diffgeo.theory.mixture_sweeps import SWEEPS, metrics, run
 
     torch.set_num_threads(1)
-    found = [run(sweep, budget, asked["seed"]) for sweep in SWEEPS[name]]
+    found = [run(sweep, budget, asked["seed"], seeds) for sweep in SWEEPS[name]]
     print("\n".join(table(one) for one in found))
     write_text(asked["out"] / "table.csv", every_mean(found))
     draw(asked["out"] / f"{name}.png", {one.label: (one.values, one.curves) for one in found})
