@@ -426,21 +426,22 @@ def test_the_second_may_wait(tmp_path, holder, capfd):
 
 def test_a_worker_does_not_keep_the_lock_of_a_killed_process(tmp_path):
     code = (
-        "import os, signal, sys, time\n"
+        "import os, signal, sys\n"
         "from diffgeo.store import lock\n"
         "lock.take(sys.argv[1])\n"
-        "worker = os.fork()\n"
-        "if worker == 0:\n"
-        "    time.sleep(60)\n"
-        "print(worker, flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)"
+        "if os.fork() == 0:\n"
+        "    print(os.getpid(), flush=True)\n"
+        "signal.pause()"
     )
     run = tmp_path / "run"
     command = [sys.executable, "-c", code, str(run)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT.parent) as process:
         worker = int(process.stdout.readline())
-        assert process.wait(10) == -signal.SIGKILL
         try:
+            with pytest.raises(DiffgeoError, match="is in use by"):
+                lock.take(run)
+            process.kill()
+            process.wait(10)
             lock.take(run)
         finally:
             os.kill(worker, signal.SIGKILL)
@@ -610,7 +611,7 @@ def test_without_a_home_caches_lie_in_a_folder_of_ours(tmp_path, monkeypatch, ca
     def nobody(*_):
         raise KeyError("getpwuid(): uid not found")
 
-    for name in ("HOME", "XDG_CACHE_HOME", "DIFFGEO_CACHE", "DIFFGEO_DATA", "MPLCONFIGDIR"):
+    for name in ("HOME", "XDG_CACHE_HOME", "DIFFGEO_CACHE", "DIFFGEO_DATA", "TORCH_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     monkeypatch.setattr(caches.tempfile, "tempdir", str(tmp_path))
@@ -620,13 +621,8 @@ def test_without_a_home_caches_lie_in_a_folder_of_ours(tmp_path, monkeypatch, ca
     assert prepared.data_root() == folder / "diffgeo" / "data"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert capsys.readouterr().err.count("there is no home folder: caches lie in") == 1
-    monkeypatch.delenv("TORCH_HOME", raising=False)
-    assert inception_weights.hub() == folder / "torch" / "hub" / "checkpoints"
     with pytest.raises(UsageError, match="^data.root=~/x: there is no such home folder"):
         prepared.data_root("~/x")
-    monkeypatch.setenv("MPLCONFIGDIR", "")  # which is put back as it was
-    caches.for_matplotlib()
-    assert os.environ["MPLCONFIGDIR"] == str(folder / "matplotlib")
     folder.chmod(0o777)  # somebody may have put things there
     caches.temporary.cache_clear()
     assert caches.cache_folder().parent != folder
@@ -634,4 +630,9 @@ def test_without_a_home_caches_lie_in_a_folder_of_ours(tmp_path, monkeypatch, ca
     folder.symlink_to(tmp_path)
     caches.temporary.cache_clear()
     assert caches.cache_folder().parent not in (folder, tmp_path)
+    folder.unlink()
+    caches.temporary.cache_clear()
+    monkeypatch.setenv("HOME", "")  # put back as it was
+    assert inception_weights.hub() == folder / ".cache" / "torch" / "hub" / "checkpoints"
+    assert os.environ["HOME"] == str(folder)
     caches.temporary.cache_clear()

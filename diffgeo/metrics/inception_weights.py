@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffgeo.errors import UsageError
-from diffgeo.store.caches import user_caches
+from diffgeo.store.caches import need_home
 
 KNOWN = "c9ce7f36d5ee9536"  # `content` of the weights of 2015-12-05
 RELEASE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
@@ -32,11 +32,9 @@ def content(weights: dict[str, Tensor]) -> str:
 
 
 def hub() -> Path:
-    """torch's download cache; where torch finds no home folder to put it into, one in ours."""
-    folder = Path(torch.hub.get_dir())
-    if folder.parts[0] == "~":
-        folder = user_caches() / "torch" / "hub"
-    return folder / "checkpoints"
+    """torch's download cache."""
+    need_home()
+    return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def found(root: Path | str | None) -> Path | None:

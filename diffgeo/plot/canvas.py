@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffgeo.core import Manifold, generator
-from diffgeo.store.caches import for_matplotlib
+from diffgeo.store.caches import need_home
 from diffgeo.store.files import write_bytes
 
 BLACK = "#000000"
@@ -32,7 +32,7 @@ def sheet(
 ) -> Iterator:
     """Yield (figure, axes [rows,columns]) of `size` inches a panel; on leaving, write `path`
     atomically."""
-    for_matplotlib()
+    need_home()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")

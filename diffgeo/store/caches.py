@@ -37,18 +37,20 @@ def user_caches() -> Path:
 
 
 def home() -> Path | None:
-    """The home folder; None without HOME and without an entry for the user."""
+    """The home folder; None where HOME is empty, or missing and the user has no entry."""
+    if os.environ.get("HOME") == "":
+        return None
     try:
         return Path.home()
     except RuntimeError:
         return None
 
 
-def for_matplotlib() -> None:
-    """Let matplotlib, which asks for a home folder when it is imported, keep its fonts in the
-    temporary folder of ours where there is none."""
-    if home() is None and not os.environ.get("MPLCONFIGDIR"):
-        os.environ["MPLCONFIGDIR"] = str(temporary() / "matplotlib")
+def need_home() -> None:
+    """Give this process a home folder where it has none: to be called before what will not do
+    without one (matplotlib, Weights & Biases, torch's downloads)."""
+    if home() is None:
+        os.environ["HOME"] = str(temporary())
 
 
 @cache

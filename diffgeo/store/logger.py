@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.store.caches import need_home
 from diffgeo.store.files import append_text, write_text
 
 
@@ -83,6 +84,7 @@ class Wandb:
         os.environ.setdefault("WANDB_SILENT", "true")
         # seconds; a busy machine starts its service slowly
         os.environ.setdefault("WANDB__SERVICE_WAIT", "300")
+        need_home()
         import wandb
 
         self.wandb = wandb
