@@ -234,8 +234,11 @@ def other(folder: Path, how: str) -> subprocess.Popen:
 
 
 def test_the_dead_are_swept_and_the_living_are_not(tmp_path):
-    for _ in range(2):  # of one name: the second must not write into the first one's file
-        assert other(tmp_path, "die").wait() == -signal.SIGKILL
+    with other(tmp_path, "wait") as first, other(tmp_path, "wait") as second:
+        for process in (first, second):  # of one name: neither writes into the other's file
+            process.stdout.readline()
+        for process in (first, second):
+            process.kill()
     left = [path for path in tmp_path.rglob(".*")]
     assert len(left) == 6
     with other(tmp_path, "wait") as living:
@@ -251,6 +254,14 @@ def test_the_dead_are_swept_and_the_living_are_not(tmp_path):
         living.stdin.close()
     assert sorted(path.name for path in tmp_path.rglob(".*")) == sorted(theirs)
     assert (tmp_path / "samples" / "0.png").exists() and (tmp_path / "mine").exists()
+
+
+def test_a_folder_that_nobody_takes_is_swept_by_its_next_write(tmp_path):
+    """The folder of out=FILE, a cache."""
+    assert other(tmp_path, "die").wait() == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".*"))) == 2
+    write_text(tmp_path / "table.csv", "x")
+    assert names(tmp_path) == ["checkpoint", "table.csv"]
 
 
 def test_other_hosts_have_a_day(tmp_path):

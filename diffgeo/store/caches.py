@@ -10,22 +10,13 @@ from functools import cache
 from pathlib import Path
 
 from diffgeo.errors import UsageError
-from diffgeo.store.files import sweep
 
 
 def cache_folder() -> Path:
     """$DIFFGEO_CACHE, else ${XDG_CACHE_HOME:-~/.cache}/diffgeo, else, in a container that knows
-    neither a home nor a user, a folder of ours in the temporary one. What killed processes left
-    there is swept once."""
+    neither a home nor a user, a folder of ours in the temporary one."""
     named = os.environ.get("DIFFGEO_CACHE")
-    folder = Path(named) if named else user_caches() / "diffgeo"
-    swept(folder)
-    return folder
-
-
-@cache
-def swept(folder: Path) -> None:
-    sweep(folder)
+    return Path(named) if named else user_caches() / "diffgeo"
 
 
 def user_caches() -> Path:

@@ -6,10 +6,11 @@ renamed:
     .samples.new-HOST-PID-RANDOM.npy  ->  samples.npy
 
 HOST and PID are the writer's, so that what a killed process left behind can be told from what a
-living one is writing: `sweep` removes it when a folder is taken. A link is written through, unless
-it leads out of a folder that this process holds (`lock`), which may have come from a stranger. A
-device, a pipe and the process's own stdout cannot be replaced: they are written straight. Text is
-UTF-8 whatever the locale.
+living one is writing: `sweep` removes it when a folder is taken, and every write in a folder that
+nobody takes, a cache's or that of out=FILE. A link is written through, unless it leads out of a
+folder that this process holds (`lock`), which may have come from a stranger. A device, a pipe and
+the process's own stdout cannot be replaced: they are written straight. Text is UTF-8 whatever the
+locale.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ def atomic(path: str | os.PathLike, size: int = 0) -> Iterator[Path]:
             pour(temporary, path)
         return
     target = target_of(path)
+    if lock.holding(path) is None:
+        clear(target.parent)
     with writing(path, size), reserved(target) as temporary:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -198,14 +201,19 @@ def take(folder: str | os.PathLike) -> None:
 
 def sweep(folder: str | os.PathLike) -> None:
     """Remove the temporaries of dead processes from a folder and from those right below it."""
-    folder = Path(folder)
+    clear(folder)
     with contextlib.suppress(OSError):
-        below = [entry for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
-        for place in (folder, *below):
-            with contextlib.suppress(OSError):  # it is gone, or not ours to read
-                for entry in os.scandir(place):
-                    if is_left_behind(entry):
-                        remove(Path(entry.path))
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                clear(entry)
+
+
+def clear(folder: str | os.PathLike) -> None:
+    """Remove the temporaries of dead processes from a folder."""
+    with contextlib.suppress(OSError):  # it is gone, or not ours to read
+        for entry in os.scandir(folder):
+            if is_left_behind(entry):
+                remove(Path(entry.path))
 
 
 def is_left_behind(entry: os.DirEntry) -> bool:
