@@ -12,7 +12,7 @@ from torch import nn
 from diffgeo.core import generator
 from diffgeo.data.images import Images
 from diffgeo.denoiser import Network
-from diffgeo.errors import DiffgeoError
+from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine.distributed import ALONE
 from diffgeo.machine.precision import Cast
 from diffgeo.parameterization import EDM
@@ -59,6 +59,17 @@ def test_a_flipped_bit_anywhere_in_a_file_of_tensors_is_one_line(tmp_path):
         with pytest.raises(DiffgeoError, match="is damaged") as error:
             load_tensors(path)
         assert "\n" not in str(error.value)
+
+
+def test_weights_of_ours_are_held_to_their_digest_wherever_they_are_read(tmp_path):
+    from diffgeo.pretrained.archive import contents
+
+    path = tmp_path / "model.safetensors"
+    save_tensors(path, {"net.a": torch.arange(3.0)}, step=1)
+    assert torch.equal(contents(path, "model.path=PATH")["net.a"], torch.arange(3.0))
+    flip(path)
+    with pytest.raises(UsageError, match="damaged"):
+        contents(path, "model.path=PATH")
 
 
 def test_a_file_without_a_digest_is_taken_as_it_is(tmp_path):

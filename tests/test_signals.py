@@ -2,8 +2,13 @@
 how to go on, and what goes on ends in the same bytes."""
 
 import os
+import re
 import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -243,3 +248,65 @@ def test_a_command_without_a_folder_says_what_to_type(inside, monkeypatch, line,
     monkeypatch.setattr(where, lambda *arguments: send(signal.SIGTERM))
     done = inside(*line.split())
     assert done.returncode == 143 and done.line == f"diffgeo: terminated; the same line {advice}"
+
+
+# several processes
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pair(folder: Path, line: str) -> list[subprocess.Popen]:
+    """`diffgeo ...` in two processes, as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    world |= {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
+    started = []
+    for rank in range(2):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        command = [sys.executable, "-m", "diffgeo", *line.split()]
+        started.append(
+            subprocess.Popen(
+                command,
+                cwd=folder,
+                env=os.environ | world | place,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return started
+
+
+def ended(processes: list[subprocess.Popen]) -> tuple[list[int], list[str]]:
+    """Their statuses, and the lines that any of them has to say."""
+    said = []
+    for process in processes:
+        _, err = process.communicate(timeout=120)
+        said += [line for line in err.splitlines() if line.startswith("diffgeo:")]
+    return [process.returncode for process in processes], said
+
+
+@pytest.mark.slow
+def test_two_processes_stop_after_the_same_step_whichever_is_told(tmp_path):
+    """One of them has the signal. Both stop, one says so, and they go on to the bytes of two that
+    nobody disturbed: weights, moments, and the losses of the report that was cut in two."""
+    line = POINTS.replace("steps=60", "steps=3000").replace("log_every=20", "log_every=400")
+    assert ended(pair(tmp_path, f"{line} hydra.run.dir=whole"))[0] == [0, 0]
+    processes = pair(tmp_path, f"{line} hydra.run.dir=stopped")
+    while not (tmp_path / "stopped/speed.jsonl").exists():
+        assert processes[0].poll() is None
+        time.sleep(0.01)
+    processes[1].send_signal(signal.SIGTERM)
+    statuses, said = ended(processes)
+    assert statuses == [143, 143] and len(said) == 1
+    step = re.search(r"terminated at step (\d+) of 3000; go on with: ", said[0])
+    assert step and load_state(tmp_path / "stopped/checkpoint", "cpu")[1] == int(step[1])
+    assert int(step[1]) % 400 and int(step[1]) < 3000
+    assert not hidden(tmp_path / "stopped")
+    assert ended(pair(tmp_path, "train resume=stopped"))[0] == [0, 0]
+    for name in ("checkpoint/model.safetensors", "checkpoint/state.safetensors", "samples.npy"):
+        assert (tmp_path / "whole" / name).read_bytes() == (
+            tmp_path / "stopped" / name
+        ).read_bytes()

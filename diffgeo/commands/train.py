@@ -2,8 +2,9 @@
 
 A run can be killed at any moment. Started again (resume=FOLDER, or the same sweep line) it goes on
 from its last checkpoint and, on a CPU, ends in the same bytes (`machine.precision` says what a GPU
-promises); a finished one says so. max_seconds=S stops the training with a checkpoint, or the run
-before it samples. Under torchrun the batch is shared by the processes.
+promises); a finished one says so. SIGTERM, SIGUSR1 and Ctrl-C stop the training with a checkpoint
+after the step that it is in; so does max_seconds=S at a report, or the run before it samples. Under
+torchrun the batch is shared by the processes.
 """
 
 from __future__ import annotations
