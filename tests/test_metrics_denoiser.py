@@ -141,6 +141,23 @@ def test_fixed_point():
         fixed_point(exact, Line(), OU().sigma(t), x_t=(1.0, 2.0, 3.0))
 
 
+def test_a_root_says_its_standard_error():
+    """e = c (x - D), whose square varies from sample to sample: over 200 seeds the roots spread by
+    the error that each of them tells."""
+    metric = DenoiserError(n=40, nodes=5)
+    exact = Line().denoiser()
+    wrong = lambda x, s: 1.1 * exact(x, s) - 0.1 * x
+    found = [metric(made_by(wrong, torch.zeros(1, 2), seed=k), Line()) for k in range(200)]
+    for key in ("denoiser/f_l2", "denoiser/score_l2_normal", "denoiser/f_l2_tangential"):
+        spread = torch.tensor([report[key] for report in found]).std()
+        told = torch.tensor([report[f"{key}_se"] for report in found]).mean()
+        # of a deviation from 200 numbers: 5 %, three times that
+        assert float(told) == pytest.approx(float(spread), rel=0.15)
+    assert not any(
+        key.endswith("_se") for key in DenoiserError(n=1)(made_by(wrong, torch.zeros(1, 2)), Line())
+    )
+
+
 def test_metric_nodes_and_roots():
     """The first 100 positive nodes of the paper's grid, t_k = 1e-4 (1e5)^((k-1)/199), and roots of
     means over them."""
@@ -153,10 +170,12 @@ def test_metric_nodes_and_roots():
     report = metric(run, Line())
     root = math.sqrt(0.03**2 / 2)
     assert set(report) == {
-        f"denoiser/{k}_l2{p}"
+        f"denoiser/{k}_l2{p}{side}"
         for k in ("score", "epsilon", "f")
         for p in ("", "_normal", "_tangential")
+        for side in ("", "_se")
     }
+    assert report["denoiser/f_l2_se"] == pytest.approx(0, abs=1e-12)  # every sample errs alike
     assert (
         report["denoiser/f_l2"] == pytest.approx(root, rel=1e-6) == report["denoiser/f_l2_normal"]
     )

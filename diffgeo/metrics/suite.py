@@ -30,6 +30,8 @@ FLOOR = "_floor"
 SPREAD = "_floor_sd"
 FLOOR_ERROR = "_floor_se"
 NOISE = "_last_step_noise"
+# the standard error of a value that is a mean over draws of its own
+ERROR = "_se"
 # a key that ends so stands beside another one
 SIDES = (FLOOR, SPREAD, FLOOR_ERROR, NOISE, "_sd", "_se")
 
@@ -141,7 +143,7 @@ def check_numbers(name: str, values: Mapping[str, float]) -> None:
             )
 
 
-def suite(pairs: int = 8, cheap_pairs: int = 32, **metrics: Metric) -> Suite:
+def suite(pairs: int = 8, cheap_pairs: int = 32, **metrics: Metric | None) -> Suite:
     """A `Suite` from named metrics: the target of conf/metrics/*.yaml, so that
     `metrics.transport.n=500` reads well."""
     chosen = {name: metric for name, metric in metrics.items() if metric is not None}
@@ -212,18 +214,23 @@ def line(values: Mapping[str, float], key: str) -> list[str]:
         spread = number(values[key + SPREAD], 2)
     if key + FLOOR_ERROR in values:
         error = "+- " + number(values[key + FLOOR_ERROR], 2)
+    value = number(values[key], 4)
+    if key + ERROR in values:
+        value += " +- " + number(values[key + ERROR], 2)
     if key + NOISE in values:
         noise = number(values[key + NOISE], 3)
     if within_floor(values, key):
         star = "*"
-    return [key, number(values[key], 4), star, floor, error, spread, noise]
+    return [key, value, star, floor, error, spread, noise]
 
 
 def table(values: Mapping[str, float]) -> str:
-    """Plain text, one row a metric: value, floor +- its standard error, the deviation of a fresh
-    cloud about it, what the last step's noise alone gives, and `*` within the floor."""
+    """Plain text, one row a metric: value, with its standard error where it tells one, floor with
+    its own, the deviation of a fresh cloud about it, what the last step's noise alone gives, and
+    `*` within the floor."""
     header = ["metric", "value", "", "floor", "", "sd", "last step's noise"]
-    keys = [key for key in values if not key.endswith((FLOOR, SPREAD, FLOOR_ERROR, NOISE))]
+    beside = (FLOOR, SPREAD, FLOOR_ERROR, NOISE, ERROR)
+    keys = [key for key in values if not key.endswith(beside)]
     rows = [line(values, key) for key in keys]
     if not rows:
         return "metric  value"
