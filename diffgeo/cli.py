@@ -79,7 +79,7 @@ def hydra_command(command: Command, line: list[str]) -> None:
                 raise
             failures.append(error)  # Hydra would print a line of its own
             if sweep:
-                print(f"diffgeo: {message(error)[0]}", file=sys.stderr)
+                print(f"diffgeo: {message(error, line)[0]}", file=sys.stderr)
         finally:
             if sweep:
                 folders.drop(job.path)
@@ -193,7 +193,7 @@ def guarded(action: Callable[[], None]) -> int:
     except Exception as error:
         if wanted == "1":
             raise
-        text, status = message(error)
+        text, status = message(error, sys.argv[1:])
         if speaks(error):
             print(f"diffgeo: {text}", file=sys.stderr)
         return status

@@ -6,6 +6,7 @@ them (training, drawing, measuring, reporting) takes objects and plain values, n
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from diffgeo.config import kinds, offers
-from diffgeo.config.limits import check_counts, check_memory, largest, part
+from diffgeo.config.limits import check_counts, check_memory, check_net, largest, part
 from diffgeo.config.stepping import check_stepping
 from diffgeo.core import (
     Data,
@@ -61,6 +62,8 @@ def build(cfg, **arguments):
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, DiffgeoError):
+            raise cause from None
+        if isinstance(cause, Exception) and memory.out_of_memory(cause):
             raise cause from None
         what = OmegaConf.select(cfg, "_target_") or "the config"
         raise UsageError(f"{what.removeprefix('diffgeo.')}: {cause or error}") from error
@@ -175,9 +178,14 @@ def threads(data: Data) -> int:
 def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
     """The law and its model, on the device; sets cfg.sigma_data where it is open."""
     data = build(cfg.data)
+    if not math.isfinite(data.std):
+        raise UsageError(
+            f"data= has the standard deviation {float(data.std):g}: write finite lengths"
+        )
     if cfg.get("sigma_data") is None:
         cfg.sigma_data = float(data.std) or 1.0  # one point has no deviation
     torch.manual_seed(cfg.seed)  # the network's initial weights
+    check_net(cfg.net)
     advice = "write a smaller net.width, net.channels, net.depth or net.blocks"
     with memory.Bounded(largest("net", cfg.net), advice):
         model = build(cfg.model)(data=data, net=build(cfg.net))

@@ -151,6 +151,16 @@ def single(target: Callable) -> set[str]:
     return {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
+def others_hint(target: Callable) -> Any:
+    """What the other options of a function are to be, **options: Metric | None; None where it does
+    not say."""
+    for parameter in inspect.signature(target).parameters.values():
+        if parameter.kind == parameter.VAR_KEYWORD:
+            function = target.__init__ if inspect.isclass(target) else target
+            return get_type_hints(function).get(parameter.name)
+    return None
+
+
 def located(node: DictConfig) -> Callable:
     log = logging.getLogger("hydra.utils")  # it tells what the error tells again
     held = log.disabled
@@ -182,8 +192,9 @@ def check_options(node: DictConfig) -> None:
     parameters = inspect.signature(target).parameters
     hands_on = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
     takes = hints(target)
+    others = others_hint(target)
     law = node.get("law")
-    if isinstance(law, DictConfig):  # data.make hands its other options on to the law
+    if is_node(law):  # data.make hands its other options on to the law
         takes = hints(located(law)) | takes
     for name in node:
         if name.startswith("_"):
@@ -193,7 +204,8 @@ def check_options(node: DictConfig) -> None:
                 f"there is no option {node._get_full_key(name)}; {target.__name__} takes "
                 f"{', '.join(parameters) or 'none'}"
             )
-        wanted = wrong(node[name], takes[name]) if name in takes else None
+        hint = takes.get(name, others)
+        wanted = wrong(node[name], hint) if hint is not None else None
         if wanted:
             raise refusal(node._get_full_key(name), node[name], wanted, target.__name__)
 

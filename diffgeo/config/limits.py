@@ -26,6 +26,7 @@ COUNTS = {
 MAY_BE_NULL = ("threads", "batch")
 # slots of every config: each holds a node
 PARTS = ("data", "model", "net", "schedule", "weighting", "sampler", "metrics")
+MOST_OF_NET = 10**6  # of its channels, layers, frequencies: a matrix of two such is 4 TB
 COPIES = 3  # of all samples, at the least: as they are drawn, stored and measured
 
 
@@ -64,6 +65,13 @@ def check_memory(data: Data, n: int) -> None:
         return
     one = 8 * math.prod(data.shape)
     memory.check_fits(f"n={n}", COPIES * n * one, f"write n={memory.total() // (4 * one)} or less")
+
+
+def check_net(node: DictConfig) -> None:
+    """Raise UsageError where a whole number of a network is out of all bounds."""
+    for name, value in node.items():
+        if kinds.is_whole(value) and value > MOST_OF_NET:
+            raise UsageError(f"net.{name}={value} is too large: write at most {MOST_OF_NET}")
 
 
 def largest(key: str, node: DictConfig) -> str:

@@ -127,8 +127,8 @@ def _groups(conf: str) -> dict[str, list[str]]:
     return found
 
 
-def message(error: BaseException) -> tuple[str, int]:
-    """One line and an exit status for any failure."""
+def message(error: BaseException, line: Sequence[str] = ()) -> tuple[str, int]:
+    """One line and an exit status for any failure of a command line."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, DiffgeoError):
         return text, error.status
@@ -170,7 +170,9 @@ def message(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):
         return f"{error.strerror or text}" + (f": {error.filename}" if error.filename else ""), 1
     if lacks_memory(error, text):
-        return f"out of memory{wanted(text)}: lower n, trainer.batch or the network's width", 1
+        guess = suspect(line)
+        advice = f"{guess} may be too large, or " if guess else "lower "
+        return f"out of memory{wanted(text)}: {advice}n, trainer.batch or the network's width", 1
     return f"{kind.__name__}: {text}", 1
 
 
@@ -183,6 +185,16 @@ def lacks_memory(error: BaseException, text: str) -> bool:
     """Whether an allocation failed; `machine.memory` says the same with torch at hand."""
     words = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, MemoryError) or any(word in text for word in words)
+
+
+def suspect(line: Sequence[str]) -> str | None:
+    """The option of a line that holds the largest number of all, if it is a large one."""
+    found = []
+    for word in line:
+        numbers = [int(digits) for digits in re.findall(r"\d{6,18}", word.partition("=")[2])]
+        if numbers:
+            found.append((max(numbers), word))
+    return max(found)[1] if found else None
 
 
 def wanted(text: str) -> str:

@@ -14,6 +14,8 @@ from diffgeo.analytic import arcs, curve
 from diffgeo.data.law import Law
 from diffgeo.errors import UsageError
 
+MOST_TURNS = 1000  # of a spiral, and arms: each turn is some panels of the quadrature
+
 
 class Planar(Law):
     """A law on a plane curve `arc`, whose parameter has the law's own density; the coordinate is
@@ -65,9 +67,10 @@ def uniform_moments(arc: arcs.Arc) -> tuple[Tensor, float]:
 
 def winding(first: float, last: float, scale: float, arms: int = 1) -> arcs.Archimedes:
     """`arms` Archimedean spirals scale a e^(ia), first <= a <= last. Raises UsageError."""
-    if not 0 <= first < last:
+    if not 0 <= first < last or last - first > MOST_TURNS * 2 * math.pi:
         raise UsageError(
-            f"the angle must grow from 0 or more: 0 <= first < last, not {first}, {last}"
+            f"data.first={first:g}, data.last={last:g}: the angle must grow from 0 or more, "
+            f"0 <= first < last, in at most {MOST_TURNS} turns"
         )
     return arcs.Archimedes(first, last, arms, scale)
 
@@ -92,7 +95,7 @@ class Swissroll(Planar):
     last: float = 5 * math.pi
 
     def __post_init__(self):
-        self._lay(winding(self.first, self.last, 1 / self.last))
+        self._lay(winding(self.first, self.last, 1 / (self.last or 1.0)))
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,13 @@ class Spiral(Planar):
     radius: float = 1.0
 
     def __post_init__(self):
-        if self.arms < 1 or not self.turns > 0 or not self.radius > 0:
-            raise UsageError("arms must be at least 1, turns and radius positive")
+        few = 1 <= self.arms <= MOST_TURNS and 0 < self.turns <= MOST_TURNS
+        if not few or not 0 < self.radius < math.inf:
+            raise UsageError(
+                f"data.arms={self.arms}, data.turns={self.turns:g}, data.radius={self.radius:g}: "
+                f"write arms from 1, turns and a radius above 0; at most {MOST_TURNS} of the first "
+                "two"
+            )
         last = 2 * math.pi * self.turns
         self._lay(winding(0.0, last, self.radius / last, self.arms))
 

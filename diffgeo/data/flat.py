@@ -116,6 +116,9 @@ class Segment(Segments):
         return [("a", [float(v) for v in self.a]), ("b", [float(v) for v in self.b])]
 
 
+MOST_LEAVES = 10**6  # of a tree
+
+
 @dataclass(frozen=True)
 class Tree(Segments):
     """Uniform on the branches of a tree rooted at 0: nodes of level l at radius l/depth, each over
@@ -129,8 +132,12 @@ class Tree(Segments):
     depth: int = 3
 
     def __post_init__(self):
-        if self.branching < 1 or self.depth < 1:
-            raise UsageError("branching and depth must be at least 1")
+        many = self.depth * math.log(max(self.branching, 2)) > math.log(MOST_LEAVES)
+        if self.branching < 1 or self.depth < 1 or many:
+            raise UsageError(
+                f"data.branching={self.branching}, data.depth={self.depth}: write 1 or more of "
+                f"each, with branching^depth at most {MOST_LEAVES}"
+            )
         ends = []
         above = torch.zeros(1, 2, dtype=torch.float64)
         for level in range(1, self.depth + 1):

@@ -69,6 +69,8 @@ class Points(Law):
 def random_points(count: int = 5, n: int = 2, seed: int = 0) -> Points:
     """`count` points, uniform in the unit cube of R^n, fixed by `seed`; equal weights (Figure 5 and
     Table 1 of the CEM paper)."""
+    if count < 1 or n < 1:
+        raise UsageError(f"data.count={count}, data.n={n}: write 1 or more of each")
     return Points(torch.rand(count, n, generator=stream(seed, count, n), dtype=torch.float64))
 
 

@@ -42,6 +42,8 @@ OPTIONS = {
 def source(name: str, **options) -> Source:
     """The source called `name` under its own options; None is no option, and `size`, which every
     set is resized to, is one of all. Raises UsageError on an option of another source."""
+    if name not in SOURCES:
+        raise UsageError(f"data.name={name} is no set; write data= one of {', '.join(SOURCES)}")
     own = OPTIONS.get(name, ())
     taken = {}
     for option, value in options.items():

@@ -7,11 +7,13 @@ Samples are assigned to the nearest atom; with n_k of N samples at the atom k of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from diffgeo.core import Data, Run
+from diffgeo.errors import UsageError
 from diffgeo.metrics.base import Measure
 from diffgeo.metrics.points import points
 
@@ -24,6 +26,10 @@ class Atoms(Measure):
     radius: float = 0.05
 
     cheap = True
+
+    def __post_init__(self):
+        if not 0 < self.radius < math.inf:
+            raise UsageError(f"metrics.atoms.radius={self.radius:g}: write a length above 0")
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         if data.atoms is None:

@@ -70,10 +70,17 @@ class Pixels:
 
 
 def device_of(word: str) -> str:
-    """The device that an option names: auto is the GPU when there is one."""
-    if word != "auto":
-        return word
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The device that an option names: auto is the GPU when there is one. Raises UsageError for one
+    that torch does not have."""
+    if word == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=word)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"metrics.*.device={word} is not available here; write auto, cpu or cuda"
+        ) from error
+    return word
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from diffgeo.errors import UsageError
+
 
 class Fourier(nn.Module):
     """phi(v) = (sin(v B), cos(v B)): [B,size] -> [B,2*count].
@@ -32,6 +34,8 @@ class Fourier(nn.Module):
 
     def __init__(self, size: int, count: int, bandwidth: float):
         super().__init__()
+        if not math.isfinite(bandwidth):
+            raise UsageError(f"net.bandwidth={bandwidth:g}: write a finite number of radians")
         self.register_buffer("frequencies", bandwidth * torch.randn(size, count))
 
     def forward(self, v: Tensor) -> Tensor:

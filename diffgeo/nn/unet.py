@@ -181,9 +181,13 @@ class UNet(nn.Module):
             "groups": style.groups,
             "patch": self.patch,
         }
+        if style.head is not None:
+            counts["head"] = style.head
         for name, value in counts.items():
             if value < 1:
                 raise UsageError(f"net.{name}={value}: write 1 or more")
+        if not 0 < style.eps < 1:
+            raise UsageError(f"net.eps={style.eps:g}: write a number above 0 and below 1")
         if not mult or min(mult) < 1 or self.classes < 0 or not 0 <= style.dropout < 1:
             raise UsageError(
                 f"net.mult={list(mult)}, net.classes={self.classes}, net.dropout={style.dropout}: "

@@ -56,6 +56,8 @@ class Loop:
         for name, value in (("afs", self.afs), ("clip", self.clip), ("ball", self.ball)):
             if not positive(value):
                 raise UsageError(f"loop.{name}={value}: write null, or a number above 0")
+        if self.afs == math.inf:
+            raise UsageError("loop.afs=inf: write a deviation of the law, a finite number")
         if not positive(self.threshold, most=1):
             raise UsageError(
                 f"loop.threshold={self.threshold}: write null, or a number above 0 and at most 1"

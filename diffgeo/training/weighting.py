@@ -18,6 +18,7 @@ lambda/(alpha^2 sigma^4). Only the product p(sigma) w(sigma) matters to the obje
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -65,6 +66,13 @@ class EDM:
     parameterization."""
 
     sigma_data: float = 0.5
+
+    def __post_init__(self):
+        if not 0 < self.sigma_data < math.inf:
+            raise UsageError(
+                f"weighting.sigma_data={self.sigma_data:g}: write the standard deviation of the "
+                "data, above 0 and finite"
+            )
 
     def __call__(self, sigma: Tensor) -> Tensor:
         return sigma**-2 + self.sigma_data**-2
