@@ -14,6 +14,7 @@ digest (`store.digest.verified`).
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import shlex
@@ -33,10 +34,10 @@ from diffgeo.core import Data, Denoiser
 from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import signals
-from diffgeo.store import digest
+from diffgeo.store import digest, lock, shards
 from diffgeo.store.checkpoint import load_weights
 from diffgeo.store.digest import PROVENANCE, verified
-from diffgeo.store.files import json_text, take, write_json, write_text
+from diffgeo.store.files import json_text, sweep, take, write_json, write_text
 
 # what a run may be taken up again with otherwise set
 FREE = (
@@ -219,9 +220,18 @@ def taken(path: Path) -> bool:
     Raises DiffgeoError, naming who holds it, where another process writes it.
     """
     if finished(path):
+        tidy(path)
         return True
     take(path)
     return finished(path)  # by the process that held it until now
+
+
+def tidy(path: Path) -> None:
+    """Remove from a finished folder what a process left that was killed in its last moment; not
+    where it cannot be written, or another process is at it."""
+    with contextlib.suppress(DiffgeoError), lock.held(path):
+        sweep(path)
+        shards.remove(path / "shards")
 
 
 def finished(path: Path) -> bool:
