@@ -1,5 +1,5 @@
-"""What goes wrong with disks and files: a place in which every kind of file that we write lies, and
-three kinds of damage to each."""
+"""What goes wrong with files: every kind that we write, the line that reads it, and three kinds of
+damage to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from forks import Done, Forks, content
-from inputs import IMAGES, SMALL
+from inputs import IMAGES
 from kills import furnish
 
 FOLDER = "data.path=pictures data.size=8 data.root=roots"
@@ -75,23 +75,27 @@ KINDS = [
 ]
 
 
-def furnished(forks: Forks, place: Path) -> Path:
-    """A place with finished, stopped and killed runs, a prepared set, a table and warm caches."""
+def furnished(forks: Forks, inputs: Path, kind: Kind, place: Path) -> Path:
+    """A place in which the file of this kind lies, and what its line reads beside it."""
     furnish(place)
-    cache = {"DIFFGEO_CACHE": str(place / CACHE)}
-    forks.good(f"train {SMALL} hydra.run.dir=run", place, **cache)
-    shutil.copytree(place / "run", place / "stopped")
-    for name in ("metrics.json", "samples.npy", "provenance.json"):
-        (place / "stopped" / name).unlink()
-    forks.good(f"sample {IMAGES} label=all hydra.run.dir=told", place, **cache)
-    killed = forks.run(f"sample {IMAGES} hydra.run.dir=killed", place, deadly=30, **cache)
-    assert killed.status == -9 and list((place / "killed" / "shards").iterdir()), killed.told
-    forks.good(f"data prepare folder {FOLDER}", place, **cache)
-    np.savetxt(place / "cloud.csv", np.load(place / "run" / "samples.npy"), delimiter=",")
-    for kind in KINDS:
-        if kind.file.startswith(CACHE):
-            forks.good(kind.line, place, **cache)
-            shutil.rmtree(place / kind.result)
+    part = kind.file.partition("/")[0]
+    if part in ("run", "stopped"):
+        shutil.copytree(inputs / "run", place / part)
+    if part == "stopped":
+        for name in ("metrics.json", "samples.npy", "provenance.json"):
+            (place / part / name).unlink()
+    if part == "told":
+        shutil.copytree(inputs / "images", place / part)
+    if part == "killed":
+        killed = forks.run(f"sample {IMAGES} hydra.run.dir=killed", place, deadly=30)
+        assert killed.status == -9 and list((place / "killed" / "shards").iterdir()), killed.told
+    if "cloud.csv" in kind.line:
+        np.savetxt(place / "cloud.csv", np.load(inputs / "cloud.npy"), delimiter=",")
+    if "roots" in kind.line:
+        forks.good(f"data prepare folder {FOLDER}", place, DIFFGEO_CACHE=str(place / CACHE))
+    if part == CACHE:
+        forks.good(kind.line, place, DIFFGEO_CACHE=str(place / CACHE))
+        shutil.rmtree(place / kind.result)
     return place
 
 

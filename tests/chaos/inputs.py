@@ -16,8 +16,8 @@ SMALL = (
 )
 # samples of images by way of shards, in ten batches
 IMAGES = (
-    "data=digits model=exact n=40 batch=4 sampler=euler sampler.steps=3 metrics=images_quick "
-    "figures=false"
+    "data=digits model=exact label=all n=40 batch=4 sampler=euler sampler.steps=3 "
+    "metrics=images_quick figures=false"
 )
 # a cloud of points
 POINTS = "model=exact data=circle n=50 sampler.steps=4 metrics=quick figures=false"

@@ -37,7 +37,7 @@ def at_least(name: str, every: int, deaths: int, slow: bool):
 @pytest.mark.parametrize(
     "name, every, deaths",
     [
-        at_least("short training", 9, 5, slow=False),
+        at_least("short training", 16, 3, slow=False),
         at_least("points", 6, 3, slow=False),
         at_least("short training", 1, 30, slow=True),
         at_least("shards", 11, 10, slow=True),
@@ -77,8 +77,8 @@ STOPS = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143)]
 
 def stops():
     for number, status in STOPS:
-        for name in ("training", "images of a training", "shards"):
-            quick = name == "training" and number == signal.SIGTERM
+        for name in ("short training", "training", "images of a training", "shards"):
+            quick = name == "short training" and number == signal.SIGTERM
             marks = [] if quick else [pytest.mark.slow]
             yield pytest.param(name, number, status, id=f"{name}-{number.name}", marks=marks)
 

@@ -11,7 +11,7 @@ from inputs import IMAGES, POINTS, SMALL
 
 KINDS = {
     "points": f"sample {POINTS} sampler=euler_ancestral",
-    "images": f"sample {IMAGES} sampler=dpmpp_sde label=all",
+    "images": f"sample {IMAGES} sampler=dpmpp_sde",
     "training": f"train {SMALL}",
 }
 slow = pytest.mark.slow
