@@ -23,7 +23,7 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.metrics import inception_weights
 from diffgeo.plot.canvas import sheet
 from diffgeo.store import caches, files, lock, npy, shards
-from diffgeo.store.checkpoint import save_tensors
+from diffgeo.store.checkpoint import load_tensors, save_tensors
 from diffgeo.store.files import append_text, atomic, sweep, write_json, write_text
 from diffgeo.store.npy import write_array
 
@@ -316,6 +316,7 @@ def test_a_link_does_not_lead_out_of_a_folder_that_is_held(tmp_path):
 
 def test_a_device_is_written_and_stays_a_device(tmp_path):
     write_text("/dev/null", "x")
+    save_tensors("/dev/null", {"a": torch.zeros(3)})
     assert Path("/dev/null").is_char_device()
     with pytest.raises(DiffgeoError, match="^cannot write /dev/full: No space left on device$"):
         write_text("/dev/full", "x")
@@ -329,6 +330,10 @@ def test_a_pipe_gets_the_bytes(tmp_path):
         write_text(pipe, "x" * 200_000)
         assert reader.wait(10) == 0
     assert (tmp_path / "out").read_text() == "x" * 200_000 and names(tmp_path) == ["out", "pipe"]
+    with open(tmp_path / "out", "wb") as out, subprocess.Popen(["cat", pipe], stdout=out) as reader:
+        save_tensors(pipe, {"a": torch.arange(3.0)})  # by a library that writes files itself
+        assert reader.wait(10) == 0
+    assert torch.equal(load_tensors(tmp_path / "out")[0]["a"], torch.arange(3.0))
 
 
 def test_stdout_is_a_place_for_a_table(tmp_path):

@@ -26,7 +26,8 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def atomic(path: str | os.PathLike, size: int = 0) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="diffgeo-") as folder:
             temporary = Path(folder) / Path(path).name
             yield temporary
-            pour(temporary, path)
+            with open(temporary, "rb") as content:
+                pour(path, iter(partial(content.read, 1 << 20), b""))
         return
     target = target_of(path)
     if lock.holding(path) is None:
@@ -161,8 +163,8 @@ def own_stream(path: str | os.PathLike) -> int | None:
     return None
 
 
-def pour(source: Path, path: str | os.PathLike) -> None:
-    """Write the bytes of a file into what cannot be replaced. Raises DiffgeoError."""
+def pour(path: str | os.PathLike, parts: Iterable[bytes | memoryview]) -> None:
+    """Write bytes into what cannot be replaced. Raises DiffgeoError."""
     try:
         number = own_stream(path)
         if number is None:
@@ -170,9 +172,9 @@ def pour(source: Path, path: str | os.PathLike) -> None:
         else:  # after what is printed already
             sys.stdout.flush()
             stream = open(os.dup(number), "wb", buffering=0)
-        with stream, open(source, "rb") as content:
-            while block := content.read(1 << 20):
-                put(stream, block)
+        with stream:
+            for part in parts:
+                put(stream, part)
     except OSError as error:
         raise DiffgeoError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -267,6 +269,9 @@ def allocate(stream: FileIO, size: int) -> None:
 
 def write_bytes(path: str | os.PathLike, *parts: bytes | memoryview) -> None:
     """Replace a file by `parts`, one after the other."""
+    if cannot_be_replaced(path):
+        pour(path, parts)
+        return
     size = sum(memoryview(part).nbytes for part in parts)
     with atomic(path, size) as temporary, open(temporary, "wb", buffering=0) as stream:
         allocate(stream, size)
