@@ -167,6 +167,10 @@ class OfFeatures(Measure):
     def prepare(self, data: Data, n: int) -> None:
         """Load what the metric of n images will need, so that a run need not end before it fails.
         Raises UsageError."""
+        if not isinstance(data, ImageSet):
+            raise UsageError(
+                f"a {type(self).__name__} is of images, and data= is none: write metrics=default"
+            )
         if not self.suits(data):
             return
         if n < self.LEAST and not self.optional:

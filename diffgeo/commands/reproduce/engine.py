@@ -339,7 +339,7 @@ def reproduce(
 
 
 def main(arguments: list[str]) -> None:
-    if not arguments or arguments[0] == "list":
+    if arguments in ([], ["list"]):
         print("\n".join(f"{name:<16} {text}" for name, text in names().items()))
         return
     reproduce(*options(arguments))
