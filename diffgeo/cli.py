@@ -64,6 +64,7 @@ def hydra_command(command: Command, line: list[str]) -> None:
     sweep = value_of("hydra.sweep.dir", line) if multirun(line) else None
     if sweep:
         signals.advise(GOES_ON)
+        signals.begin()  # the jobs may be other processes'
         files.sweep(sweep)
     process = os.getpid()
     failures: list[Exception] = []
@@ -72,11 +73,13 @@ def hydra_command(command: Command, line: list[str]) -> None:
         job = this_job(sweep is not None)
         try:
             run = started(command)
+            check_numbers(config)
             with lock.job():
                 run(config, job)
         except Exception as error:
             if os.getpid() != process:  # a launcher's worker: the launcher carries the error home
                 raise
+            signals.check()
             failures.append(error)  # Hydra would print a line of its own
             if sweep:
                 print(f"diffgeo: {message(error, line)[0]}", file=sys.stderr)
@@ -112,7 +115,15 @@ def started(command: Command) -> Callable:
     run = command.module().main
     gc.freeze()
     gc.enable()
+    signals.begin()
     return run
+
+
+def check_numbers(config) -> None:
+    """Raise UsageError on a number that no command takes."""
+    from diffgeo.config import limits  # it imports torch, as the command has by now
+
+    limits.check_numbers(config)
 
 
 def this_job(sweep: bool):
@@ -191,6 +202,7 @@ def guarded(action: Callable[[], None]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     except Exception as error:
+        signals.check()
         if wanted == "1":
             raise
         text, status = message(error, sys.argv[1:])

@@ -6,7 +6,6 @@ them (training, drawing, measuring, reporting) takes objects and plain values, n
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,15 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from diffgeo.config import kinds, offers
-from diffgeo.config.limits import check_counts, check_memory, check_net, largest, part
+from diffgeo.config.limits import (
+    check_finite,
+    check_memory,
+    check_net,
+    check_numbers,
+    check_parts,
+    largest,
+    part,
+)
 from diffgeo.config.stepping import check_stepping
 from diffgeo.core import (
     Data,
@@ -64,7 +71,8 @@ def build(cfg, **arguments):
         if isinstance(cause, DiffgeoError):
             raise cause from None
         if isinstance(cause, Exception) and memory.out_of_memory(cause):
-            raise cause from None
+            key = largest(cfg._get_full_key(None) or "the config", cfg)
+            raise UsageError(f"{key}: there is not enough memory to build it; write less") from None
         what = OmegaConf.select(cfg, "_target_") or "the config"
         raise UsageError(f"{what.removeprefix('diffgeo.')}: {cause or error}") from error
     except OmegaConfBaseException as error:
@@ -95,7 +103,8 @@ def assemble(cfg, model: Loader | None = None) -> Experiment:
 
     model: what makes the law and its model instead of `make`, to the same effect.
     """
-    check_counts(cfg)
+    check_numbers(cfg)
+    check_parts(cfg)
     device = device_of(cfg.device)
     keep_freed_memory()
     precision.allow_tf32("float32")  # but where a network is trained or sampled
@@ -178,10 +187,7 @@ def threads(data: Data) -> int:
 def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
     """The law and its model, on the device; sets cfg.sigma_data where it is open."""
     data = build(cfg.data)
-    if not math.isfinite(data.std):
-        raise UsageError(
-            f"data= has the standard deviation {float(data.std):g}: write finite lengths"
-        )
+    check_finite(data, cfg.data)
     if cfg.get("sigma_data") is None:
         cfg.sigma_data = float(data.std) or 1.0  # one point has no deviation
     torch.manual_seed(cfg.seed)  # the network's initial weights

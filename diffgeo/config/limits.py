@@ -30,9 +30,9 @@ MOST_OF_NET = 10**6  # of its channels, layers, frequencies: a matrix of two suc
 COPIES = 3  # of all samples, at the least: as they are drawn, stored and measured
 
 
-def check_counts(cfg) -> None:
-    """Raise UsageError where a whole number of the config is none, too small or too large, where
-    the unit of the data is no length, or where a slot holds nothing to build."""
+def check_numbers(cfg) -> None:
+    """Raise UsageError where a whole number of the config is none, too small or too large, or where
+    the unit of the data is no length."""
     for key, (least, most) in COUNTS.items():
         if key not in cfg or (key in MAY_BE_NULL and cfg[key] is None):
             continue
@@ -43,6 +43,10 @@ def check_counts(cfg) -> None:
             f"sigma_data={unit:g}: write the standard deviation of the data, above 0 and finite, "
             "or null for the law's own"
         )
+
+
+def check_parts(cfg) -> None:
+    """Raise UsageError where a slot of the config holds nothing to build."""
     for key in PARTS:
         part(cfg, key)
 
@@ -56,6 +60,15 @@ def part(cfg, key: str) -> DictConfig:
     choices = sorted(path.stem for path in (conf_dir() / key).glob("*.yaml"))
     advice = f"write {key}= one of {', '.join(choices)}" if choices else f"leave {key}= out"
     raise UsageError(f"{key}{' ' if key not in cfg else ''}{held}: {advice}")
+
+
+def check_finite(data: Data, node: DictConfig) -> None:
+    """Raise UsageError where a law is infinitely wide: an option of its node is then infinite."""
+    if math.isfinite(data.std):
+        return
+    numbers = {name: value for name, value in node.items() if kinds.is_number(value)}
+    infinite = [f"data.{name}={value:g}" for name, value in numbers.items() if math.isinf(value)]
+    raise UsageError(f"{', '.join(infinite) or 'data='}: the law has no deviation: write less")
 
 
 def check_memory(data: Data, n: int) -> None:

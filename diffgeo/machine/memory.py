@@ -68,7 +68,7 @@ class Bounded(TorchFunctionMode):
     """
 
     MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
-    MOST = 10_000  # tensors; the largest network of conf/net has some hundreds
+    MOST = 5000  # tensors; the largest network of conf/net has some hundreds
 
     def __init__(self, what: str, advice: str):
         super().__init__()

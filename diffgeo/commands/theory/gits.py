@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from diffgeo.config.build import assemble, grid_of, method_of
 from diffgeo.config.kinds import plain, step_count
+from diffgeo.config.limits import part
 from diffgeo.run import Job, RunFolder, loaded, take_model
 from diffgeo.store.files import write_json
 from diffgeo.tables import markdown
@@ -28,10 +29,11 @@ from diffgeo.theory.gits import fit
 def main(cfg, job: Job) -> None:
     """Plan the levels of 1 .. cfg.most steps of cfg's model. Raises UsageError on more steps than
     the teacher has."""
+    node = part(cfg, "teacher")
     take_model(cfg, job.overrides)
     experiment = assemble(cfg, loaded)
-    _, levels = grid_of(cfg.teacher)
-    teacher = replace(experiment.simulation, sampler=method_of(cfg.teacher), sigmas=levels)
+    _, levels = grid_of(node)
+    teacher = replace(experiment.simulation, sampler=method_of(node), sigmas=levels)
     started = time.process_time()
     plans = fit(
         teacher,
