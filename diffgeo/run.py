@@ -14,7 +14,6 @@ digest (`store.digest.verified`).
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import platform
 import shlex
@@ -34,10 +33,10 @@ from diffgeo.core import Data, Denoiser
 from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import signals
-from diffgeo.store import digest, lock, shards
+from diffgeo.store import digest, shards
 from diffgeo.store.checkpoint import load_weights
 from diffgeo.store.digest import PROVENANCE, verified
-from diffgeo.store.files import json_text, sweep, take, write_json, write_text
+from diffgeo.store.files import json_text, take, tidy, write_json, write_text
 
 # what a run may be taken up again with otherwise set
 FREE = (
@@ -220,18 +219,11 @@ def taken(path: Path) -> bool:
     Raises DiffgeoError, naming who holds it, where another process writes it.
     """
     if finished(path):
+        shards.remove(path / "shards")  # of a process that was killed in its last moment
         tidy(path)
         return True
     take(path)
     return finished(path)  # by the process that held it until now
-
-
-def tidy(path: Path) -> None:
-    """Remove from a finished folder what a process left that was killed in its last moment; not
-    where it cannot be written, or another process is at it."""
-    with contextlib.suppress(DiffgeoError), lock.held(path):
-        sweep(path)
-        shards.remove(path / "shards")
 
 
 def finished(path: Path) -> bool:

@@ -218,6 +218,13 @@ def clear(folder: str | os.PathLike) -> None:
                 remove(Path(entry.path))
 
 
+def tidy(folder: str | os.PathLike) -> None:
+    """Remove from a finished folder what a process left that was killed in its last moment; not
+    where it cannot be written, or another process is at it."""
+    with contextlib.suppress(DiffgeoError), lock.held(folder):
+        sweep(folder)
+
+
 def is_left_behind(entry: os.DirEntry) -> bool:
     """Whether an entry is the temporary of a process that is no more: of this host where no such
     process runs, of another where it has not changed for a day."""

@@ -40,7 +40,7 @@ def at_least(name: str, every: int, deaths: int, slow: bool):
         at_least("short training", 16, 3, slow=False),
         at_least("points", 6, 3, slow=False),
         at_least("short training", 1, 30, slow=True),
-        at_least("shards", 11, 10, slow=True),
+        at_least("shards", 11, 7, slow=True),
         at_least("figures", 1, 15, slow=True),
         at_least("preparing", 1, 8, slow=True),
         at_least("sweep", 8, 8, slow=True),

@@ -27,6 +27,7 @@ def main(line: list[str]) -> None:
     from diffgeo.data import prepared
     from diffgeo.data.sets import OPTIONS
     from diffgeo.data.sources import Prepared
+    from diffgeo.store.files import tidy
 
     source, root, download = named("data prepare", line, TAKES)
     if not isinstance(source, Prepared):
@@ -53,6 +54,7 @@ def main(line: list[str]) -> None:
         except DiffgeoError as absent:  # what is wrong, and what would mend it
             wrong = re.split("[:;] prepare the set again", str(error))[0]
             raise DiffgeoError(f"{wrong}, and it cannot be made again: {absent}") from None
+    tidy(folder)
     for name, entry in entries.items():
         print(shown(name, entry))
     held = sum(file.stat().st_size for file in folder.glob("*.npy"))
