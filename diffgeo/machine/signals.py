@@ -1,7 +1,9 @@
 """What stops a process from outside: Ctrl-C (SIGINT), SIGTERM, and SIGUSR1, by which a cluster says
 that it is about to take the machine away.
 
-    handled()     inside, each of them ends the work with the exception `Stopped`
+    handled()     inside, once the start-up is over (`begin`: an import that is broken off halfway
+                  leaves a library that cannot be imported again), each of them ends the work with
+                  the exception `Stopped`
     deferred()    inside, a signal is only noted, and `asked` tells it: a training looks after every
                   step, writes a checkpoint and ends; an exception would leave half a step
 
@@ -12,6 +14,7 @@ uses it before every command.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import signal
 import threading
@@ -43,7 +46,7 @@ class Noted:
 
     number: int = 0  # the signal; 0 for none
     at: float = 0.0  # of time.monotonic
-    deferred: bool = False
+    deferred: bool = True
     advice: str = ""
 
 
@@ -64,8 +67,8 @@ def come(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
-    """Inside, the signals are ours; afterwards what they were. What the process was told to ignore
-    stays ignored, and only the main thread can have any."""
+    """Inside, the signals are ours; afterwards what they were, until the process ends. What it was
+    told to ignore stays ignored, and only the main thread can have any."""
     global _noted
     _noted = Noted()
     held = {}
@@ -78,6 +81,22 @@ def handled() -> Iterator[None]:
     finally:
         for number, handler in held.items():
             signal.signal(number, handler)
+        _noted.number = 0
+
+
+def begin() -> None:
+    """The start-up is over. A signal that has come meanwhile ends the work."""
+    _noted.deferred = False
+    check()
+
+
+@atexit.register
+def ignore() -> None:
+    """The work is done, and has its status: the second that Python takes to end does not change
+    it."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
@@ -88,13 +107,19 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         _noted.deferred = False
-    if _noted.number:
-        raise Stopped(_noted.number)
+    check()
 
 
 def asked() -> int:
     """The signal that has come; 0 for none."""
     return _noted.number
+
+
+def check() -> None:
+    """End the work where a signal has come: also where a library met its exception and raised
+    another. Raises Stopped."""
+    if _noted.number:
+        raise Stopped(_noted.number)
 
 
 def advise(text: str) -> None:
