@@ -75,9 +75,9 @@ def test_the_published_numbers_are_those_of_the_spec():
 
 
 @pytest.mark.slow
-def test_the_paper_s_ordering_and_its_reversal(inside, tmp_path):
-    """Quick budget on the line: CEM < DDPM < SGM by distance; CEM's cloud is the worst by W2; on
-    the sampling grid DDPM is at the floor."""
+def test_the_paper_s_ordering_by_distance_and_cem_last_by_w2(inside, tmp_path):
+    """Quick budget on the line: CEM < DDPM < SGM by distance; DDPM < SGM < CEM by W2, as in each of
+    six seeds; on the sampling grid DDPM is at the floor."""
     assert inside("reproduce", "cem/line").returncode == 0
     table = csv.DictReader((tmp_path / "outputs/reproduce/cem/line-quick/table.csv").open())
     rows = {(r["cell"], r["metric"]): float(r["measured"]) for r in table}
@@ -85,7 +85,7 @@ def test_the_paper_s_ordering_and_its_reversal(inside, tmp_path):
         {c: rows[c, key] for c in ("CEM", "DDPM", "SGM")}
         for key in ("distance/mean", "transport/w2")
     )
-    assert d["CEM"] < d["DDPM"] < d["SGM"] and w2["CEM"] > w2["DDPM"] and w2["CEM"] > w2["SGM"]
+    assert d["CEM"] < d["DDPM"] < d["SGM"] and w2["DDPM"] < w2["SGM"] < w2["CEM"]
     assert rows["DDPM trained on the sampling grid", "distance/mean"] < 0.0085
     assert rows["the same without the last noise", "distance/mean"] < 0.0012
 

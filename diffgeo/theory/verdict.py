@@ -2,7 +2,9 @@
 assumption holds on them, and what then follows for the grid (theory/certificate.py).
 
 The theorem multiplies the per-step inequalities along a run with one eta < 1 for all of it, and
-asks that dist stays in the band sigma sqrt(n)/nu .. nu sigma sqrt(n).
+asks that dist stays in the band sigma sqrt(n)/nu .. nu sigma sqrt(n). What is measured is a number
+of drawn runs: that all N of them satisfy it says with 95 % confidence that fewer than 3/N of all
+runs do not (.95 = 1 - (1 - 3/N)^N, nearly), and no more; the largest eta of N runs grows with N.
 """
 
 from __future__ import annotations
@@ -66,6 +68,22 @@ class Verdict:
     def nu_min_by_level(self) -> float:
         """The same with each level's own eta: sharper, and as true."""
         return certificate.nu_min(self.sigmas, self.eta_of_steps)
+
+    @property
+    def runs(self) -> int:
+        """How many runs were measured."""
+        return self.measured.eta.shape[1]
+
+    @property
+    def of_runs(self) -> str:
+        """On how many runs the assumption was seen to hold, and what that says of others."""
+        if self.quantile < 1:
+            return f"on {self.quantile:g} of {self.runs} runs at each level"
+        if self.runs <= 3:
+            return f"on each of {self.runs} runs, too few to say more"
+        return (
+            f"on each of {self.runs} runs (so, 95 % sure, on all but {3 / self.runs:.1g} of others)"
+        )
 
     @property
     def fails(self) -> list[float]:
@@ -139,7 +157,7 @@ class Verdict:
                 f"{max(self.leaves):.3g} to {min(self.leaves):.3g}"
             )
         return (
-            f"assumption met: eta = {self.eta:.3g} at most, at sigma = "
+            f"assumption met {self.of_runs}: eta = {self.eta:.3g} at most, at sigma = "
             f"{self.where_largest(self.eta_by_level):.3g}; the grid is admissible with nu = "
             f"{self.nu_min:.4g} ({self.nu_min_by_level:.4g} with each level's own eta)"
         )

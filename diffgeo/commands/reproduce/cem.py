@@ -3,6 +3,7 @@ text for the report."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -132,9 +133,16 @@ def learned_errors_are_where(out: Path, every: Mapping, cells: Sequence[str]) ->
         sigmas = OU(training=UniformTimes(200)).grid(200)[:-1].flip(0)
         curves = denoiser_error(e.model, e.data, sigmas, OU(), 500, device=e.device)
         below = curves["t"] < PAPER_T_MIN
-        inside, outside = (float(curves["epsilon"][mask].mean().sqrt()) for mask in (~below, below))
+        inside, outside = (root_with_error(curves, "epsilon", mask) for mask in (~below, below))
         lines.append(
-            f"- {name}: rms error of epsilon {outside:.3g} below the training times, {inside:.3g} "
-            "within them"
+            f"- {name}: rms error of epsilon {outside} below the training times, {inside} within "
+            "them"
         )
-    return "Where the error is\n\n" + "\n".join(lines) + "\n"
+    return "Where the error is, +- its standard error\n\n" + "\n".join(lines) + "\n"
+
+
+def root_with_error(curves: Mapping[str, torch.Tensor], name: str, mask: torch.Tensor) -> str:
+    """The root of a curve's mean over some levels, with its standard error."""
+    root = float(curves[name][mask].mean().sqrt())
+    variance = float(curves[f"{name}_variance"][mask].sum()) / int(mask.sum()) ** 2
+    return f"{root:.3g} +- {math.sqrt(variance) / (2 * root):.1g}"

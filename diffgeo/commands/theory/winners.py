@@ -113,6 +113,8 @@ def main(arguments: list[str]) -> None:
             "error of the exact flow itself: "
             + ", ".join(f"{name} {doubt:.0e}" for name, doubt in doubts.items())
             + "\n",
+            f"one draw of {POINTS} points (seed={asked['seed']}): where a winner does not win on "
+            f"{GROUPS} of {GROUPS} quarters of them, another draw may name another\n",
         ]
     )
     write_text(asked["out"] / "table.md", text)
