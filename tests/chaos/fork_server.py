@@ -65,6 +65,7 @@ def become(request: dict) -> None:
         os.dup2(opened, number)
         os.close(opened)
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job of a shell ignores it
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])

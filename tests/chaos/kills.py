@@ -144,16 +144,20 @@ def kill_at_random(forks: Forks, told: Scene, place: Path, whole: Whole, seed: i
     return died
 
 
-def ask_to_stop(
-    forks: Forks, told: Scene, place: Path, whole: Whole, number: int, wait: float
-) -> Done:
-    """Begin a scene, send it a signal that can be answered, and go on to its end; the answer."""
-    furnish(place)
-    running = forks.start(told.line, place)
-    when(running, place / "run" / "config.yaml")
-    time.sleep(wait)
-    running.kill(number)
-    done = running.end()
+def ask_to_stop(forks: Forks, told: Scene, place: Path, whole: Whole, number: int) -> Done:
+    """Begin a scene, send it a signal that can be answered, and go on to its end; the answer. Where
+    it has ended before the signal, it is sent earlier."""
+    wait = 0.2 * whole.seconds
+    while True:
+        furnish(place)
+        running = forks.start(told.line, place)
+        when(running, place / "run" / "config.yaml")
+        time.sleep(wait)
+        running.kill(number)
+        done = running.end()
+        if done.status or wait < 1e-3:
+            break
+        wait /= 3
     assert not [name for name in leftovers(place) if "shards" not in name], leftovers(place)
     to_the_end(forks, told, place, whole)
     return done

@@ -87,7 +87,7 @@ def stops():
 def test_a_signal_is_answered(forks, whole, work, name, number, status):
     """With its status, and a line that says how to go on."""
     told = scene(name)
-    done = ask_to_stop(forks, told, work, whole(told), number, wait=0.2 * whole(told).seconds)
+    done = ask_to_stop(forks, told, work, whole(told), number)
     assert done.status == status, done.told
     assert "go on" in done.out + done.err or "goes on" in done.out + done.err, done.told
     assert "Traceback" not in done.err, done.told
