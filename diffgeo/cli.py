@@ -20,7 +20,6 @@ from diffgeo.config.line import conf_dir, multirun, prepare, value_of
 from diffgeo.config.mistakes import message
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import environment, signals, streams, user, utf8
-from diffgeo.store import files, lock
 
 HELP_FLAGS = ("-h", "--help", "help")
 COMPLETION = re.compile(r"(install|uninstall|query)=(bash|fish|zsh)")
@@ -55,6 +54,7 @@ def hydra_command(command: Command, line: list[str]) -> None:
     """Run one command under Hydra; a sweep goes on past a job that fails, ends in its table, and
     then fails with the first error."""
     from diffgeo.config import folders
+    from diffgeo.store import files, lock
 
     if not {"-h", "--help"} & set(line):
         environment.check()
@@ -147,6 +147,8 @@ def plain_command(command: Command, words: list[str]) -> None:
     environment.check()
     if command.name == "reproduce":
         signals.advise(GOES_ON)
+    from diffgeo.store import lock
+
     run = started(command)
     with lock.job():
         run(words)
