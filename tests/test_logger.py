@@ -94,6 +94,19 @@ def test_a_resumed_log_drops_what_lies_beyond_the_checkpoint(tmp_path):
     assert log.path.read_text() == ""
 
 
+def test_a_resumed_log_says_what_it_lost(tmp_path, capsys):
+    """A checkpoint may lie between two lines, and before the first; none of them may be missing."""
+    log = Jsonl(tmp_path, every=10)
+    for step in (10, 20, 30):
+        log.log(step, {"loss": step})
+    for step in (5, 39, 30):
+        Jsonl(tmp_path / "none" if step == 5 else tmp_path, step, every=10)
+        assert capsys.readouterr().err == ""
+    log.path.write_text(log.path.read_text().replace('{"step": 20', '"step": 20'))
+    Jsonl(tmp_path, 39, every=10)
+    assert "what was logged from step 10 to 39 is lost" in capsys.readouterr().err
+
+
 def test_the_key_decides(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)

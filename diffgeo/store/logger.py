@@ -12,6 +12,7 @@ import hashlib
 import json
 import netrc
 import os
+import sys
 from pathlib import Path
 from typing import Protocol
 
@@ -29,9 +30,12 @@ class Logger(Protocol):
 
 class Jsonl:
     """`metrics.jsonl`: one object a line, {"step": ..., ...}; rates in `speed.jsonl`. A resumed run
-    first drops the lines of metrics.jsonl beyond its checkpoint."""
+    first drops the lines of metrics.jsonl beyond its checkpoint, and says where some before it are
+    lost."""
 
-    def __init__(self, folder: Path, step: int = 0):
+    def __init__(self, folder: Path, step: int = 0, every: int = 1):
+        """every: steps between two lines; the run is taken up at `step`."""
+        self.every = every
         self.path = Path(folder) / "metrics.jsonl"
         self.rates = Path(folder) / "speed.jsonl"
         kept = self.up_to(step) if step else []
@@ -39,16 +43,25 @@ class Jsonl:
 
     def up_to(self, step: int) -> list[str]:
         """The lines of metrics.jsonl up to this step."""
-        if not self.path.exists():
-            return []
         kept = []
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        last = 0
+        text = ""
+        if self.path.exists():
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+        for line in text.splitlines():
             try:
-                logged = json.loads(line)["step"]
-            except ValueError:  # a killed run may leave half a line
+                logged = int(json.loads(line)["step"])
+            except (ValueError, KeyError, TypeError):  # a killed run may leave half a line
                 break
             if logged <= step:
                 kept.append(line)
+                last = logged
+        if last < step - step % self.every:
+            print(
+                f"diffgeo: {self.path} is damaged: what was logged from step {last} to {step} is "
+                "lost; the training is not",
+                file=sys.stderr,
+            )
         return kept
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
@@ -158,12 +171,17 @@ def has_key() -> bool:
         return False
 
 
+def steps_between(config: dict) -> int:
+    """The steps between two lines of the log."""
+    return config.get("trainer", {}).get("log_every", 1)
+
+
 # Builders: what `logger=` names.
 
 
 def jsonl(folder: Path, config: dict, step: int = 0) -> Logger:
     """The JSON-lines file alone."""
-    return Jsonl(folder, step)
+    return Jsonl(folder, step, steps_between(config))
 
 
 def wandb(
@@ -185,7 +203,8 @@ def wandb(
             "logger.mode=online needs a key: run `wandb login` or set WANDB_API_KEY, or write "
             "logger.mode=offline"
         )
-    return Group(Jsonl(folder, step), Wandb(folder, config, mode, project, name, entity))
+    lines = jsonl(folder, config, step)
+    return Group(lines, Wandb(folder, config, mode, project, name, entity))
 
 
 def auto(folder: Path, config: dict, step: int = 0, **options) -> Logger:
