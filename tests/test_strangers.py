@@ -259,3 +259,14 @@ def test_a_flag_is_one_of_hydras_written_in_full(flag):
 def test_a_sweep_s_own_functions_choose_schedules_too():
     line = prepare("sample", ["-m", "sampler.schedule=choice(karras,edm)"])
     assert "schedule@sampler.schedule=choice(karras,edm)" in line
+
+
+@pytest.mark.parametrize("word", ["+nosuch=1", "++nosuch.inner=1", "+nosuch@data=curve"])
+def test_what_nothing_will_look_at_is_not_added(word):
+    with pytest.raises(UsageError, match="there is no option nosuch"):
+        prepare("train", [word])
+
+
+def test_groups_options_and_what_is_inside_a_node_may_be_added():
+    line = ["+data.limit=3", "+experiment=digits", "++n=5", "+max_seconds=3", "+hydra.job.num=1"]
+    assert prepare("train", line) == line

@@ -215,9 +215,12 @@ def prepare(command: str, line: list[str]) -> list[str]:
     left empty."""
     sweep = multirun(line)
     flags, words = parted(line)
-    check(flags, words, groups_of(conf_dir()))
-    out = [as_hydra_reads(word, sweep) for word in words]
+    groups = groups_of(conf_dir())
     own = own_options(command)
+    check(flags, words, groups)
+    if not any(flag.startswith(DIRECTORIES) for flag in flags):
+        check_added(words, own | own_options("base") | {group.split("/")[0] for group in groups})
+    out = [as_hydra_reads(word, sweep) for word in words]
     resumed = value_of("resume", out)
     if resumed and "resume" in own:
         out = recorded(resumed, out, "resume") + out + [f"hydra.run.dir={quoted(resumed)}"]
@@ -233,6 +236,18 @@ def prepare(command: str, line: list[str]) -> list[str]:
     if sweep and value_of("hydra.sweep.dir", out) is None:
         out.append(f"hydra.sweep.dir={sweep_folder(command, out)}")
     return flags + out
+
+
+def check_added(words: list[str], known: set[str]) -> None:
+    """Raise UsageError where the line adds, with +, an option that nothing will look at: Hydra
+    takes any. What is added inside a node (+data.limit) is checked by what the node builds."""
+    for word in words:
+        first = re.split(r"[./@]", key_of(word))[0]
+        if word.startswith("+") and first not in known:
+            raise UsageError(
+                f"there is no option {first}; `diffgeo <command> --cfg job` with the same groups "
+                "lists them"
+            )
 
 
 def parted(line: list[str]) -> tuple[list[str], list[str]]:
