@@ -209,6 +209,8 @@ def test_a_network_is_weighed_before_it_is_made(monkeypatch):
         ("train max_seconds=-1", "max_seconds=-1: write 0 or more"),
         ("theory gaussian data=circle grid_points=[1000000000]", "grid_points=1000000000: write"),
         ("theory gits data=line most=2000000000", "most=2000000000: write a whole number from 1"),
+        ("train logger=wandb logger.mode=online", "logger.mode=online needs a key"),
+        ("train logger=wandb logger.mode=nosuch", "logger.mode=nosuch is unknown"),
         ("theory certify seed=-1", "seed=-1: write a whole number from 0 to 2147483647"),
         ("theory gits data=line teacher=null", "teacher=null builds nothing: leave teacher= out"),
         ("sample model=exact data=circle data.radius=inf", "data.radius=inf"),

@@ -27,6 +27,7 @@ from diffgeo.report.finish import ready, report
 from diffgeo.report.preview import Preview
 from diffgeo.run import Job, RunFolder, weigh
 from diffgeo.store.logger import Group
+from diffgeo.store.logger import check as check_logger
 from diffgeo.training import Trainer, Training
 from diffgeo.training.fit import fit, metered, taken_up
 from diffgeo.training.loop import check
@@ -54,6 +55,7 @@ def train(cfg, job: Job, world: World) -> None:
     if limit is not None and limit < 0:
         raise UsageError(f"max_seconds={limit:g}: write 0 or more, or null for no limit")
     deadline = math.inf if limit is None else started + limit
+    check_logger(logger_in)
     check_trainable(experiment, trainer, world)
     ready(experiment, cfg.n)
     folder = RunFolder.of("train", cfg, job)

@@ -13,6 +13,7 @@ import json
 import netrc
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -176,6 +177,27 @@ def steps_between(config: dict) -> int:
     return config.get("trainer", {}).get("log_every", 1)
 
 
+def mode_of(mode: str | None) -> str:
+    """The mode of Weights & Biases: `mode`, or WANDB_MODE, or whether there is a key. Raises
+    UsageError."""
+    option = "logger.mode" if mode else "WANDB_MODE"
+    mode = mode or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    if mode not in ("online", "offline", "disabled"):
+        raise UsageError(f"{option}={mode} is unknown: write online, offline or disabled")
+    if mode == "online" and not has_key():
+        raise UsageError(
+            f"{option}=online needs a key: run `wandb login` or set WANDB_API_KEY, or write "
+            "logger.mode=offline"
+        )
+    return mode
+
+
+def check(make: partial) -> None:
+    """Raise UsageError, before a run begins, where the builder `make` would."""
+    if make.func is wandb or (make.func is auto and has_key()):
+        mode_of(make.keywords.get("mode"))
+
+
 # Builders: what `logger=` names.
 
 
@@ -195,16 +217,9 @@ def wandb(
 ) -> Logger:
     """JSON lines and Weights & Biases; mode online, offline or disabled, by default online with a
     key and offline without."""
-    mode = mode or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
-    if mode not in ("online", "offline", "disabled"):
-        raise UsageError(f"logger.mode={mode} is unknown: write online, offline or disabled")
-    if mode == "online" and not has_key():
-        raise UsageError(
-            "logger.mode=online needs a key: run `wandb login` or set WANDB_API_KEY, or write "
-            "logger.mode=offline"
-        )
+    chosen = mode_of(mode)
     lines = jsonl(folder, config, step)
-    return Group(lines, Wandb(folder, config, mode, project, name, entity))
+    return Group(lines, Wandb(folder, config, chosen, project, name, entity))
 
 
 def auto(folder: Path, config: dict, step: int = 0, **options) -> Logger:
