@@ -50,55 +50,55 @@ def config(folder: Path, old: str, new: str) -> None:
 # Run folders: each is a copy of a good one, in `place`, with something done to it.
 
 
+def replacing(folder: Path, group: str, node: str) -> None:
+    """Overrides that put a node of their own in the place of a group."""
+    overrides(folder, f"~{group}", f"+{group}={{{node}}}")
+
+
 def gift(folder: Path, place: Path) -> None:
     """A loader that unpickles."""
     (folder / "notes.bin").write_bytes(payload(place))
     load = "diffgeo.pretrained.weights.torch.load"
-    overrides(
-        folder, "~data", f"+data={{_target_: {load}, f: '${{run}}/notes.bin', weights_only: false}}"
-    )
+    replacing(folder, "data", f"_target_: {load}, f: '${{run}}/notes.bin', weights_only: false")
 
 
 def remover(folder: Path, place: Path) -> None:
     """A function of ours that removes a folder."""
-    target = "diffgeo.store.shards.remove"
-    overrides(folder, f"+preview={{_target_: {target}, folder: {place / 'victim'}}}")
-    overrides(folder, f"data._target_={target}", f"+data.folder={place / 'victim'}")
+    replacing(folder, "data", f"_target_: diffgeo.store.shards.remove, folder: {place / 'victim'}")
 
 
 def shell(folder: Path, place: Path) -> None:
     """A module that one of ours imports."""
-    target = "diffgeo.store.files.os.system"
-    overrides(folder, f"model._target_={target}", f"+model.command='touch {place / 'CANARY'}'")
+    command = f"touch {place / 'CANARY'}"
+    replacing(folder, "data", f"_target_: diffgeo.store.files.os.system, command: '{command}'")
 
 
 def bomb(folder: Path, place: Path) -> None:
     """Aliases of aliases: nine levels of nine are a billion words."""
-    lines = ['a0: &a0 ["x","x","x","x","x","x","x","x","x"]']
+    lines = ['- &a0 ["x","x","x","x","x","x","x","x","x"]']
     for level in range(1, 9):
-        lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]")
+        lines.append(f"- &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]")
     (folder / "overrides.yaml").write_text("\n".join(lines) + "\n")
 
 
 def ring(folder: Path, place: Path) -> None:
-    """A config whose run is its own folder."""
-    config(
-        folder, "run: null" if "run: null" in text_of(folder) else "seed:", f"run: {folder}\nseed:"
-    )
+    """A sampling whose run is its own folder."""
+    shutil.rmtree(folder / "checkpoint")
+    config(folder, "seed:", f"run: {folder}\nseed:")
 
 
 def pair(folder: Path, place: Path) -> None:
     """Two folders that name each other as their run."""
     other = place / "other"
-    shutil.copytree(folder, other, dirs_exist_ok=True)
+    shutil.rmtree(folder / "checkpoint")
+    shutil.copytree(folder, other)
     config(folder, "seed:", f"run: {other}\nseed:")
     config(other, "seed:", f"run: {folder}\nseed:")
 
 
 def secret(folder: Path, place: Path) -> None:
     """Resolvers that would write the reader's environment into the reader's files."""
-    overrides(folder, "hydra.job.name=${oc.env:SECRET}", "+data.note=${oc.env:SECRET}")
-    overrides(folder, "seed=${oc.decode:${oc.env:SECRET}}")
+    overrides(folder, "+note=${oc.env:SECRET}", "+other.key=a${oc.env:WANDB_API_KEY}")
     config(folder, "seed:", "note: ${oc.env:WANDB_API_KEY}\nseed:")
 
 
@@ -116,16 +116,15 @@ def flags(folder: Path, place: Path) -> None:
 
 
 def instantiated(folder: Path, place: Path) -> None:
-    """A config.yaml whose nodes build something else."""
-    config(
-        folder,
-        "data:\n",
-        f"data:\n  hidden:\n    _target_: os.system\n    command: touch {place / 'CANARY'}\n",
-    )
+    """A config.yaml whose model builds something else, and no override that names a model."""
+    words = (folder / "overrides.yaml").read_text().splitlines(keepends=True)
+    (folder / "overrides.yaml").write_text("".join(w for w in words if "model=" not in w))
     config(
         folder,
         "model:\n",
-        "model:\n  hidden:\n    _target_: diffgeo.store.files.shutil.rmtree\n"
+        "model:\n  hidden:\n    _target_: diffgeo.store.files.os.system\n"
+        f"    command: touch {place / 'CANARY'}\n"
+        "  another:\n    _target_: diffgeo.store.shards.shutil.rmtree\n"
         f"    path: {place / 'victim'}\n",
     )
 
@@ -133,9 +132,9 @@ def instantiated(folder: Path, place: Path) -> None:
 def partial(folder: Path, place: Path) -> None:
     """Hydra's own keys: arguments by place, functions that wait, nodes that are left alone."""
     touch = f"touch {place / 'CANARY'}"
-    overrides(folder, "data._target_=builtins.exec", "+data._recursive_=false")
-    overrides(folder, f'+data._args_=[\'__import__("os").system("{touch}")\']')
-    overrides(folder, "+data._partial_=true", "net._target_=diffgeo.config.build.instantiate")
+    node = f"_target_: diffgeo.store.files.os.system, _args_: ['{touch}'], _recursive_: false"
+    replacing(folder, "net", node)
+    replacing(folder, "data", node + ", _partial_: false, _convert_: all")
 
 
 def python_tags(folder: Path, place: Path) -> None:
