@@ -172,6 +172,7 @@ def test_no_error_is_no_random_error_either(inside, tmp_path):
     for name, words in (("a", ["eta=0", "random=true"]), ("b", [])):
         done = inside(*line.split(), f"hydra.run.dir={name}", *words)
         assert done.returncode == 0, done.stderr
+        assert "score error alone" not in done.stdout
     a, b = ((tmp_path / name / "metrics.json").read_text() for name in "ab")
     assert a == b and "+-" not in a
     assert "random=true eta=.003" in inside(*line.split(), "draws=3", "eta=.1").line

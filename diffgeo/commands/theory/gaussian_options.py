@@ -134,7 +134,7 @@ def image_law(cfg) -> Data:
 
 def subject(cfg, grid: Grid, overrides: Sequence[str]) -> tuple[Spectrum, str, Error]:
     """The spectrum, a word on where it is from, and the relative error of the score."""
-    eta = plain("eta", cfg.eta)
+    eta = float(plain("eta", cfg.eta))
     random = plain("random", cfg.random, bool)
     if not math.isfinite(eta):
         raise UsageError(f"eta={eta:g}: write a finite relative error, e.g. .003")
