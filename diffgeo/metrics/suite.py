@@ -21,7 +21,7 @@ from torch import Tensor
 from diffgeo.core import Data, Metric, Run
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.metrics.base import Measure
-from diffgeo.metrics.floor import RARE, pairs_of, reach, reference
+from diffgeo.metrics.floor import RARE, UNTOLD, pairs_of, reach, reference
 from diffgeo.tables import aligned
 
 # what follows the key of a value: its floor, the spread of a cloud about it, the floor's own
@@ -190,10 +190,15 @@ def within_floor(values: Mapping[str, float], key: str) -> bool:
     return excess <= margin(values, key)
 
 
-def star_line(pairs: Iterable[int]) -> str:
+def pairs_of_floors(values: Mapping[str, float], keys: Iterable[str]) -> set[int]:
+    """Of how many pairs the floors of these values are; none of those without a spread."""
+    return {pairs_beside(values, key) for key in keys if values[key + SPREAD] > 0}
+
+
+def star_line(pairs: set[int]) -> str:
     """The rule of the star in words, for floors of these numbers of pairs."""
     reaches = []
-    for number in sorted(set(pairs)):
+    for number in sorted(pairs or {UNTOLD}):
         reaches.append(f"floor + {reach(1.0, number):.2g} sd of {number} pairs")
     return (
         f"* no worse than 1 in {1 / RARE:.0f} fresh clouds of the truth, at this n: within "
@@ -237,5 +242,5 @@ def table(values: Mapping[str, float]) -> str:
     lines = aligned([header, *rows], left=(0, 2, 4))
     starred = [key for key in keys if within_floor(values, key)]
     if starred:
-        lines.append(star_line(pairs_beside(values, key) for key in starred))
+        lines.append(star_line(pairs_of_floors(values, starred)))
     return "\n".join(lines)

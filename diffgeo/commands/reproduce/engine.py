@@ -20,7 +20,7 @@ from diffgeo.config.catalogue import commands, split
 from diffgeo.config.line import conf_dir, prepare
 from diffgeo.config.words import Reader
 from diffgeo.errors import UsageError
-from diffgeo.metrics.suite import pairs_beside, star_line, within_floor
+from diffgeo.metrics.suite import pairs_of_floors, star_line, within_floor
 from diffgeo.run import Job
 from diffgeo.store import lock
 from diffgeo.store.files import read_json, sweep, write_text
@@ -258,15 +258,6 @@ def shared_floors(cells: list[Cell], columns: Sequence[str], suffix: str) -> dic
     return {}
 
 
-def pairs_of_floors(cells: list[Cell], columns: Sequence[str]) -> set[int]:
-    """Of how many pairs the floors of the starred numbers are."""
-    found = set()
-    for cell in cells:
-        metrics = cell.metrics()
-        found |= {pairs_beside(metrics, key) for key in columns if within_floor(metrics, key)}
-    return found
-
-
 def every_number(cells: list[Cell]) -> str:
     """Every published and measured number of every cell, as CSV."""
     rows = []
@@ -294,7 +285,11 @@ def report(name: str, spec, cells: list[Cell], size: str, out: Path) -> str:
     header, rows = table(cells, spec.columns)
     text = [f"# {name}: {spec.title}", f"\n{size}\n", markdown(header, rows)]
     if any(cell.endswith(" *") for row in rows for cell in row):
-        text.append(star_line(pairs_of_floors(cells, spec.columns)) + "\n")
+        pairs: set[int] = set()
+        for metrics in (cell.metrics() for cell in cells):
+            starred = [key for key in spec.columns if within_floor(metrics, key)]
+            pairs |= pairs_of_floors(metrics, starred)
+        text.append(star_line(pairs) + "\n")
     if spreads := spreads_shown(cells, spec.columns):
         text.append(spreads)
     text += drawn(spec, cells, out)
