@@ -211,6 +211,7 @@ def test_a_network_is_weighed_before_it_is_made(monkeypatch):
         ("theory gits data=line most=2000000000", "most=2000000000: write a whole number from 1"),
         ("train logger=wandb logger.mode=online", "logger.mode=online needs a key"),
         ("train logger=wandb logger.mode=nosuch", "logger.mode=nosuch is unknown"),
+        ("compare . by=", "by= is empty: write by=METRIC"),
         ("theory certify seed=-1", "seed=-1: write a whole number from 0 to 2147483647"),
         ("theory gits data=line teacher=null", "teacher=null builds nothing: leave teacher= out"),
         ("sample model=exact data=circle data.radius=inf", "data.radius=inf"),

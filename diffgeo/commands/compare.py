@@ -26,6 +26,8 @@ def asked(arguments: list[str]) -> tuple[Path, str]:
     """The folder, and the metric to rank by ("": the first that all runs have)."""
     by = [a.removeprefix("by=") for a in arguments if a.startswith("by=")]
     folders = [a for a in arguments if not a.startswith(("by=", "-"))]
+    if by == [""]:
+        raise UsageError("by= is empty: write by=METRIC, or leave it out")
     if len(folders) != 1 or len(by) > 1 or len(folders) + len(by) < len(arguments):
         raise UsageError(
             "write diffgeo compare FOLDER [by=METRIC], a folder that holds finished runs"
