@@ -130,7 +130,8 @@ def test_reference_of_a_file(fake, tmp_path):
         UsageError, match="array.npy: no .npz with arrays mu .*a .npy file holds one array"
     ):
         Suite({"fid": bad}).prepare(data, 10)
-    Suite({"fid": bad}).prepare(Line(), 10)
+    with pytest.raises(UsageError, match="a FID is of images, and data= is none"):
+        Suite({"fid": bad}).prepare(Line(), 10)
     with pytest.raises(UsageError, match="a FID of 3 images means nothing: give at least 10"):
         Suite({"fid": metric}).prepare(data, 3)
     Suite({"fid": replace(metric, optional=True)}).prepare(data, 3)

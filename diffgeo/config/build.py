@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_type_hints
 
 import torch
 from hydra.errors import InstantiationException
@@ -213,8 +214,11 @@ def grid_of(node) -> tuple[Schedule, Tensor]:
             "sampler.schedule= is not set, and this sampler's config names none: write "
             "sampler.schedule=karras, or `/schedule@schedule: karras` in its defaults"
         )
-    steps = kinds.step_count(node._get_full_key("steps"), node.get("steps"))
     chart = build(part(node, "schedule"))
+    steps = node.get("steps")
+    # some schedules know of themselves how many steps they have
+    if steps is not None or kinds.wrong(None, get_type_hints(type(chart).grid)["steps"]):
+        steps = kinds.step_count(node._get_full_key("steps"), steps)
     sigmas = chart.grid(steps)
     if said := other_count(chart, sigmas, steps):
         print(said, file=sys.stderr)

@@ -47,7 +47,7 @@ class Slot(NamedTuple):
 SLOTS = {
     "data": Slot(("data",), Data),
     "model": Slot(("denoiser", "pretrained", "parameterization", "schedule"), partial=True),
-    "net": Slot(("nn",), partial=True),
+    "net": Slot(("nn", "parameterization"), partial=True),
     "schedule": Slot(("schedule",), Schedule),
     "weighting": Slot(("training", "parameterization")),
     "sampler": Slot(("sampler", "schedule"), Sampler),
