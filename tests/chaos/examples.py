@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 SPARE = 32 << 20  # bytes that a reader may take beside eight times the file
 
 QUIET = dict(deadline=None, database=None, suppress_health_check=list(HealthCheck))
-FEW = settings(max_examples=25, derandomize=True, **QUIET)
+FEW = settings(max_examples=15, derandomize=True, **QUIET)
 MANY = settings(max_examples=1500, **QUIET)
 
 

@@ -27,12 +27,16 @@ def prepare() -> None:
     import matplotlib.figure  # noqa: F401
     import scipy.optimize  # noqa: F401
     import tqdm  # noqa: F401
+    from hydra import compose, initialize_config_dir
 
     import diffgeo.cli  # noqa: F401
     from diffgeo.config.catalogue import commands
+    from diffgeo.config.line import conf_dir
 
     for command in commands().values():
         command.module()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        compose("train", ["n=1", "data.radius=2", "data=circle"])  # Hydra's parser is slow at first
     gc.freeze()
 
 

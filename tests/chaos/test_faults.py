@@ -247,7 +247,8 @@ def test_a_working_folder_that_is_gone(forks, work):
     assert done.stderr.startswith("diffgeo: ") and not list(work.iterdir())
 
 
-@pytest.mark.parametrize("name", ["short training", pytest.param("shards", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["short training", "shards"])
 def test_two_processes_in_one_folder(forks, tmp_path, work, name):
     """The second waits, or refuses by the name of the first; what is there is whole."""
     told = scene(name)

@@ -38,7 +38,7 @@ def at_least(name: str, every: int, deaths: int, slow: bool):
     "name, every, deaths",
     [
         at_least("short training", 16, 3, slow=False),
-        at_least("points", 6, 3, slow=False),
+        at_least("points", 1, 9, slow=True),
         at_least("short training", 1, 30, slow=True),
         at_least("shards", 11, 7, slow=True),
         at_least("figures", 1, 15, slow=True),

@@ -48,7 +48,7 @@ def expect_same(ours, theirs) -> None:
     "kind, option",
     [
         ("points", "batch=7"),
-        ("images", "batch=3"),
+        pytest.param("images", "batch=3", marks=slow),
         pytest.param("points", "batch=1", marks=slow),
         pytest.param("images", "batch=40", marks=slow),
         pytest.param("points", "threads=2", marks=slow),
