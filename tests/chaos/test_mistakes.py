@@ -6,7 +6,7 @@ from mistakes import MISTAKES
 
 SECONDS = 5.0  # of the processor
 BYTES = 1 << 30
-SHORT = 11  # every so many in every run, the others in the long suite
+SHORT = 13  # every so many in every run, the others in the long suite
 
 
 def cases() -> list:

@@ -88,6 +88,7 @@ def test_two_halves_are_the_whole(forks, first, work, kind):
     assert np.concatenate(halves).tobytes() == whole.tobytes()
 
 
+@slow
 def test_the_working_folder_does_not_matter(forks, first, work):
     elsewhere = work / "a folder" / "é=1"
     elsewhere.mkdir(parents=True)
