@@ -67,10 +67,10 @@ def remover(folder: Path, place: Path) -> None:
     replacing(folder, "data", f"_target_: diffgeo.store.shards.remove, folder: {place / 'victim'}")
 
 
-def shell(folder: Path, place: Path) -> None:
-    """A module that one of ours imports."""
-    command = f"touch {place / 'CANARY'}"
-    replacing(folder, "data", f"_target_: diffgeo.store.files.os.system, command: '{command}'")
+def writer(folder: Path, place: Path) -> None:
+    """A function of ours that writes a file."""
+    path = place / "CANARY"
+    replacing(folder, "data", f"_target_: diffgeo.store.files.write_text, path: {path}, text: x")
 
 
 def bomb(folder: Path, place: Path) -> None:
@@ -130,10 +130,9 @@ def instantiated(folder: Path, place: Path) -> None:
 
 
 def partial(folder: Path, place: Path) -> None:
-    """Hydra's own keys: arguments by place, functions that wait, nodes that are left alone."""
-    touch = f"touch {place / 'CANARY'}"
-    node = f"_target_: diffgeo.store.files.os.system, _args_: ['{touch}'], _recursive_: false"
-    replacing(folder, "net", node)
+    """Hydra's own keys: arguments by place, nodes that are left alone, functions that wait."""
+    path = place / "CANARY"
+    node = f"_target_: diffgeo.store.files.os.mkdir, _args_: ['{path}'], _recursive_: false"
     replacing(folder, "data", node + ", _partial_: false, _convert_: all")
 
 
@@ -172,7 +171,7 @@ FOLDERS: dict[str, Callable[[Path, Path], None]] = {
     for made in (
         gift,
         remover,
-        shell,
+        writer,
         bomb,
         ring,
         pair,
