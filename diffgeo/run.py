@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from diffgeo import __version__
 from diffgeo.config.build import Experiment, assemble, fitted, make, pretrained
-from diffgeo.config.line import key_of, written_by
+from diffgeo.config.line import INPUTS, key_of, written_by
 from diffgeo.config.strangers import read_yaml, unfollowed
 from diffgeo.core import Data, Denoiser
 from diffgeo.denoiser import trainable
@@ -53,18 +53,6 @@ FREE = (
     "max_seconds",
     "trainer.accumulate",
     "trainer.compile",
-)
-# options that name what a run is made from
-INPUTS = (
-    "run",
-    "noise",
-    "samples",
-    "data.file",
-    "model.path",
-    "model.folder",
-    "schedule.file",
-    "sampler.schedule.file",
-    "spectrum",
 )
 PACKAGES = ("torch", "numpy", "scipy", "hydra-core", "omegaconf", "safetensors")
 

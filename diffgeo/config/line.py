@@ -23,21 +23,26 @@ from diffgeo.config.strangers import check_directory, check_replayed, words_of
 from diffgeo.errors import UsageError
 from diffgeo.store.digest import verified
 
-PATHS = (
+# options that name what a run is made from
+INPUTS = (
     "run",
-    "resume",
     "noise",
     "samples",
     "data.file",
-    "data.path",
-    "data.root",
     "model.path",
     "model.folder",
     "schedule.file",
     "sampler.schedule.file",
+    "sampler.schedule.folder",
+    "spectrum",
+)
+PATHS = (
+    *INPUTS,
+    "resume",
+    "data.path",
+    "data.root",
     "metrics.fid.weights",
     "metrics.fid.reference",
-    "spectrum",
     "out",
     "hydra.run.dir",
     "hydra.sweep.dir",
@@ -278,12 +283,10 @@ def parted(line: list[str]) -> tuple[list[str], list[str]]:
 
 def as_hydra_reads(word: str, sweep: bool) -> str:
     """One override as Hydra shall read it: a schedule in the sampler's slot, a group inside a
-    group, a path in quotes. Raises UsageError on a path that is left empty."""
+    group, a path in quotes. Raises UsageError on a choice that leads out of its folder."""
     key, equals, value = word.partition("=")
     if not equals:
         return word
-    if not value and key in PATHS:
-        raise UsageError(f"{key}= is empty: write {key}=PATH, or leave it out")
     check_choice(word)
     if key.lstrip("+") == "hydra.searchpath":
         for place in re.findall(r"[^\[\],'\"\s]+", value):

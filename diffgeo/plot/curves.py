@@ -97,7 +97,8 @@ def loss(path, records: Sequence[tuple[int, float]]) -> None:
     window = max(1, len(step) // 50)
     with sheet(path, 1, 1, (5.5, 3.4)) as (_, axes):
         ax = axes[0, 0]
-        ax.plot(step, value, color=BLUE, linewidth=0.7, alpha=0.45, label="loss")
+        dot = "o" if len(step) == 1 else ""  # a line of one record shows nothing
+        ax.plot(step, value, color=BLUE, linewidth=0.7, alpha=0.45, marker=dot, label="loss")
         if window > 1:
             mean = np.convolve(value, np.full(window, 1 / window), "valid")
             ax.plot(
@@ -156,9 +157,13 @@ def compared(ax, key: str, groups: Sequence[Metrics], top: float) -> None:
         bar = sd if np.isfinite(sd) else None
         ax.errorbar(mean, row, xerr=bar, fmt="o", color=colour, markersize=5, capsize=3)
     if means and min(means) > 0 and max(means) > 5 * min(means):
-        log_axis(ax.xaxis, min([*means, top or means[0]]), max([*means, top]))
+        low = min([*means, top or means[0]])
+        high = max([*means, top])
+        log_axis(ax.xaxis, low / 1.3, high * 1.3)
     else:
-        ax.set_xlim(left=min(0, *means, 0))
+        left = min(0, *means, 0)
+        if means:  # room for the whole of a marker, or of a bar, at the end
+            ax.set_xlim(left, left + 1.06 * (max(ax.get_xlim()[1], 0) - left))
     if top:
         ax.axvspan(ax.get_xlim()[0], top, color="#E4E4E4", zorder=0)
     ax.set_title(key, fontsize=10)
