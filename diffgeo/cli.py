@@ -160,11 +160,13 @@ def complete(flags: list[str]) -> None:
     if not flags or not COMPLETION.fullmatch(flags[0]):
         raise UsageError("write diffgeo -sc install=SHELL, bash, fish or zsh; or uninstall=SHELL")
     typed = os.environ.get("COMP_LINE", "diffgeo ").split(" ")[1:] or [""]
-    name, rest = split(typed)
+    begun = next_words(typed)
+    family = typed[0] if len(typed) == 2 and typed[0] in commands() else None
+    name, rest = (family, typed[1:]) if family else split(typed)
     command = commands().get(name)
-    named = not rest or (command is not None and not command.configured)
+    named = not rest or bool(begun) or (command is not None and not command.configured)
     if flags[0].startswith("query=") and named:
-        print(" ".join(next_words(typed) if not rest else []))
+        print(" ".join(begun))
         return
     os.environ["COMP_LINE"] = " ".join(["diffgeo", *rest])
     sys.argv = ["diffgeo", "-sc", *flags]
@@ -239,7 +241,7 @@ def main() -> None:
 def answer(words: list[str]) -> int:
     """Do what a line says; its exit status."""
     name, line = split(words)
-    if set(name.split()[-1:]) & set(HELP_FLAGS) or name in families():
+    if set(name.split()[-1:]) & set(HELP_FLAGS) or name in families() - set(commands()):
         return guarded(lambda: print(usage()))
     if name in ("-sc", "--shell-completion"):
         return guarded(lambda: complete(line))

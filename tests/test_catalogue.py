@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import ListConfig
 
 from diffgeo.config.catalogue import ROOT, commands, families, split
-from diffgeo.config.line import conf_dir, own_options
+from diffgeo.config.kinds import choices
+from diffgeo.config.line import bracketed, conf_dir, list_options, own_options
 from diffgeo.config.words import COUNTS, PATH, TRUTH, WHOLE, options
 from diffgeo.errors import UsageError
 from diffgeo.report.figures import chosen, figure, names
@@ -21,7 +23,8 @@ def test_every_command_is_what_its_folder_says():
     takes a config and a job where conf/ has a config of that name."""
     found = commands()
     assert {"train", "sample", "theory gaussian", "data list", "reproduce"} <= set(found)
-    assert {name.split()[0] for name in found if " " in name} == families() == {"data", "theory"}
+    assert {name.split()[0] for name in found if " " in name} == families()
+    assert {"data", "theory"} <= families()
     for name, command in found.items():
         assert command.help.startswith(f"`diffgeo {name}`: {command.about}")
         assert len(command.about) > 20 and command.source.is_relative_to(ROOT)
@@ -31,6 +34,28 @@ def test_every_command_is_what_its_folder_says():
     assert configs - {"base"} <= set(found)
     assert split(["theory", "gits", "n=3"]) == ("theory gits", ["n=3"])
     assert split(["train", "gits"]) == ("train", ["gits"])
+
+
+def test_a_command_may_be_the_first_word_of_others(monkeypatch):
+    """`diffgeo trajectory` runs, and so does `diffgeo trajectory jump`; a second word that sets
+    nothing is a command, known or not."""
+    known = {name: commands()["train"] for name in ("theory orders", "way", "way jump", "train")}
+    monkeypatch.setattr("diffgeo.config.catalogue.commands", lambda: known)
+    assert split(["way"]) == ("way", [])
+    assert split(["way", "n=3"]) == ("way", ["n=3"])
+    assert split(["way", "--help"]) == ("way", ["--help"])
+    assert split(["way", "jump", "n=3"]) == ("way jump", ["n=3"])
+    assert split(["way", "jmp"]) == ("way jmp", [])
+    assert split(["theory", "n=3"]) == ("theory n=3", [])
+
+
+def test_an_option_whose_default_is_a_list_is_typed_with_commas():
+    assert {"schemes", "grid_points", "eps"} <= list_options("theory gaussian")
+    lists = {"eps", "schemes"}
+    assert bracketed("schemes=EM,EI", lists) == "schemes=[EM,EI]"
+    assert bracketed("eps=0", lists) == "eps=[0]"
+    for word in ("eps=[0,1]", "eps=null", "n=1,2", "eps='a,b'", "eps=${n}"):
+        assert bracketed(word, lists) == word
 
 
 def test_what_a_command_takes_beside_the_others_is_read_from_its_config():
@@ -50,6 +75,17 @@ def test_help_and_lists_survive_python_without_docstrings(tmp_path):
 
     assert "ddpm " in run("theory", "convergence", "list")
     assert run("theory", "gamma", "--help").startswith("`diffgeo theory gamma`: the best gamma")
+
+
+def test_words_of_a_list_option():
+    known = ("exact", "gaussian")
+    assert choices("against", ListConfig(["gaussian", "exact"]), known) == ["gaussian", "exact"]
+    assert choices("against", "exact", known) == ["exact"]
+    assert choices("against", ListConfig([]), known) == []
+    with pytest.raises(UsageError, match="against=exat: write some of exact, gaussian"):
+        choices("against", ListConfig(["exact", "exat"]), known)
+    with pytest.raises(UsageError, match="against names exact twice"):
+        choices("against", ListConfig(["exact", "exact"]), known)
 
 
 def test_words_of_a_plain_line():

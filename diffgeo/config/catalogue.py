@@ -23,6 +23,7 @@ from typing import NamedTuple
 from diffgeo.config.line import conf_dir
 
 ROOT = Path(__file__).resolve().parent.parent / "commands"
+BARE = re.compile(r"\w+")  # a word that sets nothing and is no flag
 FIRST_LINE = re.compile(r'r?"""`diffgeo (?P<usage>[^`]*)`:? *(?P<about>.*)')
 
 
@@ -68,11 +69,15 @@ def commands() -> dict[str, Command]:
 
 
 def families() -> set[str]:
-    """The first words of commands of two."""
+    """The first words of commands of two. One may be a command by itself: `diffgeo trajectory`."""
     return {name.split()[0] for name in commands() if " " in name}
 
 
 def split(words: list[str]) -> tuple[str, list[str]]:
     """The command, of one word or of two, and the rest of the line."""
-    count = 2 if words[0] in families() else 1
-    return " ".join(words[:count]), words[count:]
+    first, *rest = words
+    if first not in families() or not rest:
+        return first, rest
+    if first in commands() and not BARE.fullmatch(rest[0]):
+        return first, rest
+    return f"{first} {rest[0]}", rest[1:]

@@ -20,7 +20,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import is_dataclass
 from functools import lru_cache
 from types import NoneType, UnionType
@@ -237,3 +237,15 @@ def numbers(key: str, value) -> list[float]:
     if not values:
         raise UsageError(f"{key}=[] is empty; write a number, or several as [0.02, 0.05]")
     return [float(v) for v in values]
+
+
+def choices(key: str, value, known: Collection[str]) -> list[str]:
+    """One of the words `known`, or a list of them, each once. Raises UsageError on anything else;
+    an empty list is one."""
+    asked = list(value) if isinstance(value, ListConfig) else [value]
+    for word in asked:
+        if word not in known:
+            raise UsageError(f"{key}={shown(word)}: write some of {', '.join(known)}")
+        if asked.count(word) > 1:
+            raise UsageError(f"{key} names {word} twice: write it once")
+    return asked

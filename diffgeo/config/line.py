@@ -7,6 +7,7 @@
     resume=R                 R's recorded overrides, then the line's, and R as the run's own folder
     sample run=R ...         R's recorded overrides, then the line's
     sample -m                figures=false
+    against=exact,gaussian   against=[exact,gaussian]         an option whose default is a list
     -m                       a sweep folder named after the line: the same line finds its jobs again
 
 This module imports neither Hydra nor torch.
@@ -95,9 +96,18 @@ def conf_dir() -> Path:
 
 def own_options(command: str) -> set[str]:
     """The options that a command has beside those of every command: the keys of its own config."""
+    return set(re.findall(r"^(\w+):", own_config(command), re.MULTILINE))
+
+
+def list_options(command: str) -> set[str]:
+    """Those of its own options whose default is a list."""
+    return set(re.findall(r"^(\w+): *\[", own_config(command), re.MULTILINE))
+
+
+def own_config(command: str) -> str:
+    """The text of a command's own config; "" where it has none."""
     path = conf_dir() / f"{command.replace(' ', '/')}.yaml"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return set(re.findall(r"^(\w+):", text, re.MULTILINE))
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def key_of(override: str) -> str:
@@ -226,6 +236,8 @@ def prepare(command: str, line: list[str]) -> list[str]:
     if not any(flag.startswith(DIRECTORIES) for flag in flags):
         check_added(words, own | own_options("base") | {group.split("/")[0] for group in groups})
     out = [as_hydra_reads(word, sweep) for word in words]
+    if not sweep:
+        out = [bracketed(word, list_options(command)) for word in out]
     resumed = value_of("resume", out)
     if resumed and "resume" in own:
         out = recorded(resumed, out, "resume") + out + [f"hydra.run.dir={quoted(resumed)}"]
@@ -300,6 +312,15 @@ def as_hydra_reads(word: str, sweep: bool) -> str:
     if key in PATHS and value != "null" and not several:
         return f"{key}={quoted(unquoted(value))}"
     return word
+
+
+def bracketed(word: str, lists: set[str]) -> str:
+    """An option whose default is a list, typed with commas alone, as Hydra reads a list: against=
+    exact,gaussian. (In a sweep commas part the jobs.)"""
+    key, _, value = word.partition("=")
+    if key not in lists or not re.fullmatch(r"[^\[\]{}()'\"]+", value) or value == "null":
+        return word
+    return f"{key}=[{value}]"
 
 
 def sweep_folder(command: str, line: list[str]) -> str:
