@@ -14,13 +14,13 @@ float32, and half the time of a product of 64 rows reads bytes.
     label      the law of one class: a softmax over that class
     exclude    leave-one-out: the law without image i (and without its mirror image)
 
-By-products: entropy of the weights, H = -sum_i p_i log p_i in nats, and exp(H), how many images the
-mean is an average of.
+What the weights say beside D (entropy, collision, trace of dD/dx, shares of the classes) comes of
+the same two passes (`analytic.weights`), as does log p_sigma(x); Cov[x0|x] v takes two more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -28,35 +28,40 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffgeo.analytic import weights
+from diffgeo.analytic.classes import Classes
+from diffgeo.analytic.exact import Posterior, check_direction
+from diffgeo.analytic.pixels import Pixels
 from diffgeo.analytic.points import Dense
 from diffgeo.core import Sigma, column
 from diffgeo.errors import UsageError
 from diffgeo.machine.precision import full_precision
 
 
-def upright(x: Tensor) -> Tensor:
-    return x
+class Weighed(NamedTuple):
+    """Some rows of x, and the weights of the images that each may be."""
 
+    rows: Tensor  # their numbers, [R]
+    columns: Tensor | None  # the numbers of the images, [n]; None: all
+    left_out: Tensor | int  # how many of these each row leaves out, [R]
+    level: Tensor  # sigma in bytes, float64 [R]
+    weight: Tensor  # [R,G,n]
+    place: Tensor  # of the heaviest image among the n, [R]
+    turn: Tensor  # its orientation, [R]
 
-def mirrored(x: Tensor) -> Tensor:
-    return x.flip(-1)
-
-
-class Posterior(NamedTuple):
-    """D and what its weights say."""
-
-    mean: Tensor  # E[x0 | x], like x [B,C,H,W]
-    entropy: Tensor  # of the weights, nats, float64 [B]; a mirror image counts as an image
-    neighbours: Tensor  # exp(entropy), [B]
-    nearest: Tensor  # number of the heaviest image, or of the one it mirrors, int64 [B]
+    @property
+    def nearest(self) -> Tensor:
+        """The number of the heaviest image, [R]."""
+        return self.place if self.columns is None else self.columns[self.place]
 
 
 @dataclass(frozen=True, eq=False)
-class ImageDenoiser:
-    """E[x0 | x] of uint8 images [N,C,H,W], a `core.Denoiser`.
+class ImageDenoiser(Pixels):
+    """E[x0 | x] of uint8 images [N,C,H,W]: a `core.Denoiser`, and a `Finite` law.
 
     low, high: the values of x0 that 0 and 255 stand for.
-    flip: the law is the set and its mirror images, half each. labels: int64 [N].
+    flip: the law is the set and its mirror images, half each. labels: int64 [N]. classes: how many
+    there are; None: as many as the labels have.
     The answer has the dtype and device of x; |error| stays below 1e-3 sigma for sigma from 1e-3 to
     100. A copy of the bytes is kept on each device that asks; a call takes less than 256 MiB beside
     it, x and the answer.
@@ -65,55 +70,17 @@ class ImageDenoiser:
     one image is excluded.
     """
 
-    images: Tensor
-    low: float = -1.0
-    high: float = 1.0
-    flip: bool = False
     labels: Tensor | None = None
+    classes: int | None = None
 
     def __post_init__(self):
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4 or not len(self.images):
-            raise UsageError(
-                f"images must be uint8 [N,C,H,W], not {self.images.dtype} {list(self.images.shape)}"
-            )
-        if self.labels is not None and self.labels.shape != (len(self.images),):
-            raise UsageError(
-                f"there are {len(self.images)} images and labels of shape "
-                f"{list(self.labels.shape)}: give one label an image"
-            )
-        if not self.high > self.low:
-            raise UsageError(
-                f"low={self.low} high={self.high}: the value of white must be above the value of "
-                "black"
-            )
+        super().__post_init__()
+        _ = self.laws  # labels of another kind are refused here
 
     @cached_property
-    def shape(self) -> tuple[int, ...]:
-        """(C, H, W)"""
-        return tuple(self.images.shape[1:])
-
-    @cached_property
-    def scale(self) -> float:
-        """Bytes per unit of x0."""
-        return 255 / (self.high - self.low)
-
-    # images as rows of pixels, in the order in which the pixels lie in memory
-
-    @cached_property
-    def _order(self) -> list[int]:
-        """The axes C, H, W (1, 2, 3) of the images, the one of the largest stride first."""
-        strides = self.images.stride()
-        return sorted((1, 2, 3), key=lambda axis: -strides[axis])
-
-    def flat(self, x: Tensor) -> Tensor:
-        """[n,C,H,W] -> [n,d]."""
-        return x.permute(0, *self._order).flatten(1)
-
-    def unflat(self, y: Tensor) -> Tensor:
-        """[n,d] -> [n,C,H,W]."""
-        sizes = [self.images.shape[axis] for axis in self._order]
-        inverse = [self._order.index(axis) + 1 for axis in (1, 2, 3)]
-        return y.unflatten(1, sizes).permute(0, *inverse)
+    def laws(self) -> Classes:
+        """Which images a row may be."""
+        return Classes(len(self.images), self.labels, self.classes)
 
     # what is kept on each device that asks
 
@@ -127,28 +94,6 @@ class ImageDenoiser:
             self._dense_on[device] = Dense(self.flat(self.images.to(device)))
         return self._dense_on[device]
 
-    @cached_property
-    def _members_on(self) -> dict[tuple[int, torch.device], Tensor]:
-        return {}
-
-    def members(self, label: int, device: torch.device) -> Tensor | None:
-        """Numbers of the images of one class, increasing; None for -1, all images."""
-        if label < 0:
-            return None
-        if (label, device) not in self._members_on:
-            self._members_on[label, device] = self._find_members(label).to(device)
-        return self._members_on[label, device]
-
-    def _find_members(self, label: int) -> Tensor:
-        if self.labels is None:
-            raise UsageError(
-                f"label={label}: this set of images has no labels; ask without a label"
-            )
-        members = (self.labels == label).nonzero()[:, 0]
-        if not len(members):
-            raise UsageError(f"label={label}: no image of this set has that label")
-        return members
-
     @full_precision()
     def __call__(
         self,
@@ -160,8 +105,8 @@ class ImageDenoiser:
         **cond,
     ) -> Tensor:
         mean = torch.empty_like(x)
-        for rows, columns, weight, _ in self._weights(x, sigma, label, exclude):
-            mean[rows] = self._mean(weight, columns, x)
+        for part in self._weights(x, sigma, label, exclude):
+            mean[part.rows] = self._mean(part, self._sums(part), x)
         return mean
 
     @full_precision()
@@ -181,12 +126,72 @@ class ImageDenoiser:
         """
         mean = torch.empty_like(x)
         entropy = torch.empty(len(x), dtype=torch.float64, device=x.device)
+        collision = torch.empty_like(entropy)
+        trace = torch.empty_like(entropy)
         nearest = torch.empty_like(entropy, dtype=torch.int64)
-        for rows, columns, weight, place in self._weights(x, sigma, label, exclude):
-            mean[rows] = self._mean(weight, columns, x)
-            entropy[rows] = torch.special.entr(weight).sum((1, 2), dtype=torch.float64)
-            nearest[rows] = place if columns is None else columns[place]
-        return Posterior(mean, entropy, entropy.exp(), nearest)
+        classes = None
+        if self.labels is not None:
+            classes = entropy.new_empty(len(x), self.laws.classes)
+        for part in self._weights(x, sigma, label, exclude):
+            sums = self._sums(part)
+            mean[part.rows] = self._mean(part, sums, x)
+            entropy[part.rows] = weights.entropy(part.weight)
+            collision[part.rows] = weights.collision(part.weight)
+            trace[part.rows] = self._trace(part, sums, entropy[part.rows], x)
+            nearest[part.rows] = part.nearest
+            if classes is not None:
+                names = self.laws.names(part.columns, x.device)
+                classes[part.rows] = weights.shares(part.weight, names, self.laws.classes)
+        return Posterior(mean, entropy, entropy.exp(), nearest, collision, trace, classes)
+
+    def trace(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+        """tr dD/dx, float64 [B]; conditions as in `posterior`."""
+        return self.posterior(x, sigma, **cond).trace
+
+    @full_precision()
+    def log_density(
+        self,
+        x: Tensor,
+        sigma: Sigma,
+        *,
+        label: Tensor | None = None,
+        exclude: Tensor | None = None,
+        **cond,
+    ) -> Tensor:
+        """log p_sigma(x) in nats, float64 [B]; conditions as in `posterior`."""
+        found = torch.empty(len(x), dtype=torch.float64, device=x.device)
+        for part in self._weights(x, sigma, label, exclude):
+            square = self._residual(part, x).square().sum((1, 2, 3)) / self.scale**2
+            atoms = len(self.turns) * (part.weight.shape[2] - part.left_out)
+            mass = weights.total(part.weight).log() - weights.log_heaviest(part.weight)
+            mass = mass - torch.as_tensor(atoms).to(mass).log()
+            level = part.level / self.scale
+            found[part.rows] = weights.log_density(square, mass, level, x[0].numel())
+        return found
+
+    @full_precision()
+    def covariance_product(
+        self,
+        x: Tensor,
+        sigma: Sigma,
+        v: Tensor,
+        *,
+        label: Tensor | None = None,
+        exclude: Tensor | None = None,
+        **cond,
+    ) -> Tensor:
+        """Cov[x0 | x] v = sum_i p_i (a_i - D) ((a_i - D).v), like x; conditions as in
+        `posterior`."""
+        check_direction(v, x)
+        product = torch.empty_like(x)
+        for part in self._weights(x, sigma, label, exclude):
+            directions = self.turned(v[part.rows].double())
+            along = self.dense(x.device).along(directions, part.columns)
+            weight = part.weight / weights.total(part.weight)[:, None, None].to(part.weight)
+            centre = (weight * along).sum((1, 2), dtype=torch.float64, keepdim=True)
+            bent = part._replace(weight=weight.mul_(along.sub_(centre.to(along))))
+            product[part.rows] = (self._image(bent, self._sums(bent)) / self.scale**2).to(x)
+        return product
 
     @full_precision()
     def nearest(
@@ -197,7 +202,7 @@ class ImageDenoiser:
         of it and its mirror image. x [B,C,H,W] floats, or bytes as they are.
         columns: only the images so numbered.
         """
-        self._check(x)
+        self.check_shape(x)
         dense = self.dense(x.device)
         at_a_time = dense.rows(len(dense.points), len(self.turns))
         distances = []
@@ -214,18 +219,12 @@ class ImageDenoiser:
         number = torch.cat(numbers)
         return torch.cat(distances), number if columns is None else columns[number]
 
-    @property
-    def turns(self) -> tuple[Callable[[Tensor], Tensor], ...]:
-        """The orientations in which an image occurs; each is its own inverse."""
-        return (upright, mirrored) if self.flip else (upright,)
-
     def _weights(
         self, x: Tensor, sigma: Sigma, label: Tensor | None, exclude: Tensor | None
-    ) -> Iterator[tuple[Tensor, Tensor | None, Tensor, Tensor]]:
-        """By class, and as many rows at a time as `points.LOGITS` allows: the rows, the numbers of
-        the images of the class (None: all), the weights [rows,G,n] of these images in each
-        orientation, and the place of the heaviest."""
-        self._check(x)
+    ) -> Iterator[Weighed]:
+        """By class, and as many rows at a time as `points.LOGITS` allows, the weights of the images
+        in each orientation."""
+        self.check_shape(x)
         levels = column(sigma, x.new_empty(len(x), dtype=torch.float64)) * self.scale
         if not bool((levels > 0).all()):
             raise UsageError(
@@ -233,73 +232,68 @@ class ImageDenoiser:
                 "0"
             )
         dense = self.dense(x.device)
-        for rows, columns, hidden in self._laws(x, label, exclude):
-            yield rows, columns, *self._softmax(dense, x[rows], levels[rows], columns, hidden)
+        for rows, columns, hidden in self.laws.choices(x, label, exclude):
+            count = len(self.images) if columns is None else len(columns)
+            size = dense.rows(count, len(self.turns))
+            for part, own in zip(rows.split(size), hidden.split(size), strict=True):
+                left_out = own if bool((own >= 0).any()) else None
+                found = self._softmax(dense, x[part], levels[part], columns, left_out)
+                yield Weighed(part, columns, (own >= 0).long(), levels[part], *found)
 
     def _softmax(
         self, dense: Dense, x: Tensor, level: Tensor, columns: Tensor | None, hidden: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """The weights and the place of the heaviest; a call of its own, after which queries and
-        logits are gone."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights, the place of the heaviest and its orientation; a call of its own, after
+        which queries and logits are gone."""
         y = self._queries(x)
         logit, top, exact = dense.logits(y, columns, hidden)
-        place = top.flatten(1).gather(1, exact.flatten(1).argmax(1, keepdim=True))[:, 0]
-        return dense.weights(y, level, logit, top, exact), place
+        best = exact.flatten(1).argmax(1, keepdim=True)
+        place = top.flatten(1).gather(1, best)[:, 0]
+        turn = best[:, 0] // top.shape[2]
+        return dense.weights(y, level, logit, top, exact), place, turn
 
-    def _mean(self, weight: Tensor, columns: Tensor | None, x: Tensor) -> Tensor:
-        """The images' mean under weights [B,G,n], in the units and the dtype of x."""
-        dense = self.dense(x.device)
-        share = weight.sum(2, keepdim=True, dtype=torch.float64)
-        pixels = dense.mean(weight, columns) + dense.centre * (share / share.sum(1, keepdim=True))
-        image = pixels.new_zeros(())
-        for turn, part in zip(self.turns, pixels.unbind(1), strict=True):
-            image = image + turn(self.unflat(part))
-        return (self.low + image / self.scale).to(x)
+    def _sums(self, part: Weighed) -> Tensor:
+        """sum_i p_i a_i in each orientation, counted from the centre, float64 [R,G,d]."""
+        return self.dense(part.weight.device).mean(part.weight, part.columns)
+
+    def _mean(self, part: Weighed, sums: Tensor, x: Tensor) -> Tensor:
+        """D in the units and the dtype of x, [R,C,H,W]."""
+        share = part.weight.sum(2, keepdim=True, dtype=torch.float64)
+        share = share / share.sum(1, keepdim=True)
+        return (self.low + self._upright(sums, share, x.device) / self.scale).to(x)
+
+    def _image(self, part: Weighed, sums: Tensor) -> Tensor:
+        """sum_i p_i a_i in bytes, with the weights as they are, float64 [R,C,H,W]."""
+        share = part.weight.sum(2, keepdim=True, dtype=torch.float64)
+        return self._upright(sums, share, sums.device)
+
+    def _upright(self, sums: Tensor, share: Tensor, device: torch.device) -> Tensor:
+        """The sum over the orientations, [R,C,H,W], of sums counted from the centre."""
+        return self.upright(sums + self.dense(device).centre * share)
+
+    def _heaviest(self, part: Weighed) -> Tensor:
+        """The heaviest image of each row as it occurs, in bytes, float64 [R,C,H,W]."""
+        dense = self.dense(part.weight.device)
+        image = self.unflat(dense.points[part.nearest].double())
+        for number, turn in enumerate(self.turns):
+            rows = (part.turn == number).nonzero()[:, 0]
+            image[rows] = turn(image[rows])
+        return image
+
+    def _residual(self, part: Weighed, x: Tensor) -> Tensor:
+        """y - b in bytes: how far each row is from its heaviest image, float64 [R,C,H,W]."""
+        return self.bytes(x[part.rows]) - self._heaviest(part)
+
+    def _trace(self, part: Weighed, sums: Tensor, entropy: Tensor, x: Tensor) -> Tensor:
+        """tr dD/dx, float64 [R]: see `analytic.weights`."""
+        total = weights.total(part.weight)
+        share = total.view(-1, 1, 1, 1)
+        step = (self._image(part, sums) - share * self._heaviest(part)) / share
+        excess = entropy / total + weights.log_heaviest(part.weight)
+        residual = self._residual(part, x)
+        return weights.trace(excess, step.flatten(1), residual.flatten(1), part.level)
 
     def _queries(self, x: Tensor) -> Tensor:
         """Every orientation of x in pixels, counted from the centre of the data, float64
         [B,G,d]."""
-        y = (x.double() - self.low) * self.scale if x.is_floating_point() else x.double()
-        turned = torch.stack([self.flat(turn(y)) for turn in self.turns], 1)
-        return turned - self.dense(x.device).centre
-
-    def _check(self, x: Tensor) -> None:
-        if tuple(x.shape[1:]) != self.shape:
-            raise UsageError(
-                f"this law lives in {list(self.shape)}; x must be [B, "
-                f"{', '.join(map(str, self.shape))}], not {list(x.shape)}"
-            )
-
-    def _laws(
-        self, x: Tensor, label: Tensor | None, exclude: Tensor | None
-    ) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
-        """The rows of x in those portions, the numbers of the images of their class, and the place
-        among these of the image that each row leaves out (-1: none; None: in no row)."""
-        none = torch.full((len(x),), -1, device=x.device)
-        label = none if label is None else label.to(x.device)
-        exclude = none if exclude is None else exclude.to(x.device)
-        if not len(label) == len(exclude) == len(x):
-            raise UsageError(
-                f"x has {len(x)} rows, label {len(label)} and exclude {len(exclude)}: give one "
-                "number a row, -1 for none"
-            )
-        if len(x) and not -1 <= int(exclude.min()) <= int(exclude.max()) < len(self.images):
-            raise UsageError(
-                f"exclude names image {int(exclude.max())} of {len(self.images)}: count from 0, or "
-                "write -1 to leave out none"
-            )
-        for one in label.unique().tolist():
-            columns = self.members(one, x.device)
-            rows = (label == one).nonzero()[:, 0]
-            count = len(self.images) if columns is None else len(columns)
-            hidden = exclude
-            if columns is not None:
-                place = torch.searchsorted(columns, exclude).clamp(max=count - 1)
-                hidden = torch.where(columns[place] == exclude, place, -1)
-            if count == 1 and bool((hidden[rows] >= 0).any()):
-                raise UsageError(
-                    "exclude leaves no image: it needs two or more in the set, and in each class "
-                    "asked for"
-                )
-            for part in rows.split(self.dense(x.device).rows(count, len(self.turns))):
-                yield part, columns, hidden[part] if bool((hidden[part] >= 0).any()) else None
+        return self.turned(self.bytes(x)) - self.dense(x.device).centre

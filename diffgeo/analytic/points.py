@@ -225,12 +225,23 @@ class Dense:
         logit = logit.div_(sigma[:, None, None].to(logit) ** 2)
         return logit.flatten(1).softmax(1).view(logit.shape)
 
+    def along(self, v: Tensor, columns: Tensor | None = None) -> Tensor:
+        """a_i . v for directions v [B,G,d] and the points `columns` (None: all), counted from the
+        centre, [B,G,n]."""
+        direction = v.flatten(0, 1).to(self.bias)
+        count = len(self.points) if columns is None else len(columns)
+        product = direction.new_empty(len(direction), count)
+        for part, block in self.blocks(columns):
+            product[:, part] = direction @ block.mT
+        return product.view(*v.shape[:2], -1)
+
     def mean(self, weight: Tensor, columns: Tensor | None = None) -> Tensor:
-        """sum_i weight_i a_i, [B,G,n] -> float64 [B,G,d]. Points that weigh nothing in any row are
-        not read: at small sigma, most."""
+        """sum_i weight_i a_i, [B,G,n] -> float64 [B,G,d], weights of either sign. Points that weigh
+        nothing in any row are not read: at small sigma, most."""
         w = weight.flatten(0, 1)
         total = weight.new_zeros(weight.shape[0] * weight.shape[1], self.points.shape[1])
-        seen = w.detach().amax(0) > 1e-20
+        low, high = w.detach().aminmax(dim=0)
+        seen = torch.maximum(high, -low) > 1e-20
         if 2 * int(seen.sum()) < len(seen):  # otherwise gathering them costs more than it saves
             w = w[:, seen]
             columns = seen.nonzero()[:, 0] if columns is None else columns[seen]

@@ -343,7 +343,14 @@ class Images:
 
     @cached_property
     def _denoiser(self) -> ImageDenoiser:
-        return ImageDenoiser(self.images, self.low, self.high, flip=self.flip, labels=self.labels)
+        return ImageDenoiser(
+            self.images,
+            self.low,
+            self.high,
+            flip=self.flip,
+            labels=self.labels,
+            classes=self.classes or None,
+        )
 
     @cached_property
     def key(self) -> str:
