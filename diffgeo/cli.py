@@ -68,6 +68,7 @@ def hydra_command(command: Command, line: list[str]) -> None:
         files.sweep(sweep)
     process = os.getpid()
     failures: list[Exception] = []
+    told: list[Exception] = []  # those of them that have been printed
 
     def task(config) -> None:
         job = this_job(sweep is not None)
@@ -83,6 +84,7 @@ def hydra_command(command: Command, line: list[str]) -> None:
             failures.append(error)  # Hydra would print a line of its own
             if sweep:
                 print(f"diffgeo: {message(error, line)[0]}", file=sys.stderr)
+                told.append(error)
         finally:
             if sweep:
                 folders.drop(job.path)
@@ -98,7 +100,18 @@ def hydra_command(command: Command, line: list[str]) -> None:
     if sweep and any(Path(sweep).rglob("metrics.json")):
         commands()["compare"].module().main([sweep])
     if failures:
-        raise failures[0]
+        raise of_sweep(failures, line) if sweep and told else failures[0]
+
+
+def of_sweep(failures: list[Exception], line: list[str]) -> Exception:
+    """What to raise when jobs failed that have said why: no second time what the first one said,
+    with its exit status."""
+    status = message(failures[0], line)[1]
+    kind = UsageError if status == UsageError.status else DiffgeoError
+    count = len(failures)
+    error = kind(f"{count} {'job' if count == 1 else 'jobs'} of the sweep failed, as said above")
+    error.__cause__ = failures[0]
+    return error
 
 
 def in_the_way(error: OSError, line: list[str]) -> Exception:

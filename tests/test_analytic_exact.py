@@ -323,3 +323,9 @@ def test_dtype_is_kept_and_the_work_is_float64():
     assert narrow.dtype == torch.float32 and torch.equal(
         narrow, Circle().denoiser()(x.double(), 1e-2).float()
     )
+
+
+@pytest.mark.parametrize("means, covariances", [([], []), ([[]], [[[]]]), ([1.0], [1.0])])
+def test_a_mixture_of_nothing_is_refused(means, covariances):
+    with pytest.raises(UsageError, match="a mixture takes means"):
+        Mixture(means, covariances)

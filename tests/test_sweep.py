@@ -191,6 +191,14 @@ def test_what_failed_is_a_row_and_what_cannot_be_read_one_line(inside, tmp_path)
     assert "no other run is there" in inside("compare", "sweep").line
 
 
+def test_a_sweep_says_each_failure_once(inside):
+    done = inside("sample", "-m", "model=exact", "data=points4", "sampler.steps=-1,-2", "n=9")
+    said = done.stderr.splitlines()
+    assert done.returncode == 2 and len(said) == 3
+    assert "sampler.steps=-1:" in said[0] and "sampler.steps=-2:" in said[1]
+    assert said[2] == "diffgeo: 2 jobs of the sweep failed, as said above"
+
+
 @pytest.mark.slow
 def test_several_processes_draw_the_same_samples(diffgeo, tmp_path):
     """hydra/launcher=joblib: the same folders, the same bytes as one process."""

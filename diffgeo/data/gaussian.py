@@ -126,9 +126,9 @@ class Mixture(Law):
     ):
         self.means = _table(means, "means")
         self.covariances = _table(covariances, "covariances")
-        k = len(self.means)
         if weights is None:
-            shares = torch.full((k,), 1 / k, dtype=torch.float64)
+            shares = torch.ones(self.means.shape[:1], dtype=torch.float64)
+            shares = shares / shares.sum()
         else:
             shares = _table(weights, "weights")
         self._check(shares)
@@ -153,6 +153,7 @@ class Mixture(Law):
         covariances = self.covariances
         if (
             means.ndim != 2
+            or not means.numel()
             or covariances.shape != (*means.shape, means.shape[1])
             or weights.shape != (len(means),)
         ):

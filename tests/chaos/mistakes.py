@@ -123,6 +123,7 @@ LAWS = [
     ("train data=gaussian data.covariance=[[1,2],[2,1]]", 2, "covariance"),
     ("train data=gaussian data.mean=[0,0,0]", 2, "mean"),
     ("train data=mixture data.weights=[1,1]", 2, "weights"),
+    ("train data=mixture data.means=[] data.covariances=[] data.weights=null", 2, "means"),
     ("train data=points2 data.points=[]", 2, "points"),
     ("train data=points2 data.points=[[1,a]]", 2, "points"),
     ("train data=cloud", 2, "data.file"),
