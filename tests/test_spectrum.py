@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diffgeo.core import generator
-from diffgeo.data import Circle, Gaussian, Mixture, image_set
+from diffgeo.data import Circle, Gaussian, Mixture, image_set, moments
 from diffgeo.data.images import Images
 from diffgeo.data.law import Ambient, Blurred
 from diffgeo.errors import UsageError
@@ -112,7 +112,7 @@ def test_images_against_numpy(n, flip):
     data = Images(pixels(n), low=-1.0, high=1.0, flip=not flip)
     x = data.images.numpy().astype(float) / 127.5 - 1
     x = np.concatenate([x, x[..., ::-1]]) if flip else x
-    fit = spectra.fit(data, flip)
+    fit = moments.fit(data, flip)
     covariance = np.cov(x.reshape(len(x), -1).T)
     np.testing.assert_allclose(fit.mean, x.mean(0).ravel(), atol=1e-14)
     np.testing.assert_allclose(fit.covariance, covariance, atol=1e-13)
@@ -130,7 +130,7 @@ def test_sums_of_bytes_are_exact_to_the_last_bit():
     would round."""
     data = Images(torch.ones(5 * 1024 + 1, 1, 1, 2, dtype=torch.uint8))
     data.images[0, 0, 0, 0] = 254
-    covariance = spectra.images(data).covariance
+    covariance = moments.images(data).covariance
     assert (
         float(covariance[0, 0]) == pytest.approx(253**2 / len(data) / 127.5**2, rel=1e-9)
         and covariance[1, 1] == 0
@@ -140,7 +140,7 @@ def test_sums_of_bytes_are_exact_to_the_last_bit():
 def test_eigenvalues_of_images_are_cached_by_content_and_scaled_to_any_range(monkeypatch):
     data = Images(pixels(64, seed=1))
     first = expanded(spectra.of_law(data)[0])
-    monkeypatch.setattr(spectra, "images", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr(moments, "images", lambda *_: pytest.fail("fitted again"))
     np.testing.assert_array_equal(expanded(spectra.of_law(data)[0]), first)
     half = Images(pixels(64, seed=1), low=0.0, high=1.0, flip=True)
     np.testing.assert_allclose(expanded(spectra.of_law(half)[0]), first / 4, rtol=1e-15)
@@ -185,7 +185,7 @@ MIXTURE = Mixture(
 )
 def test_laws_have_their_moments(law, word):
     x = law.sample(400_000, generator(3)).double()
-    fit = spectra.fit(law)
+    fit = moments.fit(law)
     assert word in fit.about
     np.testing.assert_allclose(fit.mean, x.mean(0), atol=0.02)
     np.testing.assert_allclose(fit.covariance, np.cov(x.T.numpy()), atol=0.03)
@@ -201,7 +201,7 @@ def test_atoms_have_exact_moments():
     atoms = torch.tensor([[0.0, 0], [1, 0], [1, 3]])
     weights = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
     mean = weights @ atoms.double()
-    fit = spectra.moments(SimpleNamespace(atoms=atoms, weights=weights, mean=mean))
+    fit = moments.of_law(SimpleNamespace(atoms=atoms, weights=weights, mean=mean))
     np.testing.assert_allclose(
         fit.covariance, np.cov(atoms.T.numpy(), aweights=weights.numpy(), ddof=0), atol=1e-7
     )

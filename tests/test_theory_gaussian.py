@@ -11,7 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from diffgeo.analytic import gaussian as exact
+from diffgeo.analytic import normal as exact
 from diffgeo.commands.theory.gaussian import main
 from diffgeo.commands.theory.gaussian_options import scheme
 from diffgeo.config.line import conf_dir

@@ -3,58 +3,24 @@ theory/gaussian.py needs no more of N(m, C).
 
 A fit has the mean and the covariance of the law: exact where they have a closed form (Gaussians,
 mixtures, clouds of points, any of these blurred or turned into a larger space), and otherwise of n
-seeded samples. Of a set of images it is the empirical one,
-
-    m = 1/n sum p,      C = 1/(n-1) sum (p - m)(p - m)^T,      p in 0..255,
-
-then scaled to the range of the law:  C ((high - low)/255)^2.
-
-Bytes minus 128 have products of 2^14 at most, and 1 024 of those add up exactly in float32: one
-symmetric rank-k product a block gives sum p p^T to the last bit, at twice the speed of float64.
-CIFAR-10 (50 000 x 3072) takes 20 CPU s, once: the eigenvalues are cached by the content of the
-pixels, in units of bytes, so that another range is another factor.
+seeded samples. Of a set of images it is the empirical one, over n - 1 (`data.moments`).
 """
 
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from typing_extensions import Protocol, runtime_checkable
 
-from diffgeo.core import Data, ImageSet, generator
-from diffgeo.data import Ambient, Blurred, Mixture
+from diffgeo.core import Data, ImageSet
 from diffgeo.data.gaussian import spectrum as eigen
-from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.data.moments import SAMPLES, described, eigenvalues, fit
+from diffgeo.errors import UsageError
 from diffgeo.store.arrays import read_array
-from diffgeo.store.caches import cache_folder
-from diffgeo.store.checkpoint import load_tensors, save_tensors
 from diffgeo.theory.gaussian import Spectrum
-
-# 1024 * 128^2 = 2^24: so many products of bytes minus 128 are added exactly in float32
-EXACT = 1024
-LARGEST = 1 << 14  # dimensions of a covariance that is still fitted: 2 GiB
-SAMPLES = 100_000  # of a law whose moments have no closed form
-
-
-@runtime_checkable
-class Covariant(Data, Protocol):
-    """A law that says its covariance."""
-
-    covariance: Tensor  # [d,d]
-
-
-class Fit(NamedTuple):
-    """N(mean, covariance), float64 [d] and [d,d], and a word on where it is from."""
-
-    mean: Tensor
-    covariance: Tensor
-    about: str
 
 
 def grouped(values: Tensor, mean: Tensor | None = None, counts: Tensor | None = None) -> Spectrum:
@@ -215,109 +181,14 @@ def of_law(
     n, seed: samples of a law whose moments have no closed form.
     """
     if not isinstance(data, ImageSet):
-        found = moments(data, n, seed)
+        found = fit(data, n=n, seed=seed)
         basis, values = eigen(found.covariance)
         turned = None if mean is False else basis.mT @ found.mean
         return grouped(values, turned), found.about
     if mean:
-        found = images(data, flip)
+        found = fit(data, flip)
         basis, values = eigen(found.covariance)
         return grouped(values, basis.mT @ found.mean), found.about
     scale = (data.high - data.low) / 255
     held = replace(data, low=0.0, high=255.0, flip=flip)
-    return grouped(cached(held) * scale**2), described(data, flip) + ", mean subtracted"
-
-
-def described(data: ImageSet, flip: bool) -> str:
-    mirrored = ", and their mirror images" if flip else ""
-    return (
-        f"{len(data.images)} images of {data.name} ({data.split}{mirrored}), "
-        f"pixels in [{data.low:g}, {data.high:g}], covariance over n - 1"
-    )
-
-
-def fit(data: Data, flip: bool = False, n: int = SAMPLES, seed: int = 0) -> Fit:
-    """The Gaussian that has the moments of `data`, in the coordinates of its flattened points."""
-    return images(data, flip) if isinstance(data, ImageSet) else moments(data, n, seed)
-
-
-def moments(data: Data, n: int = SAMPLES, seed: int = 0) -> Fit:
-    """Mean and covariance of a law: in closed form where its class has what it takes, else of n
-    samples."""
-    if isinstance(data, Ambient):  # Q C Q^T
-        mean, covariance, about = moments(data.law, n, seed)
-        return Fit(data.lift(mean), data.lift(data.lift(covariance).mT), about)
-    if isinstance(data, Blurred):  # C + s^2 I
-        mean, covariance, about = moments(data.law, n, seed)
-        noise = data.s**2 * torch.eye(len(mean), dtype=covariance.dtype)
-        return Fit(mean, covariance + noise, about)
-    if isinstance(data, Covariant):
-        return Fit(data.mean, data.covariance, f"the law's own covariance in R^{len(data.mean)}")
-    if isinstance(data, Mixture):
-        apart = data.means - data.mean
-        within = (data.components[:, None, None] * data.covariances).sum(0)
-        between = (apart.mT * data.components) @ apart
-        return Fit(data.mean, within + between, "the exact moments of the mixture")
-    if data.atoms is not None:
-        apart = data.atoms.double() - data.mean
-        covariance = (apart.mT * data.weights) @ apart
-        return Fit(data.mean.double(), covariance, f"the exact moments of {len(apart)} points")
-    x = data.sample(n, generator(seed, *b"spectrum")).double().flatten(1)
-    return Fit(x.mean(0), x.mT.cov(), f"the moments of {n} samples (seed {seed})")
-
-
-def images(data: ImageSet, flip: bool = False) -> Fit:
-    """Mean and covariance (over n - 1) of a set of images, flattened as [C,H,W]; with `flip` of it
-    and its mirror images."""
-    d = math.prod(data.shape)
-    n = len(data.images)
-    if d > LARGEST:
-        raise UsageError(
-            f"{data.name} has {d} numbers an image, and a covariance takes {LARGEST} at most: "
-            "write data.size=64 or smaller"
-        )
-    gram, total = sums(data)
-    if flip:
-        mirror = torch.arange(d).view(data.shape).flip(-1).flatten()
-        gram = gram + gram[mirror][:, mirror]
-        total = total + total[mirror]
-        n = 2 * n
-    if n < 2:
-        raise UsageError(
-            f"{data.name} has {n} image, which has no covariance: write data.limit=2 or more"
-        )
-    scale = (data.high - data.low) / 255
-    covariance = (gram - torch.outer(total, total) / n) * (scale**2 / (n - 1))
-    return Fit(data.low + scale * (total / n + 128), covariance, described(data, flip))
-
-
-def sums(data: ImageSet) -> tuple[Tensor, Tensor]:
-    """Of all images, sum (p - 128)(p - 128)^T [d,d] and sum (p - 128) [d], exactly, flattened as
-    [C,H,W]."""
-    from scipy.linalg.blas import ssyrk
-
-    d = math.prod(data.shape)
-    pixels = data.images.permute(0, 2, 3, 1)  # in the order of the bytes
-    gram = torch.zeros(d, d, dtype=torch.float64)
-    total = torch.zeros(d, dtype=torch.float64)
-    for block in pixels.split(EXACT):
-        x = block.flatten(1).float().sub_(128)
-        gram += torch.from_numpy(ssyrk(1.0, x.numpy().T, lower=0).T)  # the triangle below, by rows
-        total += x.sum(0)
-    gram += gram.tril(-1).mT
-    order = torch.arange(d).view(pixels.shape[1:]).permute(2, 0, 1).flatten()
-    return gram[order][:, order], total[order]
-
-
-def cached(data: ImageSet) -> Tensor:
-    """The eigenvalues of a set of images, from $DIFFGEO_CACHE where they are known; 0 where they
-    are rounding."""
-    path = cache_folder() / "spectra" / f"{data.key}.safetensors"
-    with suppress(DiffgeoError, KeyError):  # absent or damaged: computed again
-        return load_tensors(path)[0]["values"]
-    values = torch.linalg.eigvalsh(images(data, data.flip).covariance)
-    rounding = len(values) * torch.finfo(torch.float64).eps * float(values.abs().max())
-    values = torch.where(values > rounding, values, 0.0)
-    with suppress(DiffgeoError):  # a cache that cannot be written is no cache
-        save_tensors(path, {"values": values})
-    return values
+    return grouped(eigenvalues(held) * scale**2), described(data, flip) + ", mean subtracted"

@@ -17,6 +17,7 @@ from diffgeo.config.kinds import numbers, plain, step_count, whole
 from diffgeo.config.line import key_of
 from diffgeo.core import Data, Fitted, ImageSet, Schedule
 from diffgeo.data.gaussian import spectrum as eigen
+from diffgeo.data.moments import fit
 from diffgeo.errors import UsageError
 from diffgeo.run import loaded, take_model
 from diffgeo.store.arrays import read_array
@@ -213,7 +214,7 @@ def of_run(cfg, grid: Grid, overrides: Sequence[str]) -> tuple[Spectrum, str, Le
     data = experiment.data
     images = isinstance(data, ImageSet)
     count = whole("samples", cfg.samples, 2, MOST_SAMPLES)
-    found = spectra.fit(data, images and data.flip, count, cfg.seed)
+    found = fit(data, images and data.flip, count, cfg.seed)
     basis, values = eigen(found.covariance)
     kept = cfg.mean is True or (cfg.mean is None and not images)
     spectrum = Spectrum(values, None, basis.mT @ found.mean if kept else None)
@@ -300,6 +301,6 @@ def directions(cfg, start: str) -> tuple[torch.Tensor, torch.Tensor]:
         return covariance, covariance.new_zeros(len(covariance))
     law = build(cfg.data)
     count = whole("samples", cfg.samples, 2, MOST_SAMPLES)
-    found = spectra.fit(law, False, count, cfg.seed)
+    found = fit(law, False, count, cfg.seed)
     counts = cfg.mean if cfg.mean is not None else not isinstance(law, ImageSet)
     return found.covariance, found.mean if counts else torch.zeros_like(found.mean)
