@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffgeo.analytic import gaussian as exact
+from diffgeo.analytic import normal as exact
 from diffgeo.data.law import Law
 from diffgeo.errors import UsageError
 
