@@ -49,6 +49,24 @@ def neighbours(path, samples: Tensor, nearest: Tensor, pairs: int = 8) -> None:
     _sheet(path, both.split(2 * pairs), group=2, title=title)
 
 
+def rows(
+    path,
+    images: Sequence[Tensor],
+    names: Sequence[str],
+    heads: Sequence[str],
+    title: str | None = None,
+) -> None:
+    """Rows of images, [K,C,H,W] each, with a name to the left of each row and a head above each
+    column."""
+    shown = [_bytes(row) for row in images]
+    if len(shown) != len(names) or any(len(row) != len(heads) for row in shown):
+        raise UsageError(
+            f"{len(names)} names and {len(heads)} heads need as many rows and columns, not rows of "
+            f"{[len(row) for row in shown]} images"
+        )
+    _sheet(path, shown, names=names, heads=heads, title=title)
+
+
 def denoised(path, noisy: Tensor, learned: Tensor, exact: Tensor, sigmas: Sequence[float]) -> None:
     """Three rows, one column a noise level: x = x0 + sigma eps (clipped), D learned, D exact; each
     [K,C,H,W] for K levels."""
