@@ -171,6 +171,12 @@ def trainable(denoise: Denoiser) -> bool:
     return isinstance(denoise, nn.Module)
 
 
+def is_own(denoise: Denoiser, data: Data) -> bool:
+    """Whether a denoiser is the law's own exact one, not one that stands for it: neither a network
+    nor a reference such as the Gaussian of the law's mean and covariance."""
+    return isinstance(data, Known) and denoise == data.denoiser()
+
+
 def epsilon(denoise: Denoiser, x: Tensor, sigma: Sigma, **cond) -> Tensor:
     """E[eps | x] = (x - D)/sigma, [B,*D]."""
     return (x - denoise(x, sigma, **cond)) / expand(sigma, x)

@@ -71,6 +71,7 @@ class Classes:
 
     def names(self, columns: Tensor | None, device: torch.device) -> Tensor:
         """The labels of some images, [n], on a device."""
+        assert self.labels is not None
         labels = self.labels.to(device)
         return labels if columns is None else labels[columns]
 

@@ -38,6 +38,8 @@ class GaussianDenoiser:
     shape: tuple[int, ...]
     _held: dict = field(default_factory=dict, repr=False)
 
+    classes = 0
+
     def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Mean, basis and variance on a device, copied there at the first use."""
         if device not in self._held:
@@ -83,6 +85,8 @@ class IsotropicDenoiser:
 
     mean: Tensor
     variance: float = 1.0
+
+    classes = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -133,6 +137,11 @@ class GaussianClasses:
 
     weights: Tensor
     parts: Sequence[GaussianDenoiser]
+
+    @property
+    def classes(self) -> int:
+        """How many a label may name."""
+        return len(self.parts)
 
     @property
     def shape(self) -> tuple[int, ...]:

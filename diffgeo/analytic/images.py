@@ -60,8 +60,8 @@ class ImageDenoiser(Pixels):
     """E[x0 | x] of uint8 images [N,C,H,W]: a `core.Denoiser`, and a `Finite` law.
 
     low, high: the values of x0 that 0 and 255 stand for.
-    flip: the law is the set and its mirror images, half each. labels: int64 [N]. classes: how many
-    there are; None: as many as the labels have.
+    flip: the law is the set and its mirror images, half each. labels: int64 [N]. class_count: how
+    many there are; None: as many as the labels have.
     The answer has the dtype and device of x; |error| stays below 1e-3 sigma for sigma from 1e-3 to
     100. A copy of the bytes is kept on each device that asks; a call takes less than 256 MiB beside
     it, x and the answer.
@@ -71,7 +71,7 @@ class ImageDenoiser(Pixels):
     """
 
     labels: Tensor | None = None
-    classes: int | None = None
+    class_count: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -80,7 +80,7 @@ class ImageDenoiser(Pixels):
     @cached_property
     def laws(self) -> Classes:
         """Which images a row may be."""
-        return Classes(len(self.images), self.labels, self.classes)
+        return Classes(len(self.images), self.labels, self.class_count)
 
     # what is kept on each device that asks
 

@@ -16,7 +16,7 @@ from diffgeo.core import ImageSet, Run
 from diffgeo.data.images import Images
 from diffgeo.data.pictures import WHITE, Background, background_of, has_alpha, said_of
 from diffgeo.data.pixels import is_of_pictures, read_images
-from diffgeo.denoiser import trainable
+from diffgeo.denoiser import is_own
 from diffgeo.errors import UsageError
 from diffgeo.metrics.features import OfFeatures
 from diffgeo.report.finish import measure, ready
@@ -49,7 +49,7 @@ def main(cfg, job: Job) -> None:
             cfg.seed,
             numbers=range(cfg.first, cfg.first + len(samples)),
             simulation=experiment.simulation,
-            exact=not trainable(experiment.model),
+            exact=is_own(experiment.model, experiment.data),
         )
     ready(experiment, len(samples))
     folder = RunFolder.of("evaluate", cfg, job)

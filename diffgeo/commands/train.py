@@ -111,7 +111,7 @@ def check_trainable(experiment: Experiment, trainer: Trainer, world: World) -> N
     and weighting do not fit each other."""
     model = experiment.model
     if not trainable(model) or pretrained(model):
-        named = "a pretrained model" if trainable(model) else "model=exact"
+        named = "a pretrained model" if trainable(model) else "a denoiser in closed form"
         raise UsageError(
             f"{named} has nothing to train: write `diffgeo sample` with the same model= and data=, "
             "or choose model=cem, epsilon, ..."

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from diffgeo.config import kinds, offers
+from diffgeo.config.beginning import beginning
 from diffgeo.config.limits import (
     check_finite,
     check_memory,
@@ -32,6 +33,7 @@ from diffgeo.config.limits import (
 )
 from diffgeo.config.stepping import check_stepping
 from diffgeo.core import (
+    Classes,
     Data,
     Denoiser,
     Fitted,
@@ -88,7 +90,7 @@ class Experiment:
     model: Denoiser
     schedule: Schedule  # of training
     weighting: Weighting
-    chart: Schedule  # the sampler's own schedule
+    chart: Schedule  # the sampler's own schedule, from its first level down
     simulation: Simulation  # of the model's samples
     numbers: range  # of the samples that the config asks for
     sampling: Sampling
@@ -122,11 +124,12 @@ def assemble(cfg, model: Loader | None = None) -> Experiment:
     check_memory(data, cfg.n)
     loop = loop_of(cfg.get("loop", {}), schedule)
     check_stepping(denoise, sampler, sigmas, loop)
+    begins = beginning(cfg.get("init"), cfg.get("at"), data, sampler, chart, sigmas)
     condition = condition_of(cfg, denoise, data, sampler)
     simulation = Simulation(
         sampler,
         denoise,
-        sigmas,
+        begins.sigmas,
         tuple(data.shape),
         seed=cfg.seed,
         loop=loop,
@@ -134,6 +137,7 @@ def assemble(cfg, model: Loader | None = None) -> Experiment:
         noise=noise,
         first=first,
         device=device,
+        initial=begins.initial,
     )
     kind = precision.resolved(cfg.get("precision", "float32"), device, "tf32", "precision")
     batch = cfg.get("batch") or fitting(data.shape)
@@ -142,7 +146,7 @@ def assemble(cfg, model: Loader | None = None) -> Experiment:
         model=denoise,
         schedule=schedule,
         weighting=build(cfg.weighting),
-        chart=chart,
+        chart=begins.chart,
         simulation=simulation,
         numbers=range(first, first + cfg.n),
         sampling=Sampling(kind, batch, device, recurring=not sampler.adaptive),
@@ -276,9 +280,9 @@ def pretrained(model: Denoiser) -> bool:
 
 
 def classes_of(model: Denoiser, data: Data) -> int:
-    """How many classes the model can be told: those of its network, or of the law whose exact
+    """How many classes the model can be told: those that it says, or of the law whose exact
     denoiser it is."""
-    return model.classes if isinstance(model, Network) else data.classes
+    return model.classes if isinstance(model, Classes) else data.classes
 
 
 def among(data: Data, classes: int) -> tuple[int, ...] | None:

@@ -46,7 +46,9 @@ class Slot(NamedTuple):
 
 SLOTS = {
     "data": Slot(("data",), Data),
-    "model": Slot(("denoiser", "pretrained", "parameterization", "schedule"), partial=True),
+    "model": Slot(
+        ("denoiser", "pretrained", "data.reference", "parameterization", "schedule"), partial=True
+    ),
     "net": Slot(("nn", "parameterization"), partial=True),
     "schedule": Slot(("schedule",), Schedule),
     "weighting": Slot(("training", "parameterization")),

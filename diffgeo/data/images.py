@@ -349,7 +349,7 @@ class Images:
             self.high,
             flip=self.flip,
             labels=self.labels,
-            classes=self.classes or None,
+            class_count=self.classes or None,
         )
 
     @cached_property

@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -29,6 +28,7 @@ from typing_extensions import Protocol, runtime_checkable
 from diffgeo.core import Data, ImageSet, generator
 from diffgeo.data.gaussian import Mixture
 from diffgeo.data.gaussian import spectrum as eigen
+from diffgeo.data.images import Images
 from diffgeo.data.law import Ambient, Blurred
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.store.caches import cache_folder
@@ -75,21 +75,27 @@ def moments(data: Data, n: int = SAMPLES, seed: int = 0) -> Moments:
     Of images it is one decomposition, cached: 25 CPU s and 75 MB for the 3072 numbers of CIFAR-10.
     Raises UsageError for images too large to have a covariance.
     """
-    if not isinstance(data, ImageSet):
-        found = of_law(data, n, seed)
-        basis, variance = eigen(found.covariance)
-        return Moments(found.mean, basis, variance, found.about)
-    found = cached("moments", in_bytes(data), decomposed)
+    if isinstance(data, ImageSet):
+        return of_images(data, data.images)
+    found = of_law(data, n, seed)
+    basis, variance = eigen(found.covariance)
+    return Moments(found.mean, basis, variance, found.about)
+
+
+def of_images(data: ImageSet, pixels: Tensor) -> Moments:
+    """The Gaussian of some images of a set, uint8 [n,C,H,W]."""
+    held = Images(pixels, name=data.name, split=data.split, low=0.0, high=255.0, flip=data.flip)
+    found = cached("moments", held, decomposed)
     scale = (data.high - data.low) / 255
     mean = data.low + scale * found["mean"]
-    about = described(data, data.flip).replace("n - 1", "n")
-    return Moments(mean, found["basis"], scale**2 * found["variance"], about)
+    about = described(held, data.flip).replace("[0, 255]", f"[{data.low:g}, {data.high:g}]")
+    return Moments(mean, found["basis"], scale**2 * found["variance"], about.replace("n - 1", "n"))
 
 
 def class_moments(data: Data) -> tuple[Tensor, list[Moments]]:
     """The share of each class [C], float64 of sum 1, and the Gaussian of each; of a mixture these
-    are its components. Classes of which the law has no image are left out of neither: they have the
-    share 0 and the moments of the whole law. Raises UsageError where the law has no classes."""
+    are its components. A class of which the law has no image has the share 0 and the moments of the
+    whole law. Raises UsageError where the law has no classes."""
     if isinstance(data, Mixture):
         return data.components, of_components(data)
     if not isinstance(data, ImageSet) or data.labels is None:
@@ -100,11 +106,10 @@ def class_moments(data: Data) -> tuple[Tensor, list[Moments]]:
     counts = torch.bincount(data.labels, minlength=data.classes)
     found = []
     for label in range(data.classes):
-        one = data
+        pixels = data.images
         if counts[label]:
-            members = (data.labels == label).nonzero()[:, 0]
-            one = replace(data, images=data.images[members], labels=None, classes=0, file=None)
-        own = moments(one)
+            pixels = pixels[(data.labels == label).nonzero()[:, 0]]
+        own = of_images(data, pixels)
         found.append(own._replace(about=f"class {label}: {own.about}"))
     return counts.double() / len(data), found
 
@@ -140,11 +145,6 @@ def zeroed(values: Tensor) -> Tensor:
     """Eigenvalues, 0 where they are rounding."""
     rounding = len(values) * torch.finfo(torch.float64).eps * float(values.abs().max())
     return torch.where(values > rounding, values, 0.0)
-
-
-def in_bytes(data: ImageSet) -> ImageSet:
-    """The same images with 0 and 255 for black and white."""
-    return replace(data, low=0.0, high=255.0)
 
 
 def cached(
@@ -194,7 +194,7 @@ def of_law(data: Data, n: int = SAMPLES, seed: int = 0) -> Fit:
         within = (data.components[:, None, None] * data.covariances).sum(0)
         between = (apart.mT * data.components) @ apart
         return Fit(data.mean, within + between, "the exact moments of the mixture")
-    if data.atoms is not None:
+    if data.atoms is not None and data.weights is not None:
         apart = data.atoms.double() - data.mean
         covariance = (apart.mT * data.weights) @ apart
         return Fit(data.mean.double(), covariance, f"the exact moments of {len(apart)} points")

@@ -11,7 +11,7 @@ import torch
 
 from diffgeo.config.build import Experiment, fitted
 from diffgeo.core import ImageSet, Run
-from diffgeo.denoiser import trainable
+from diffgeo.denoiser import is_own
 from diffgeo.machine import memory
 from diffgeo.machine.distributed import ALONE, World
 from diffgeo.metrics.suite import text
@@ -58,7 +58,7 @@ def report(
         seed=simulation.seed,
         numbers=experiment.numbers,
         simulation=simulation,
-        exact=not trainable(experiment.model),
+        exact=is_own(experiment.model, experiment.data),
         nfe=drawn.nfe,
     )
     measure(experiment, folder, run, logger, **measured)
