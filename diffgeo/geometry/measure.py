@@ -127,7 +127,7 @@ class Bend:
 
     deviation: float | None  # the largest mean over the levels
     spread: float | None  # the deviation's own standard deviation there
-    sigma: float | None  # where
+    sigma: float | None  # where; None of a straight path too, 0 but for rounding
     chord: float
     kappa: float | None  # deviation/chord
     arc_over_chord: float | None
@@ -151,10 +151,13 @@ def bend(geometry: Geometry, path: str, chart: str) -> Bend:
     deviation = geometry.spread(f"{path}/deviation", own)
     k = int(deviation.mean.argmax())
     worst = float(deviation.mean[k])
+    straight = worst <= ROUNDING * largest
+    if straight:
+        worst = 0.0
     return Bend(
         deviation=worst,
         spread=known(deviation.sd[k]),
-        sigma=float(geometry.sigma[k]),
+        sigma=None if straight else float(geometry.sigma[k]),
         chord=chord,
         kappa=worst / chord,
         arc_over_chord=float(geometry.mean(f"{path}/arc", own)) / chord,

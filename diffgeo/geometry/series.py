@@ -29,6 +29,7 @@ from diffgeo.geometry.charts import CHARTS, EVERY
 from diffgeo.geometry.paths import ROUNDING, across, arc, falls, length, rises, turning
 from diffgeo.geometry.record import Beside, Record, Weights
 
+STRAIGHT = 1e-12  # a kappa below it is rounding: the path is straight
 NEAR = 0.1  # of |e|: a state or an estimate is there when it is not farther off
 
 
@@ -59,7 +60,7 @@ def series(record: Record) -> Numbers:
     found |= named("", EVERY, nearer(record.beside))
     denoising = found[Name("r/kappa", EVERY)]
     for chart in CHARTS:
-        straighter = found[Name("x/kappa", chart)] < denoising
+        straighter = denoising > found[Name("x/kappa", chart)].clamp(min=STRAIGHT)
         found[Name("straighter", chart)] = torch.where(denoising.isnan(), torch.nan, straighter)
     return {name: value.to("cpu", torch.float64) for name, value in found.items()}
 
