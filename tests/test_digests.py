@@ -281,10 +281,9 @@ def test_pictures_of_an_earlier_process_are_made_anew(law, tmp_path):
 
 
 def test_a_damaged_cache_is_computed_again(law, tmp_path, monkeypatch):
-    """Features, eigenvalues and floors: the value of before, whatever the bit."""
-    from diffgeo.data import Curve
+    """Features, eigenvalues, moments and floors: the value of before, whatever the bit."""
+    from diffgeo.data import Curve, moments
     from diffgeo.metrics import Tangential, features, floor
-    from diffgeo.theory import spectrum
 
     class Net:
         name = "inception"
@@ -297,12 +296,13 @@ def test_a_damaged_cache_is_computed_again(law, tmp_path, monkeypatch):
     def everything() -> tuple:
         features._truth.clear()
         floors = floor.reference(Tangential(), Curve(), 50)
-        return features.of_truth(Net(), law, 20), spectrum.cached(law), floors
+        spectra = torch.stack([moments.eigenvalues(law), moments.moments(law).variance])
+        return features.of_truth(Net(), law, 20), spectra, floors
 
     monkeypatch.setenv("DIFFGEO_CACHE", str(tmp_path))
     first = everything()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.parent.name for path in files} == {"features", "spectra", "floors"}
+    assert {path.parent.name for path in files} == {"features", "spectra", "moments", "floors"}
     pages = [path.read_bytes() for path in files]
     for path in files:
         at = path.read_bytes().find(b"values") + 40 if path.suffix == ".json" else -2
