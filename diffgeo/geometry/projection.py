@@ -41,6 +41,9 @@ def project(x: Tensor) -> Tensor:
     # a sign for each, so that no library chooses it: the largest coordinate is positive
     largest = scores.gather(1, scores.abs().argmax(1, keepdim=True))
     scores = scores * torch.where(largest < 0, -1.0, 1.0)
+    # of a path in a plane, or of a straight one, rounding is no direction
+    there = sizes[:, None, : scores.shape[2]] > 1e-10 * along.abs().amax(0)[:, None, None]
+    scores = torch.where(there, scores, 0.0)
     coordinates[:, :, 1 : 1 + scores.shape[2]] = scores.transpose(0, 1)
     return coordinates
 
@@ -89,8 +92,8 @@ def derivatives(path: Tensor, sigma: Tensor, window: int) -> tuple[Tensor, Tenso
 
 
 def frenet(first: Tensor, second: Tensor, third: Tensor) -> tuple[Tensor, Tensor]:
-    """Curvature and torsion [...] of curves with these derivatives [...,3]; nan where a curve
-    stands still, and the torsion where it is straight."""
+    """Curvature and torsion [...] of curves with these derivatives [...,3]; no number where a
+    curve stands still, and no torsion where it is straight."""
     normal = torch.linalg.cross(first, second)
     size = normal.norm(dim=-1)
     curvature = size / first.norm(dim=-1) ** 3

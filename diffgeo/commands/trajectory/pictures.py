@@ -69,10 +69,12 @@ def in_space(path: Path, geometry: Geometry, window: int, title: str) -> None:
     """The first paths in three dimensions, laid on the first of them; derivatives by sigma."""
     laid = laid_on(geometry.shown, geometry.shown[:, 0])
     curvature, torsion = frenet(*derivatives(laid, geometry.sigma, window))
-    # of a straight path rounding alone bends and twists
-    straight = curvature * laid[0, :, 0].abs() < 1e-9
-    torsion = torch.where(straight, torch.nan, torsion)
-    curvature = torch.where(straight, torch.nan, curvature)
+    # of a straight path rounding alone bends and twists; near an end a window is to one side
+    real = curvature * laid[0, :, 0].abs() > 1e-9
+    number = torch.arange(len(laid))[:, None]
+    real &= (number >= window // 2) & (number < len(laid) - window // 2)
+    torsion = torch.where(real, torsion, torch.nan)
+    curvature = torch.where(real, curvature, torch.nan)
     note = f"{title}; cubic fits over {window} levels"
     paths.projection(path, geometry.sigma, laid, curvature, torsion, note)
 

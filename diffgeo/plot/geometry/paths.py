@@ -4,10 +4,12 @@ mean and a band of one standard deviation over the paths."""
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from diffgeo.plot.canvas import (
@@ -97,8 +99,11 @@ def panels(
     with sheet(path, 1, len(named), SIZE) as (figure, axes):
         for ax, (ylabel, curves) in zip(axes[0], named.items(), strict=True):
             log = ylabel in logarithmic
-            for colour, curve in zip(COLOURS, curves, strict=False):
-                draw(ax, curve, colour, band=not log)
+            for number, (colour, curve) in enumerate(zip(COLOURS, curves, strict=False)):
+                if log:
+                    curve = curve._replace(mean=curve.mean.where(curve.mean > 0, torch.nan))
+                style = {"linestyle": "--"} if number else {}  # curves that coincide stay visible
+                draw(ax, curve, colour, band=not log and not number, **style)
             lowest = min(float(curve.sigma[curve.sigma > 0].min()) for curve in curves)
             beside(ax, (published or {}).get(ylabel), lowest)
             axis(ax, curves[0].sigma, ylabel)
@@ -173,7 +178,7 @@ def charts(path, curves: Mapping[str, tuple[Curve, float, float]], title: str) -
                 curve.mean / chord,
                 curve.sd / chord,
                 f"$\\kappa$ = {float(curve.mean.max()) / chord:.3g}\n"
-                f"chord {chord:.4g}, arc/chord {ratio:.4g}",
+                f"chord {chord:.4g}, arc/chord {ratio:.5g}",
             )
             draw(ax, relative, colour)
             axis(ax, curve.sigma, "deviation / mean chord" if chart == next(iter(curves)) else "")
@@ -220,15 +225,28 @@ def projection(
                 draw(ax, curve, colour, band=False, linewidth=1)
             axis(ax, sigma, f"{name} (1 / unit of the data)")
         axes[0, 1].set_yscale("log")
+        top = largest(curvature)
+        axes[0, 1].set_ylim(1e-6 * top, 3 * top)
         axes[0, 2].axhline(0, color=SUPPORT, linewidth=0.8)
-        axes[0, 2].set_yscale("symlog", linthresh=robust(torsion))
+        both_signs(axes[0, 2], largest(torsion))
         entitled(figure, title, 3)
 
 
-def robust(values: Tensor) -> float:
-    """The size of a typical value: a tenth of the median of what is there."""
-    there = values[~values.isnan()].abs()
-    return max(float(there.median()) / 10, 1e-12) if len(there) else 1.0
+def largest(values: Tensor) -> float:
+    """The largest size of what is there; 1 where nothing is."""
+    size = float(values.abs().nan_to_num(nan=0.0).max())
+    return size or 1.0
+
+
+def both_signs(ax, top: float, decades: int = 3) -> None:
+    """A log scale to either side of 0, for sizes up to `top`, over so many decades."""
+    highest = math.ceil(math.log10(top))
+    lowest = highest - decades
+    ax.set_yscale("symlog", linthresh=10.0**lowest)
+    ticks = [10.0**power for power in range(highest, lowest - 1, -1)]
+    ax.set_yticks([-tick for tick in ticks] + [0.0] + ticks)
+    ax.set_ylim(-(10.0**highest), 10.0**highest)
+    ax.minorticks_off()
 
 
 FOUR = (
