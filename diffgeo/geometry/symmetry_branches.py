@@ -54,7 +54,8 @@ class Fold(NamedTuple):
 class Branch:
     """One curve of fixed points, from a stable one at the lowest level.
 
-    y: [m,d]; sigma: [m]; stable: [m], whether each is. meets_centre: whether it ends there.
+    y: [m,d]; sigma: [m]; stable: [m], whether each is. meets_centre: whether it ends there,
+        having turned back: it is born of the centre.
     """
 
     y: Tensor
@@ -161,8 +162,8 @@ def follow(
     field: Field, dynamics: Dynamics, y: Tensor, low: float, high: float, symmetric: bool
 ) -> Branch:
     """The branch of the fixed point y [d] at the level `low`, until it is above `high`, back at
-    `low`, or, where the origin is a `symmetric` centre, through that. Raises DiffgeoError where y
-    is no fixed point, or the branch is lost."""
+    `low`, or turns back in the origin, where that is a `symmetric` centre. Raises DiffgeoError
+    where y is no fixed point, or the branch is lost."""
     balance = Balance(field, dynamics)
     start = at_level(balance, y / field.scale, math.log(low))
     solved = None if start is None else balance.solve(start)
@@ -188,8 +189,10 @@ def follow(
                     f"{math.exp(float(z[-1])):.6g}: write another lowest= or highest="
                 )
             continue
-        through = symmetric and float(solved[0][:-1] @ z[:-1]) <= 0
-        if float(vector[-1]) * float(turned[-1]) < 0 and not through:
+        crosses = symmetric and float(solved[0][:-1] @ z[:-1]) <= 0
+        turns_back = float(vector[-1]) * float(turned[-1]) < 0
+        through = crosses and turns_back  # the rest is the mirror image
+        if turns_back and not crosses:
             folds.append(fold(balance, z, vector, length, float(turned[-1])))
         z, matrix = solved
         vector = turned

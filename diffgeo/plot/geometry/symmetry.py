@@ -96,9 +96,7 @@ def _diagram(ax, panel: Panel) -> None:
     low = min(float(one.sigma.min()) for one in every)
     high = 2.2 * max(levels) if levels else max(float(one.sigma.max()) for one in panel.paths)
     reach = max((float(np.abs(one.r).max()) for one in panel.paths), default=1.0)
-    ax.set_xscale("log")
-    _plain_ticks(ax.xaxis)
-    ax.set_xlim(low, high)
+    plain_log(ax, low, high)
     ax.set_ylim(-1.15 * reach, 2.0 * reach)  # the legend has the upper part to itself
     ax.set_title(panel.title, fontsize=10)
     ax.set_xlabel(r"noise level $\sigma$")
@@ -116,10 +114,14 @@ def _path(ax, path: Path) -> None:
     ax.plot(path.sigma, dashed, color=BLACK, linewidth=1.0, linestyle="--", zorder=2)
 
 
-def _plain_ticks(axis) -> None:
-    """1, 2, 5, 10 instead of powers of ten: the axis spans little more than a decade."""
+def plain_log(ax, low: float, high: float) -> None:
+    """A log axis of levels with ticks at 1, 2, 5, 10: it spans little more than a decade."""
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(ScalarFormatter())
-    axis.set_minor_formatter(NullFormatter())
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    plain = ScalarFormatter()
+    plain.set_scientific(False)
+    ax.xaxis.set_major_formatter(plain)
+    ax.xaxis.set_minor_formatter(NullFormatter())
