@@ -124,7 +124,7 @@ def assemble(cfg, model: Loader | None = None) -> Experiment:
     check_memory(data, cfg.n)
     loop = loop_of(cfg.get("loop", {}), schedule)
     check_stepping(denoise, sampler, sigmas, loop)
-    begins = beginning(cfg.get("init"), cfg.get("at"), data, sampler, chart, sigmas)
+    begins = beginning(cfg, data, sampler, chart, sigmas)
     condition = condition_of(cfg, denoise, data, sampler)
     simulation = Simulation(
         sampler,

@@ -48,6 +48,8 @@ PATHS = (
     "hydra.run.dir",
     "hydra.sweep.dir",
 )
+# what the samples of a run start from
+STARTS = ("first", "noise", "init", "at")
 # of the runs of one sweep
 NOT_SHARED = (
     "trainer",
@@ -245,8 +247,9 @@ def prepare(command: str, line: list[str]) -> list[str]:
     if folder and "run" in own:
         several = sweep and "," in folder
         known = of_runs(folder, out) if several else recorded(folder, out, "run")
-        # a command that does not look at the run's own samples has no option for their noise
-        foreign = {"first", "noise"} - own
+        # a command that does not look at the run's own samples has no option for what they are
+        # made of; one that compares several starts has a list of them
+        foreign = set(STARTS) - (own - list_options(command))
         out = [o for o in known if key_of(o) not in foreign] + out
     if sweep and command == "sample" and value_of("figures", out) is None:
         out.append("figures=false")  # the sweep's own picture is compare.png

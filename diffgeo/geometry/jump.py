@@ -134,7 +134,15 @@ def evaluations(simulation: Simulation) -> float:
     """What a sample of a simulation takes, counted on a law that is the point 0. Raises UsageError
     on an adaptive sampler, whose number depends on the law."""
     check(simulation)
-    counting = replace(simulation, denoise=at_zero, shape=(1,), noise=None, first=0, device="cpu")
+    counting = replace(
+        simulation,
+        denoise=at_zero,
+        shape=(1,),
+        noise=None,
+        first=0,
+        device="cpu",
+        initial=None,
+    )
     start = counting.start(range(1))
     for _ in counting.steps(start):
         pass

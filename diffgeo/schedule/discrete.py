@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from diffgeo.errors import UsageError
+from diffgeo.schedule.below import First, Starting
 from diffgeo.schedule.path import Path, VariancePreserving, check_steps
 from diffgeo.schedule.rounding import ROUNDINGS, check_rounding
 
@@ -151,6 +152,10 @@ class EvenTimesteps:
         # the product is exact, so its floor is too
         return torch.floor(first * left / steps)
 
+    def below(self, sigma: float) -> EvenTimesteps:
+        start = None if self.start is None else min(self.start, sigma)
+        return replace(self, start=start)
+
 
 @dataclass(frozen=True)
 class Trailing:
@@ -178,6 +183,11 @@ class Laid:
     def __call__(self, schedule: Discrete, steps: int) -> Tensor:
         return schedule.timestep(self.path.grid(steps))
 
+    def below(self, sigma: float) -> Laid:
+        """Its path begins at a time of its own, and may lie below sigma as it is."""
+        highest = float(self.path.sigma(torch.tensor(self.path.t_max, dtype=torch.float64)))
+        return self if highest <= sigma else replace(self, path=self.path.below(sigma))
+
 
 @dataclass(frozen=True)
 class LogLinear:
@@ -200,6 +210,9 @@ class LogLinear:
         log_first, log_end = torch.log(ends).tolist()
         sigma = torch.exp(torch.linspace(log_first, log_end, steps, dtype=torch.float64))
         return torch.cat([schedule.timestep(sigma), sigma.new_zeros(1)])
+
+    def below(self, sigma: float) -> LogLinear:
+        return replace(self, start=min(self.start, sigma))
 
 
 Timesteps = Callable[["Discrete", int], Tensor]
@@ -278,6 +291,20 @@ class Discrete(VariancePreserving):
         logs = _log_levels(self.betas, generator.device, torch.float64)
         k = torch.randint(self.T, (n,), generator=generator, device=generator.device)
         return torch.exp(logs[k])
+
+    def below(self, sigma: float) -> Discrete:
+        """The same levels from the one nearest to sigma down. Raises UsageError where there is none
+        below that."""
+        top = int(self.t(torch.tensor(sigma, dtype=torch.float64)).round().clamp(0, self.t_max))
+        if top < 1:
+            raise UsageError(
+                f"at={sigma:g} is the lowest trained level, {float(self.levels[0]):.4g}: write a "
+                "higher one"
+            )
+        timesteps = self.timesteps
+        if isinstance(timesteps, Starting):
+            timesteps = timesteps.below(sigma)
+        return replace(self, betas=First(self.betas, top + 1), timesteps=timesteps)
 
     def times(self, steps: int) -> Tensor:
         """The published list: steps + 1 times, repeats and all."""

@@ -93,6 +93,51 @@ class Path(ABC):
         sigma = self.sigma(t)
         return torch.cat([sigma, sigma.new_zeros(1)]) if jump else sigma
 
+    def below(self, sigma: float) -> Path:
+        """The same path, its highest level sigma."""
+        top = float(self.t(torch.tensor(sigma, dtype=torch.float64)))
+        return Below(
+            path=self,
+            top=top,
+            highest=sigma,
+            spacing=self.spacing,
+            training=self.training,
+            to_zero=self.to_zero,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Below(Path):
+    """`path` from the time `top` down, where its level is `highest`: its spacing lays the levels
+    between there and the lowest one."""
+
+    path: Path
+    top: float
+    highest: float
+
+    @property
+    def t_min(self) -> float:
+        return self.path.t_min
+
+    @property
+    def t_max(self) -> float:
+        return self.top
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.path.sigma(t)
+
+    def t(self, sigma: Tensor) -> Tensor:
+        return self.path.t(sigma)
+
+    def scale(self, sigma: Tensor) -> Tensor:
+        return self.path.scale(sigma)
+
+    def grid(self, steps: int) -> Tensor:
+        """As every path's; the first level is `highest` itself, not rounded through its time."""
+        sigma = super().grid(steps)
+        sigma[0] = self.highest
+        return sigma
+
 
 class VariancePreserving(ABC):
     """The chart scale^2 (1 + sigma^2) = 1, hence beta = g^2/2."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -65,6 +65,10 @@ class Stages(VP):
                 f"schedule.L={self.L}, h_pred={self.h_pred}: more than {MOST} levels; write a "
                 "smaller L or a larger h_pred"
             )
+
+    def below(self, sigma: float) -> Stages:
+        """The same stages from the level sigma down."""
+        return replace(self, t_max=float(self.t(torch.tensor(sigma, dtype=torch.float64))))
 
     @property
     def ends(self) -> list[float]:

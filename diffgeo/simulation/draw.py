@@ -20,13 +20,16 @@ from diffgeo.store.checkpoint import digest_of
 
 def origin(simulation: Simulation, data: Data) -> str:
     """A digest of what samples are drawn from and no config says: the levels, the given noise, the
-    weights of a network; the law, where the denoiser is its own or the sampler was fitted to it."""
+    weights of a network; the law, where the denoiser is its own or the sampler was fitted to it;
+    and where a first sample begins, if that is not the sampler's own start."""
     tensors = {"levels": simulation.sigmas}
     if simulation.noise is not None:
         tensors["noise"] = simulation.noise
     denoise = simulation.denoise
     network = denoise.denoise if isinstance(denoise, Cast) else denoise
     needs_law = isinstance(simulation.sampler, Fitted)
+    if simulation.initial is not None:
+        tensors["start"] = simulation.start(range(simulation.first, simulation.first + 1)).x
     if isinstance(network, nn.Module):
         for name, value in network.state_dict().items():
             tensors[f"weights {name}"] = value

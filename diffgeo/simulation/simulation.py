@@ -26,6 +26,7 @@ from diffgeo.sampler import steps
 from diffgeo.simulation.batches import fitting, ranges
 from diffgeo.simulation.condition import ClassLabel
 from diffgeo.simulation.flow import end
+from diffgeo.simulation.initial import Initial
 from diffgeo.simulation.noise import Streams, keys
 from diffgeo.simulation.options import Loop
 
@@ -62,6 +63,7 @@ class Simulation:
         each starts from the first draw of its own.
     first: the number of the sample that noise[0] is for.
     device: where the samples are drawn.
+    initial: what is made of the unit noise at the first level; None: what the sampler makes of it.
     """
 
     sampler: Sampler
@@ -74,6 +76,7 @@ class Simulation:
     noise: Tensor | None = None
     first: int = 0
     device: torch.device | str = "cpu"
+    initial: Initial | None = None
 
     @cached_property
     def method(self) -> Sampler:
@@ -128,7 +131,8 @@ class Simulation:
         own = noise()  # drawn even where noise is given, so that later draws keep their numbers
         given = self.given(numbers)
         unit = own if given is None else given
-        x = self.method.start(unit, self.highest)
+        begin = self.method.start if self.initial is None else self.initial
+        x = begin(unit, self.highest)
         return Start(x, unit, noise, self.shown(counted, numbers), counted)
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ from diffgeo.metrics.budget.process import Process
 from diffgeo.metrics.budget.sums import AXES, coupled, sums
 from diffgeo.metrics.budget.text import WAYS, text
 from diffgeo.metrics.points import points
+from diffgeo.schedule.below import grid_below
 from diffgeo.simulation import Simulation, fitting, ranges
 
 FACTORS = (0.25, 0.5, 1, 2, 4)  # of the run's steps, where steps=null
@@ -134,6 +135,8 @@ class Budget(Measure):
                 continue
             try:
                 grid = self.schedule.grid(k)
+                if simulation.initial is not None:  # a late start is one with any number of steps
+                    grid = grid_below(self.schedule, k, simulation.highest)
             except UsageError:
                 if self.steps:  # asked for by the user
                     raise

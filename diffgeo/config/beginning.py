@@ -1,0 +1,66 @@
+"""`init=` and `at=`: what samples start from, and at which level.
+
+init=null           the sampler's own start
+init=prior          N(0, sigma'^2 I)
+init=gaussian_at    N(mean, covariance + sigma'^2 I) of the law
+init=teleport       the sampler's start at the top of its grid, taken down by the closed flow of
+                    N(mean, covariance)
+at=sigma'           the first level; null: that of the sampler's grid
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from omegaconf import DictConfig
+from torch import Tensor
+
+from diffgeo.config.kinds import plain, shown
+from diffgeo.core import Data, Sampler, Schedule
+from diffgeo.data.reference import gaussian
+from diffgeo.errors import UsageError
+from diffgeo.schedule.below import below
+from diffgeo.simulation.initial import GaussianAt, Initial, Own, Prior, Teleport
+
+KINDS = ("prior", "gaussian_at", "teleport")
+
+
+class Beginning(NamedTuple):
+    """Where samples begin: what they start from (None: the sampler's own start on its own grid),
+    the schedule from there down, and its levels [K+1]."""
+
+    initial: Initial | None
+    chart: Schedule
+    sigmas: Tensor
+
+
+def beginning(
+    cfg: DictConfig, data: Data, sampler: Sampler, chart: Schedule, sigmas: Tensor
+) -> Beginning:
+    """The beginning that a config asks for, of a sampler whose schedule `chart` has the grid
+    `sigmas`. Raises UsageError on a word or a level that there is not, and for a law without a
+    covariance."""
+    init = cfg.get("init")
+    level = plain("at", cfg.get("at"), float | None)
+    if init is not None and init not in KINDS:
+        raise UsageError(f"init={shown(init)}: write null, or one of {', '.join(KINDS)}")
+    if level is not None and not level > 0:
+        raise UsageError(f"at={level:g}: write a level above 0, or null for the grid's first")
+    if init is None and level is None:
+        return Beginning(None, chart, sigmas)
+    top = float(sigmas[0])
+    if level is not None and level != top:
+        chart = below(chart, sigmas, level)
+        sigmas = chart.grid(cfg.sampler.get("steps"))
+    return Beginning(initial_of(init, data, sampler, top), chart, sigmas)
+
+
+def initial_of(init: object, data: Data, sampler: Sampler, top: float) -> Initial:
+    """What `init=` names, for a sampler whose grid begins at the level `top`."""
+    if init == "prior":
+        return Prior()
+    if init == "gaussian_at":
+        return GaussianAt(gaussian(data))
+    if init == "teleport":
+        return Teleport(gaussian(data), sampler, top)
+    return Own(sampler)
