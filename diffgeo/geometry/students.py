@@ -28,7 +28,7 @@ from torch.optim.adamw import adamw
 
 from diffgeo.core import Coefficients, Denoiser, Parameterization, expand, generator
 from diffgeo.denoiser import Network
-from diffgeo.errors import DiffgeoError
+from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.geometry.distillation import FINEST, nested
 from diffgeo.geometry.lessons import Lessons, School, euler
 from diffgeo.parameterization import EDM, quarter_log
@@ -142,6 +142,26 @@ def fit(student: Network, lessons: Lessons, trainer: Trainer, g: torch.Generator
     student.eval()
     if not bool(torch.isfinite(descent.flat.values).all()):
         raise DiffgeoError("a student diverged: lower trainer.lr and trainer.muon")
+
+
+def check_trainer(trainer: Trainer, methods: Sequence[str]) -> None:
+    """Raise UsageError on what no student honours, and on too few updates for the stages of PD."""
+    if trainer.decay or trainer.pool > 1 or trainer.accumulate > 1 or trainer.compile:
+        raise UsageError(
+            "students are trained plainly: write trainer.ema=0, trainer.pool=1, "
+            "trainer.accumulate=1 and trainer.compile=false"
+        )
+    if trainer.precision != "float32" or trainer.channels_last:
+        raise UsageError(
+            "students are trained in float32: write trainer.precision=float32 and "
+            "trainer.channels_last=false"
+        )
+    stages = FINEST.bit_length()
+    if "PD" in methods and trainer.steps < stages:
+        raise UsageError(
+            f"updates={trainer.steps}: PD shares them out among {stages} stages; write "
+            f"updates={stages} or more"
+        )
 
 
 @dataclass(frozen=True)
