@@ -10,7 +10,7 @@ at=sigma'           the first level; null: that of the sampler's grid
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 from torch import Tensor
@@ -38,29 +38,36 @@ def beginning(
     cfg: DictConfig, data: Data, sampler: Sampler, chart: Schedule, sigmas: Tensor
 ) -> Beginning:
     """The beginning that a config asks for, of a sampler whose schedule `chart` has the grid
-    `sigmas`. Raises UsageError on a word or a level that there is not, and for a law without a
-    covariance."""
+    `sigmas`. Raises UsageError on a word or a level that
+    there is not, and for a law without a covariance."""
     init = cfg.get("init")
     level = plain("at", cfg.get("at"), float | None)
-    if init is not None and init not in KINDS:
-        raise UsageError(f"init={shown(init)}: write null, or one of {', '.join(KINDS)}")
-    if level is not None and not level > 0:
-        raise UsageError(f"at={level:g}: write a level above 0, or null for the grid's first")
     if init is None and level is None:
         return Beginning(None, chart, sigmas)
     top = float(sigmas[0])
     if level is not None and level != top:
-        chart = below(chart, sigmas, level)
-        sigmas = chart.grid(cfg.sampler.get("steps"))
+        chart, sigmas = lowered(chart, sigmas, level, cfg.sampler.get("steps"))
     return Beginning(initial_of(init, data, sampler, top), chart, sigmas)
 
 
+def lowered(chart: Schedule, sigmas: Tensor, level: float, steps: Any) -> tuple[Schedule, Tensor]:
+    """A schedule whose grid is `sigmas`, and the grid of `steps`, as sampler.steps says, from
+    `level` down. Raises UsageError on a level outside the grid, and for a list of levels."""
+    if not level > 0:
+        raise UsageError(f"at={level:g}: write a level above 0, or null for the grid's first")
+    chart = below(chart, sigmas, level)
+    return chart, chart.grid(steps)
+
+
 def initial_of(init: object, data: Data, sampler: Sampler, top: float) -> Initial:
-    """What `init=` names, for a sampler whose grid begins at the level `top`."""
+    """What `init=` names, for a sampler whose grid begins at the level `top`. Raises UsageError on
+    another word, and for a law without a covariance."""
+    if init is None:
+        return Own(sampler)
     if init == "prior":
         return Prior()
     if init == "gaussian_at":
         return GaussianAt(gaussian(data))
     if init == "teleport":
         return Teleport(gaussian(data), sampler, top)
-    return Own(sampler)
+    raise UsageError(f"init={shown(init)}: write null, or one of {', '.join(KINDS)}")

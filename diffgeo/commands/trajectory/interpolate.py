@@ -79,7 +79,7 @@ def main(cfg, job: Job) -> None:
         figures(job.path / "figures", experiment, pairs, found, keys, min(shown, pairs.apart))
     folder.finish(numbers_of(found), experiment.device, measuring_cpu_s=spent)
     d = math.prod(experiment.data.shape)
-    print(quality.title(experiment, pairs.apart) + f" pairs, latents in R^{d}\n")
+    print(quality.title(experiment, cfg, job, pairs.apart) + f" pairs, latents in R^{d}\n")
     print(table(found, keys))
     print(sentences(found, keys, d))
     pictures = ", figures/" if cfg.figures else ""

@@ -79,7 +79,7 @@ def main(cfg, job: Job) -> None:
         figures(job.path / "figures", experiment, found, jumped, fresh, keys)
     values = numbers_of(found, jumped, fresh, end)
     folder.finish(values, experiment.device, measuring_cpu_s=spent)
-    print(quality.title(experiment, len(experiment.numbers)) + ", chart ve\n")
+    print(quality.title(experiment, cfg, job, len(experiment.numbers)) + ", chart ve\n")
     print(shown(found, jumped, fresh, keys))
     print(sentences(found, [*jumped, *fresh, end], end, keys))
     print(f"written: {job.path}/metrics.json, jump.csv" + (", figures/" if cfg.figures else ""))

@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from diffgeo.commands.trajectory import kind_of, law_of, told
 from diffgeo.config.build import Experiment
 from diffgeo.core import Run
-from diffgeo.denoiser import trainable
 from diffgeo.errors import UsageError
 from diffgeo.metrics.suite import Suite, pairs_of_floors, star_line, within_floor
 from diffgeo.report.comparison import Row, floor_tops, named
+from diffgeo.run import Job
+from diffgeo.schedule.path import Below
 
 # what a reader looks at first, in this order; of points, then of images
 FIRST = (
@@ -90,18 +92,12 @@ def stars(every: Sequence[Values], keys: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def title(experiment: Experiment, n: int) -> str:
+def title(experiment: Experiment, cfg, job: Job, n: int) -> str:
     """What the numbers are of: model, law, solver, grid and n."""
-    simulation = experiment.simulation
-    sigmas = simulation.sigmas
-    return (
-        f"model {kind_of(experiment)}, law {experiment.data.key}, "
-        f"solver {type(simulation.sampler).__name__}, "
-        f"grid {type(experiment.chart).__name__} of {len(sigmas) - 1} steps from "
-        f"{float(sigmas[0]):.4g} to {float(sigmas[-1]):.4g}, n {n}"
-    )
-
-
-def kind_of(experiment: Experiment) -> str:
-    """Whether the denoiser is learned, or the law's own."""
-    return "learned" if trainable(experiment.model) else "exact"
+    chart = experiment.chart
+    if isinstance(chart, Below):
+        chart = chart.path
+    law = told.law_name(experiment.data, law_of(cfg, job.overrides))
+    grid = told.grid_name(chart, experiment.simulation.sigmas)
+    method = type(experiment.simulation.sampler).__name__
+    return f"{kind_of(experiment.model, cfg)} denoiser of {law}, {method}, {grid}, n = {n}"

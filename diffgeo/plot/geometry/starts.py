@@ -51,8 +51,11 @@ def quality(
     with sheet(path, 1, len(panels), (4.4, 3.5)) as (_, axes):
         for ax, (name, lines) in zip(axes[0], panels.items(), strict=True):
             drawn = []
-            for i, (label_, line) in enumerate(lines.items()):
-                style = {"color": COLOURS[i % len(COLOURS)], "linewidth": 1.4, "label": label_}
+            firsts = list(dict.fromkeys(label.partition(",")[0] for label in lines))
+            for label, line in lines.items():
+                # "prior" and "prior, exact flow" are one colour
+                i = firsts.index(label.partition(",")[0])
+                style = {"color": COLOURS[i % len(COLOURS)], "linewidth": 1.4, "label": label}
                 if line.dashed:
                     style["linestyle"] = "--"
                 else:
@@ -197,12 +200,12 @@ def norms(path, panels: Mapping[str, Mapping[str, Line]]) -> None:
     norm, from just below the least to just above the largest."""
     with sheet(path, 1, len(panels), (4.4, 3.5)) as (_, axes):
         for ax, (name, lines) in zip(axes[0], panels.items(), strict=True):
-            for i, (label_, line) in enumerate(lines.items()):
+            for i, (label, line) in enumerate(lines.items()):
                 colour = COLOURS[i // 2 % len(COLOURS)]
                 if line.dashed:
-                    ax.plot(line.x, line.y, "--", color=colour, linewidth=1.6, label=label_)
+                    ax.plot(line.x, line.y, "--", color=colour, linewidth=1.6, label=label)
                 else:
                     mark = MARKS[i // 2 % len(MARKS)]
-                    ax.plot(line.x, line.y, mark, color=colour, markersize=5, label=label_)
+                    ax.plot(line.x, line.y, mark, color=colour, markersize=5, label=label)
             ax.set(xlabel=r"$\lambda$", ylabel=name)
             ax.legend(frameon=False, fontsize=8)
