@@ -172,7 +172,7 @@ def cells_of(
         brings = "{model}" in line
         command = line.format(**known)
         parts = [command]
-        if line.startswith(("train", "theory")) or brings:
+        if line.startswith(("train", "theory", "trajectory")) or brings:
             parts += entry.get("budget", spec.budget)[budget]
         if commands()[split(command.split())[0]].configured:
             parts.append("figures=false")
@@ -193,8 +193,9 @@ SPREADS = {
 
 
 def shown(values: Mapping[str, float], key: str) -> str:
-    """A number as the table shows it, with the spread that stands beside it."""
-    if key not in values:
+    """A number as the table shows it, with the spread that stands beside it; - where there is none,
+    or null."""
+    if values.get(key) is None:
         return "-"
     for side in SPREADS:
         if key + side in values:

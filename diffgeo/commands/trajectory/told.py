@@ -92,8 +92,8 @@ def rows(geometry: Geometry, chart: str, published: Mapping[str, str]) -> list[l
             found[f"kappa of x, chart {other}"] = kappa(bend(geometry, "x", other))
     found["arc/chord, turning of x"] = way(x)
     found["arc/chord, turning of r"] = way(r)
-    found["|r|"] = at_levels(geometry, geometry.mean("r/norm"))
-    found["|eps|"] = ends_of(geometry.mean("eps/norm"))
+    found["norm of r"] = at_levels(geometry, geometry.mean("r/norm"))
+    found["norm of eps"] = ends_of(geometry.mean("eps/norm"))
     found["cosine"] = least(geometry, geometry.mean("cosine"))
     shares = [geometry.number(f"x/component {name}", "ve") for name in ("1", "1-2", "1-3")]
     found["off the chord, in PC 1, 1-2, 1-3"] = ", ".join(map(digits, shares))
@@ -110,7 +110,7 @@ def rows(geometry: Geometry, chart: str, published: Mapping[str, str]) -> list[l
 
 NAMES = {
     "cosine": "least cos(eps, x - x_end)",
-    "|eps|": "|eps|, first and last",
+    "norm of eps": "norm of eps, first and last",
 }
 
 
