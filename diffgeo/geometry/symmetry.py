@@ -152,10 +152,11 @@ class Field:
         if not isinstance(self.denoise, Density):
             matrix = covariance(self.denoise, x, sigma)
         else:
-            columns = []
-            for axis in torch.eye(x.shape[1], dtype=x.dtype):
-                columns.append(self.denoise.covariance_product(x, sigma, axis.expand_as(x)))
-            matrix = torch.stack(columns, 2)
+            axes = torch.eye(x.shape[1], dtype=x.dtype).repeat(len(x), 1)
+            each = x.repeat_interleave(x.shape[1], 0)  # a row of x for every axis
+            levels = sigma.repeat_interleave(x.shape[1])
+            products = self.denoise.covariance_product(each, levels, axes)
+            matrix = products.view(len(x), x.shape[1], x.shape[1])
         matrix = matrix / sigma[:, None, None] ** 2
         return (matrix + matrix.mT) / 2
 

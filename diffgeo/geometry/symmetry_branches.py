@@ -32,7 +32,8 @@ SHORTEST = 1e-5
 TURN = 0.95  # cosine between two steps, at least
 MOST = 1500  # steps of one branch
 APART = 1e-4  # over the scale: fixed points nearer to each other are one
-SINKING = 400  # iterations of y <- D(y)/a from points of the law
+SINKING = 400  # iterations of y <- D(y)/a from points of the law, at most,
+SETTLED = 1e-6  # until they move by less, over the scale
 DIFFERENCE = 1e-5  # of log sigma
 
 
@@ -131,7 +132,10 @@ def fixed_points(field: Field, dynamics: Dynamics, sigma: float, starts: Tensor)
     gain = dynamics.gain(level)[:, None]
     y = starts
     for _ in range(SINKING):
-        y = field.mean(y, level) / gain
+        before = y
+        y = field.mean(before, level) / gain
+        if float((y - before).abs().max()) < SETTLED * field.scale:
+            break
     balance = Balance(field, dynamics)
     found: list[Tensor] = []
     stable: list[bool] = []

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -156,13 +157,25 @@ def symmetry(
     return Symmetry(field, symmetric, asymmetry, starts, diagrams)
 
 
-def wells(found: Symmetry, diagram: Diagram) -> dict[float, Tensor]:
-    """The wells [k,d] at a few levels about the diagram's critical one, the highest first."""
-    levels = [factor * diagram.critical for factor in WELLS]
-    places = {}
-    zero = torch.zeros_like(found.starts[:1])
-    for level in levels:
-        starts = torch.cat([found.starts, zero])
-        fixed = fixed_points(found.field, diagram.dynamics, level, starts)
-        places[level] = fixed.y[fixed.stable]
-    return places
+class Wells(NamedTuple):
+    """The stable fixed points of a dynamics at one level."""
+
+    sigma: float
+    y: Tensor  # [k,d], counted from the mean, in the coordinates of x
+    farthest: float  # from the mean, in the chart: scale |y|; 0 where the centre is the only one
+
+
+def wells(found: Symmetry, diagram: Diagram, levels: Sequence[float] | None = None) -> list[Wells]:
+    """The wells at some levels (None: a few about the diagram's critical one, the highest
+    first)."""
+    if levels is None:
+        levels = [factor * diagram.critical for factor in WELLS]
+    starts = torch.cat([found.starts, torch.zeros_like(found.starts[:1])])
+    every = []
+    for sigma in levels:
+        fixed = fixed_points(found.field, diagram.dynamics, sigma, starts)
+        y = fixed.y[fixed.stable]
+        scale = float(diagram.dynamics.scale(torch.tensor(sigma, dtype=torch.float64)))
+        far = scale * float(y.norm(dim=1).max()) if len(y) else 0.0
+        every.append(Wells(sigma, y, far))
+    return every

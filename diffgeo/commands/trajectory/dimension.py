@@ -18,7 +18,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from diffgeo.commands.trajectory.quality import kind_of
+from diffgeo.commands.trajectory import kind_of, law_of
 from diffgeo.config import kinds
 from diffgeo.config.build import Experiment, assemble
 from diffgeo.config.kinds import plain
@@ -28,6 +28,13 @@ from diffgeo.plot.geometry import phases as plot
 from diffgeo.run import Job, RunFolder, loaded, take_model
 from diffgeo.store.files import write_text
 from diffgeo.tables import csv_text, markdown
+
+# what a denoiser of a finite set says by not being 0
+FINITE = {
+    "exact": "; what is above 0 is what neighbours lend at that level: this measures "
+    "memorization, no manifold",
+    "learned": "; where the network says more, it has not memorized them",
+}
 
 
 def main(cfg, job: Job) -> None:
@@ -50,9 +57,10 @@ def main(cfg, job: Job) -> None:
         figure(job.path / "figures" / "dimension.png", found, support(experiment))
     folder.finish(numbers(found), experiment.device, measuring_cpu_s=spent)
     where = "noised points, x0 + sigma eps" if noised else "clean points"
-    print(f"model {kind_of(experiment)}, law {experiment.data.key}, n {cfg.n} {where}\n")
+    kind = kind_of(experiment.model, cfg)
+    print(f"{kind} denoiser of {law_of(cfg, job.overrides)}, n = {cfg.n} {where}\n")
     print(table(found))
-    print("\n".join(notes(experiment, found, noised)))
+    print("\n".join(notes(experiment, kind, found, noised)))
     shown = ", figures/" if cfg.figures else ""
     print(f"written: {job.path}/metrics.json, dimension.csv{shown}")
 
@@ -91,7 +99,7 @@ def table(found: Dimension) -> str:
     return markdown(header, rows)
 
 
-def notes(experiment: Experiment, found: Dimension, noised: bool) -> list[str]:
+def notes(experiment: Experiment, kind: str, found: Dimension, noised: bool) -> list[str]:
     """The truth beside it, and what the numbers are not."""
     d = math.prod(experiment.data.shape)
     dim = support(experiment)
@@ -102,16 +110,7 @@ def notes(experiment: Experiment, found: Dimension, noised: bool) -> list[str]:
             "check of D and its trace, not a dimension"
         )
     elif dim == 0:
-        exact = kind_of(experiment) != "learned"
-        lines.append(
-            "warning: a finite set has dimension 0 at its points; "
-            + (
-                "what is above 0 is what neighbours lend at that level: this measures "
-                "memorization, no manifold"
-                if exact
-                else "where the network says more it has not memorized them"
-            )
-        )
+        lines.append("warning: a finite set has dimension 0 at its points" + FINITE.get(kind, ""))
     if bool((found.error > 0).any()):
         lines.append(
             f"above {FEW} coordinates the trace of a network is Hutchinson's estimate; its last "

@@ -16,7 +16,7 @@ import math
 import time
 from pathlib import Path
 
-from diffgeo.commands.trajectory.quality import kind_of
+from diffgeo.commands.trajectory import kind_of, law_of
 from diffgeo.config import kinds
 from diffgeo.config.build import Experiment, assemble, fitted
 from diffgeo.config.kinds import plain
@@ -67,7 +67,7 @@ def main(cfg, job: Job) -> None:
     )
     print(table(found))
     print(transitions(found))
-    for line in notes(experiment, turns):
+    for line in notes(experiment, kind_of(experiment.model, cfg), turns):
         print(line)
     shown = ", figures/" if cfg.figures else ""
     print(f"written: {job.path}/metrics.json, phases.csv, phases.json{shown}")
@@ -116,22 +116,23 @@ def transitions(found: Phases) -> str:
     return "\n".join(lines)
 
 
-def notes(experiment: Experiment, turns: bool) -> list[str]:
+def notes(experiment: Experiment, kind: str, turns: bool) -> list[str]:
     """What is missing, and what the numbers are not."""
     lines = []
     if not has_classes(experiment.data):
         lines.append("phi is missing: this law has no labels, so no classes to return to")
     if turns:
         simulation = experiment.simulation
-        kind = kind_of(experiment)
         sampler = type(simulation.sampler).__name__
         if simulation.deterministic:
             lines.append(
-                f"U-turn: model {kind}, solver {sampler}, which draws no noise: phi is of the "
+                f"U-turn: {kind} denoiser, solver {sampler}, which draws no noise: phi is of the "
                 "stochastic reverse process, and a flow's map of x_s to a class need not agree"
             )
         else:
-            lines.append(f"U-turn: model {kind}, solver {sampler}; of the exact process it is phi")
+            lines.append(
+                f"U-turn: {kind} denoiser, solver {sampler}; of the exact process it is phi"
+            )
     return lines
 
 

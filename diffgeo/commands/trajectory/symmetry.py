@@ -2,6 +2,7 @@
 
     diffgeo trajectory symmetry data=points2
     diffgeo trajectory symmetry data=mixture                a law without a centre: its saddle-nodes
+    diffgeo trajectory symmetry data=points2 wells=[.5,.75]    the wells at these levels too
     diffgeo trajectory symmetry run=FOLDER                  the field that a network has learnt
 
 finds, from the law's own denoiser and its derivative, the level at which the symmetric centre stops
@@ -18,17 +19,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from diffgeo.commands.trajectory.quality import kind_of
+from diffgeo.commands.trajectory import kind_of, law_of
+from diffgeo.config import kinds
 from diffgeo.config.build import assemble
 from diffgeo.config.kinds import plain
+from diffgeo.errors import UsageError
 from diffgeo.geometry.symmetry import own_coordinates, potential
-from diffgeo.geometry.symmetry_diagram import MOST, Diagram, Symmetry, symmetry, wells
+from diffgeo.geometry.symmetry_diagram import MOST, Diagram, Symmetry, Wells, symmetry, wells
 from diffgeo.plot.geometry import symmetry as plot
 from diffgeo.run import Job, RunFolder, loaded, take_model
 from diffgeo.store.files import write_json, write_text
 from diffgeo.tables import csv_text, markdown
 
 POINTS = 401  # of a potential's curve
+CURVES = 4  # levels of a picture of potentials
 
 
 def main(cfg, job: Job) -> None:
@@ -37,12 +41,15 @@ def main(cfg, job: Job) -> None:
     experiment = assemble(cfg, loaded)
     lowest = plain("lowest", cfg.lowest, float | None)
     highest = plain("highest", cfg.highest, float | None)
+    at = None if cfg.wells is None else kinds.numbers("wells", cfg.wells)
+    if at is not None and min(at) <= 0:
+        raise UsageError(f"wells={at}: write noise levels above 0")
     model = experiment.model
     if isinstance(model, nn.Module):
         model.double()  # Newton's rule asks for more digits than float32 has
     started = time.process_time()
     found = symmetry(model, experiment.data, lowest, highest, cfg.seed)
-    places = [wells(found, diagram) for diagram in found.diagrams]
+    places = [wells(found, diagram, at) for diagram in found.diagrams]
     folder = RunFolder.of("trajectory symmetry", cfg, job)
     if folder.begin():
         return
@@ -51,11 +58,15 @@ def main(cfg, job: Job) -> None:
     write_text(job.path / "branches.csv", branches(found))
     if cfg.figures:
         figures(job.path / "figures", found, places)
-    folder.finish(found.numbers(), experiment.device, measuring_cpu_s=spent)
-    print(f"model {kind_of(experiment)}, law {experiment.data.key}\n")
+    values = found.numbers() | depths(found, places)
+    folder.finish(values, experiment.device, measuring_cpu_s=spent)
+    law = law_of(cfg, job.overrides)
+    print(f"{kind_of(experiment.model, cfg)} denoiser of {law}, every chart and dynamics\n")
     print(headline(found))
     print()
     print(table(found))
+    if at is not None:
+        print(markdown(*wells_table(found, places)))
     print(notes(found))
     shown = ", figures/" if cfg.figures else ""
     print(f"written: {job.path}/metrics.json, symmetry.json, branches.csv{shown}")
@@ -106,6 +117,28 @@ def table(found: Symmetry) -> str:
     return markdown(header, rows)
 
 
+def depths(found: Symmetry, places: list[list[Wells]]) -> dict[str, float]:
+    """How many wells there are at each level, and how far the farthest lies from the centre in its
+    chart, by name."""
+    values: dict[str, float] = {}
+    for diagram, wells_at in zip(found.diagrams, places, strict=True):
+        key = f"symmetry/{diagram.dynamics.key}"
+        for one in wells_at:
+            values[f"{key}/wells@{one.sigma:.4g}"] = len(one.y)
+            values[f"{key}/well@{one.sigma:.4g}"] = one.farthest
+    return values
+
+
+def wells_table(found: Symmetry, places: list[list[Wells]]) -> tuple[list[str], list[list[str]]]:
+    """The same as a table, a row a dynamics."""
+    header = ["wells, the farthest x_t"] + [f"sigma = {one.sigma:.6g}" for one in places[0]]
+    rows = []
+    for diagram, wells_at in zip(found.diagrams, places, strict=True):
+        cells = [f"{len(one.y)}, {one.farthest:.10g}" for one in wells_at]
+        rows.append([diagram.dynamics.name, *cells])
+    return header, rows
+
+
 def notes(found: Symmetry) -> str:
     """What the table does not say of itself."""
     lines = []
@@ -126,7 +159,7 @@ def notes(found: Symmetry) -> str:
     return "\n".join(lines)
 
 
-def record(found: Symmetry, places: list[dict[float, Tensor]]) -> dict:
+def record(found: Symmetry, places: list[list[Wells]]) -> dict:
     """symmetry.json."""
     every = {}
     for diagram, wells_at in zip(found.diagrams, places, strict=True):
@@ -143,7 +176,8 @@ def record(found: Symmetry, places: list[dict[float, Tensor]]) -> dict:
             "lowest": diagram.lowest,
             "highest": diagram.highest,
             "wells": [
-                {"sigma": sigma, "positions": wells.tolist()} for sigma, wells in wells_at.items()
+                {"sigma": one.sigma, "positions": one.y.tolist(), "farthest": one.farthest}
+                for one in wells_at
             ],
         }
     return {
@@ -171,7 +205,7 @@ def branches(found: Symmetry) -> str:
     return csv_text(["dynamics", "branch", "sigma", "stable", *names], rows)
 
 
-def figures(folder: Path, found: Symmetry, places: list[dict[float, Tensor]]) -> None:
+def figures(folder: Path, found: Symmetry, places: list[list[Wells]]) -> None:
     """The potentials with their wells, and the bifurcation diagram, along one axis."""
     curves = []
     panels = []
@@ -182,17 +216,15 @@ def figures(folder: Path, found: Symmetry, places: list[dict[float, Tensor]]) ->
     plot.bifurcations(folder / "bifurcation.png", panels)
 
 
-def potentials(
-    found: Symmetry, diagram: Diagram, wells_at: dict[float, Tensor]
-) -> list[plot.Curve]:
+def potentials(found: Symmetry, diagram: Diagram, wells_at: list[Wells]) -> list[plot.Curve]:
     """The potential of one dynamics at each of the levels of `wells_at`, against the position in
     its chart. Wells away from the axis are not shown."""
     shown = []
-    for sigma, places in wells_at.items():
-        scale = float(diagram.dynamics.scale(torch.tensor(sigma)))
-        along = places @ found.axis
-        off = (places - along[:, None] * found.axis).norm(dim=1)
-        shown.append((sigma, scale, scale * along[off < 1e-3 * found.field.scale]))
+    for one in wells_at[:CURVES]:
+        scale = float(diagram.dynamics.scale(torch.tensor(one.sigma)))
+        along = one.y @ found.axis
+        off = (one.y - along[:, None] * found.axis).norm(dim=1)
+        shown.append((one.sigma, scale, scale * along[off < 1e-3 * found.field.scale]))
     reach = max(float(wells.abs().max()) for _, _, wells in shown if len(wells))
     widest = 1.6 * max(reach, 0.3 * found.field.scale)
     z = torch.linspace(-widest, widest, POINTS, dtype=torch.float64)
