@@ -28,7 +28,7 @@ from diffgeo.geometry.symmetry import (
     centre,
     own_coordinates,
 )
-from diffgeo.geometry.symmetry_branches import Branch, Fold, fixed_points, follow
+from diffgeo.geometry.symmetry_branches import APART, Branch, Fold, fixed_points, follow
 
 LOWEST = 0.25  # over the scale: the level at which branches begin
 HIGHEST = 8.0  # over the largest of the scale and the centre's levels: where they are left
@@ -176,6 +176,7 @@ def wells(found: Symmetry, diagram: Diagram, levels: Sequence[float] | None = No
         fixed = fixed_points(found.field, diagram.dynamics, sigma, starts)
         y = fixed.y[fixed.stable]
         scale = float(diagram.dynamics.scale(torch.tensor(sigma, dtype=torch.float64)))
-        far = scale * float(y.norm(dim=1).max()) if len(y) else 0.0
-        every.append(Wells(sigma, y, far))
+        far = float(y.norm(dim=1).max()) if len(y) else 0.0
+        at_centre = far < APART * found.field.scale
+        every.append(Wells(sigma, y, 0.0 if at_centre else scale * far))
     return every

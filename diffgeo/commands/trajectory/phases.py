@@ -62,9 +62,8 @@ def main(cfg, job: Job) -> None:
     if cfg.figures:
         figure(job.path / "figures" / "phases.png", found)
     folder.finish(numbers(found), experiment.device, measuring_cpu_s=spent)
-    print(
-        f"model exact, law {experiment.data.key}, {cfg.n} points of it noised, +- standard error\n"
-    )
+    law = law_of(cfg, job.overrides)
+    print(f"exact denoiser of {law}, n = {cfg.n} noised points, every chart, +- standard error\n")
     print(table(found))
     print(transitions(found))
     for line in notes(experiment, kind_of(experiment.model, cfg), turns):

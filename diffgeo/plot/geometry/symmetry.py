@@ -93,7 +93,7 @@ def _diagram(ax, panel: Panel) -> None:
     levels = [*panel.saddle_nodes]
     if panel.critical is not None:
         levels.append(panel.critical)
-    low = min(float(one.sigma.min()) for one in every)
+    low = min(float(one.sigma[0]) for one in every)  # where branches begin
     high = 2.2 * max(levels) if levels else max(float(one.sigma.max()) for one in panel.paths)
     reach = max((float(np.abs(one.r).max()) for one in panel.paths), default=1.0)
     plain_log(ax, low, high)
@@ -101,7 +101,8 @@ def _diagram(ax, panel: Panel) -> None:
     ax.set_title(panel.title, fontsize=10)
     ax.set_xlabel(r"noise level $\sigma$")
     ax.set_ylabel(r"fixed points $x_t$, along the axis")
-    ax.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
+    white = {"facecolor": "white", "edgecolor": "none", "framealpha": 1.0}
+    ax.legend(fontsize=8, loc="upper left", ncols=2, **white).set_zorder(5)
 
 
 def _path(ax, path: Path) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from diffgeo.geometry.symmetry import DYNAMICS, Dynamics
 from diffgeo.plot.geometry.symmetry import Panel, bifurcations
 from diffgeo.plot.geometry.symmetry import Path as Curve
 from diffgeo.store.files import read_json
@@ -24,7 +26,8 @@ def bifurcation(out: Path, every: Mapping, cell: str, name: str) -> str:
     axis = np.array(record["axis"])
     paths = branches(folder / "branches.csv", axis)
     panels = []
-    for dynamics, found in record["dynamics"].items():
+    for one in DYNAMICS:
+        found = record["dynamics"][one.name]
         centre = None
         critical = None
         if found["centre"] is not None:
@@ -32,7 +35,8 @@ def bifurcation(out: Path, every: Mapping, cell: str, name: str) -> str:
             critical = lost[0] if lost else None
             centre = line_of_centre(found, critical)
         nodes = [node["sigma"] for node in found["saddle_nodes"]]
-        panels.append(Panel(dynamics, paths.get(dynamics, []), centre, critical, nodes))
+        curves = [in_chart(one, path) for path in paths.get(one.name, [])]
+        panels.append(Panel(one.name, curves, centre, critical, nodes))
     bifurcations(out / f"{name}.png", panels)
     return ""
 
@@ -51,6 +55,12 @@ def branches(file: Path, axis: np.ndarray) -> dict[str, list[Curve]]:
     return found
 
 
+def in_chart(dynamics: Dynamics, path: Curve) -> Curve:
+    """A branch of x as it is in the chart of its dynamics."""
+    scale = dynamics.scale(torch.from_numpy(path.sigma)).numpy()
+    return path._replace(r=scale * path.r)
+
+
 def line_of_centre(found: Mapping, critical: float | None) -> Curve:
     """The centre itself, stable or not by level."""
     high = found["highest"] if critical is None else HIGH * critical
@@ -66,7 +76,7 @@ def saddle_nodes(out: Path, every: Mapping) -> str:
     rows = []
     for name, cell in every.items():
         record = read_json(cell.folder / "symmetry.json")
-        for dynamics, found in record["dynamics"].items():
-            for node in found["saddle_nodes"]:
-                rows.append([name, dynamics, f"{node['sigma']:.10g}", str(node["branches"])])
+        for one in DYNAMICS:
+            for node in record["dynamics"][one.name]["saddle_nodes"]:
+                rows.append([name, one.name, f"{node['sigma']:.10g}", str(node["branches"])])
     return markdown(["law", "chart, dynamics", "saddle-node, sigma", "branches"], rows)
