@@ -34,6 +34,8 @@ class Arc(Protocol):
     def grids(self) -> tuple[Grid, ...]: ...  # covers of the whole curve, coarse ones first
     @property
     def stiffness(self) -> float: ...  # V'' (V is a quadratic)
+    @property
+    def mass(self) -> float: ...  # the integral of exp(-V)
     def point(self, u: Tensor) -> Pair: ...  # g
     def jet(self, u: Tensor) -> tuple[Pair, Pair, Pair]: ...  # g, g', g''
     # bounds of |g''| and |g'''| on [u - h, u + h]
@@ -59,6 +61,10 @@ class Pieces(ABC):
 
     @abstractmethod
     def point(self, u: Tensor) -> Pair: ...
+
+    @property
+    def mass(self) -> float:
+        return self.count * (self.last - self.first)
 
     @property
     def unit(self) -> float:
@@ -213,6 +219,7 @@ class Parabola:
 
     unit: float = 1.0
     stiffness = 1.0
+    mass = math.sqrt(2 * math.pi)
 
     @property
     def grids(self) -> tuple[Grid, ...]:

@@ -224,13 +224,27 @@ def _least(value: Tensor, row: Tensor, place: Tensor, rows: int) -> Tensor:
     return place.new_zeros(rows).index_copy(0, row[hit], place[hit])
 
 
-def _block(arc: Arc, x: Tensor, sigma: Tensor) -> Tensor:
-    """`denoise` of as many rows as are taken at a time."""
+class Leaves(NamedTuple):
+    """The panels that carry the posterior of rows of x, by level, and what the quadrature on them
+    needs; [P] each."""
+
+    row: Tensor
+    middle: Tensor
+    levels: Tensor
+    exponent: Tensor  # coefficients of E(m) - E(m + t) in the basis, [P,K]
+    gain: Tensor  # E(g*) - E(m)
+    apart: Pair  # g(m) - g*
+    best: Tensor  # the parameter of g*, the centre of least E, [B]
+    least: Tensor  # E(g*), [B]
+
+
+def leaves(arc: Arc, x: Tensor, sigma: Tensor) -> Leaves:
+    """The leaves of as many rows as are taken at a time."""
     beta = sigma**-2
     stiff = arc.stiffness
-    leaves = Search(arc, x, beta, WINDOW, 1.0, _resolved).panels()
-    levels, order = leaves.level.sort(stable=True)
-    row, m, _ = leaves.take(order)
+    panels = Search(arc, x, beta, WINDOW, 1.0, _resolved).panels()
+    levels, order = panels.level.sort(stable=True)
+    row, m, _ = panels.take(order)
     precision = beta[row]
     px = x[:, 0][row]
     py = x[:, 1][row]
@@ -245,12 +259,20 @@ def _block(arc: Arc, x: Tensor, sigma: Tensor) -> Tensor:
     gain = precision * (cx * (px - bx - cx / 2) + cy * (py - by - cy / 2))
     gain = gain - 0.5 * stiff * (m - b) * (m + b)
     exponent = arc.exponent(m, (px - gx, py - gy), precision)
-    moments = _moments(arc, levels, exponent, gain)
+    least = energy.new_full((len(x),), torch.inf).scatter_reduce(0, row, energy, "amin")
+    return Leaves(row, m, levels, exponent, gain, (cx, cy), best, least)
+
+
+def _block(arc: Arc, x: Tensor, sigma: Tensor) -> Tensor:
+    """`denoise` of as many rows as are taken at a time."""
+    found = leaves(arc, x, sigma)
+    cx, cy = found.apart
+    moments = _moments(arc, found.levels, found.exponent, found.gain)
     mass = moments[:, 0]
-    mx, my = arc.chords(m, moments[:, 1:])
+    mx, my = arc.chords(found.middle, moments[:, 1:])
     sums = torch.stack([mass, mx + cx * mass, my + cy * mass], 1)
-    total, mean_x, mean_y = x.new_zeros(len(x), 3).index_add(0, row, sums).unbind(1)
-    bx, by = arc.point(best)
+    total, mean_x, mean_y = x.new_zeros(len(x), 3).index_add(0, found.row, sums).unbind(1)
+    bx, by = arc.point(found.best)
     return torch.stack([bx + mean_x / total, by + mean_y / total], 1)
 
 

@@ -14,7 +14,7 @@ finitely many atoms also tells its posterior weights apart (`Posterior`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -95,7 +95,7 @@ class ExactDensity(Exact):
     """A `Density`: `Exact` with the law's further formulas. Raises UsageError as `Exact` does, and
     where v is not like x."""
 
-    formulas: Formulas
+    formulas: Formulas = field(compare=False)  # two denoisers are the same if their means are
 
     def log_density(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
         wide, levels = checked(x, sigma, self.shape)
@@ -115,7 +115,7 @@ class ExactDensity(Exact):
 class ExactFinite(ExactDensity):
     """A `Finite`: `ExactDensity` with the posterior of atoms."""
 
-    formulas: Weighed
+    formulas: Weighed = field(compare=False)
 
     def posterior(self, x: Tensor, sigma: Sigma, **cond) -> Posterior:
         wide, levels = checked(x, sigma, self.shape)

@@ -21,7 +21,7 @@ a_i counted from c its logits are y.a_i - |a_i|^2/2 up to a constant:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ def atoms(x: Tensor, sigma: Tensor, points: Tensor, weights: Tensor) -> Tensor:
     return reference[:, 0] + torch.einsum("bk,bkd->bd", logit.softmax(-1), step)
 
 
-def cloud(points: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+def cloud(points: Tensor) -> Streamed | Dense:
     """E[x0|x] of the empirical law of points [N,d], prepared once: a function of x [B,d] and
     sigma [B], both float64, to [B,d].
 
@@ -79,11 +79,35 @@ class Streamed:
         table = torch.cat([-a.square().sum(0, keepdim=True) / 2, a, torch.ones_like(a[:1])])
         self.keys = table[:-1]
         self.values = table[1:].to(points.dtype)
+        self.count = len(points)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        query = torch.cat([torch.ones_like(x[:, :1]), x - self.centre], 1)
-        query = query * (math.log2(math.e) / sigma[:, None] ** 2)  # logits of base 2
+        query = self._query(x, sigma)
         return self.centre + torch.cat([self._mean(rows) for rows in query.split(ROWS)])
+
+    def _query(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """What the keys are multiplied by for logits of base 2, [B,d+1]."""
+        query = torch.cat([torch.ones_like(x[:, :1]), x - self.centre], 1)
+        return query * (math.log2(math.e) / sigma[:, None] ** 2)
+
+    def logits(self, x: Tensor, sigma: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Block by block: the number of its first atom, the logits of base 2 [B,n], and the atoms
+        counted from the centre [d,n]; float64."""
+        query = self._query(x, sigma)
+        first = 0
+        for keys in self.keys.split(BLOCK if query.device.type == "cpu" else 16 * BLOCK, 1):
+            yield first, query @ keys, keys[1:]
+            first += keys.shape[1]
+
+    def logit_of(self, atom: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        """The logits of base 2 of one atom a row, [B,d] -> [B]."""
+        a = atom - self.centre
+        keys = torch.cat([-a.square().sum(1, keepdim=True) / 2, a], 1)
+        return (self._query(x, sigma) * keys).sum(1)
+
+    def atom(self, place: Tensor) -> Tensor:
+        """The atoms of these numbers, [B] -> float64 [B,d]."""
+        return self.keys[1:, place].mT + self.centre
 
     def _mean(self, query: Tensor) -> Tensor:
         top = query.new_full((len(query), 1), -torch.inf)
@@ -115,6 +139,7 @@ class Dense:
 
     def __init__(self, points: Tensor):
         self.points = points
+        self.count = len(points)
         self.bytes = not points.is_floating_point()
         blocks = points.split(max(1, PRODUCT // (8 * points.shape[1])))
         total = torch.zeros(points.shape[1], dtype=torch.float64, device=points.device)
@@ -136,6 +161,10 @@ class Dense:
             self.bias[part] = (
                 -torch.linalg.vector_norm(block, dim=1, dtype=torch.float64).square() / 2
             )
+
+    def atom(self, place: Tensor) -> Tensor:
+        """The points of these numbers, [B] -> float64 [B,d]."""
+        return self.points[place].double() + (self.centre - self.offset)
 
     def _is_far(self, blocks: Sequence[Tensor]) -> bool:
         """Whether the mean of the points is larger than their spread."""

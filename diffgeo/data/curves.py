@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffgeo.analytic import arcs, curve
+from diffgeo.analytic import arcs, curve, curve_density
 from diffgeo.data.law import Law
 from diffgeo.errors import UsageError
 
@@ -49,6 +49,17 @@ class Planar(Law):
 
     def posterior(self, x, sigma):
         return curve.denoise(x, sigma, self.arc)
+
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return curve_density.log_density(x, sigma, self.arc)
+
+    def trace(self, x: Tensor, sigma: Tensor) -> Tensor:
+        covariance = curve_density.covariance(x, sigma, self.arc)
+        return covariance.diagonal(dim1=1, dim2=2).sum(1) / sigma**2
+
+    def covariance_product(self, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
+        covariance = curve_density.covariance(x, sigma, self.arc)
+        return torch.einsum("bij,bj->bi", covariance, v)
 
 
 def uniform_moments(arc: arcs.Arc) -> tuple[Tensor, float]:

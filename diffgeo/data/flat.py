@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,13 +88,27 @@ class Segments(Law):
         return self.direction.to(p)[self._foot(p)[0]][..., None]
 
     def posterior(self, x, sigma):
+        return self._by_parts(exact.segments, x, sigma)
+
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self._by_parts(exact.log_density, x, sigma)
+
+    def trace(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self._by_parts(exact.trace, x, sigma)
+
+    def covariance_product(self, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
+        return self._by_parts(exact.covariance_product, x, sigma, v)
+
+    def _by_parts(self, formula: Callable[..., Tensor], x: Tensor, *rows: Tensor) -> Tensor:
+        """A formula of the segments, for as many rows at a time as stay in the cache."""
         start = self.start.to(x)
         direction = self.direction.to(x)
         length = self.length.to(x)
-        means = []
-        for rows, levels in zip(x.split(512), sigma.split(512), strict=True):  # cache-sized
-            means.append(exact.segments(rows, levels, start, direction, length))
-        return torch.cat(means)
+        columns = [column.split(512) for column in (x, *rows)]
+        found = []
+        for part in zip(*columns, strict=True):
+            found.append(formula(*part[:2], start, direction, length, *part[2:]))
+        return torch.cat(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,3 +194,12 @@ class Square(Law):
 
     def posterior(self, x, sigma):
         return exact.box(x, sigma, self.half)
+
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return exact.box_log_density(x, sigma, self.half)
+
+    def trace(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return exact.box_variance(x, sigma, self.half).sum(1) / sigma**2
+
+    def covariance_product(self, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
+        return exact.box_variance(x, sigma, self.half) * v

@@ -87,6 +87,15 @@ class Gaussian(Law):
     def posterior(self, x, sigma):
         return exact.gaussian(x, sigma, self.mean.to(x), self.basis.to(x), self.variance.to(x))
 
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return exact.log_density(x, sigma, self.mean.to(x), self.basis.to(x), self.variance.to(x))
+
+    def trace(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return exact.trace(sigma, self.variance.to(x))
+
+    def covariance_product(self, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
+        return exact.covariance_product(v, sigma, self.basis.to(x), self.variance.to(x))
+
     def parameters(self):
         return [("mean", self.mean.tolist()), ("covariance", self.covariance.tolist())]
 
@@ -191,7 +200,19 @@ class Mixture(Law):
         return (self.bases * (self.variances > 0)[:, None]).to(p)[k][:, :, : self.dim]
 
     def posterior(self, x, sigma):
-        return exact.mixture(
+        return self._local(x, sigma).mean()
+
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self._local(x, sigma).log_density()
+
+    def trace(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self._local(x, sigma).trace()
+
+    def covariance_product(self, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
+        return self._local(x, sigma).covariance_product(v)
+
+    def _local(self, x: Tensor, sigma: Tensor) -> exact.Local:
+        return exact.Local(
             x,
             sigma,
             self.components.to(x),

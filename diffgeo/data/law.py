@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffgeo.analytic.exact import Exact
+from diffgeo.analytic.exact import Formulas, Weighed, denoiser_of
+from diffgeo.analytic.wrapped import Convolved, Lifted, LiftedWeights
 from diffgeo.core import Denoiser, generator
 from diffgeo.errors import UsageError
 
@@ -85,8 +86,13 @@ class Law(ABC):
         return x
 
     def denoiser(self) -> Denoiser:
-        """The exact `core.Denoiser` E[x0 | x0 + sigma z = x]."""
-        return Exact(self.posterior, self.shape)
+        """The exact `core.Denoiser` E[x0 | x0 + sigma z = x]: an `exact.Density` where the law has
+        the `exact.Formulas` of one, a `Finite` where it has those of atoms."""
+        return denoiser_of(self.posterior, self.shape, self.formulas())
+
+    def formulas(self) -> object:
+        """What may have the `exact.Formulas` of this law: as a rule the law."""
+        return self
 
     @property
     def key(self) -> str:
@@ -164,6 +170,12 @@ class Ambient(Law):
     def posterior(self, x, sigma):
         return self.lift(self.law.posterior(self.lower(x), sigma))
 
+    def formulas(self):
+        inner = self.law.formulas()
+        if isinstance(inner, Weighed):
+            return LiftedWeights(inner, self.frame)
+        return Lifted(inner, self.frame) if isinstance(inner, Formulas) else self
+
     def parameters(self):
         return [("law", self.law.key), ("n", self.n), ("seed", self.seed)]
 
@@ -195,6 +207,10 @@ class Blurred(Law):
     def posterior(self, x, sigma):
         total = self.s**2 + sigma**2
         return x + (sigma**2 / total)[:, None] * (self.law.posterior(x, total.sqrt()) - x)
+
+    def formulas(self):
+        inner = self.law.formulas()
+        return Convolved(inner, self.s) if isinstance(inner, Formulas) else self
 
     def parameters(self):
         return [("law", self.law.key), ("s", self.s)]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffgeo.analytic import atoms, clouds
 from diffgeo.analytic import points as exact
+from diffgeo.analytic.exact import Posterior
 from diffgeo.core import generator as stream
 from diffgeo.data.law import Law
 from diffgeo.errors import UsageError
@@ -62,6 +64,18 @@ class Points(Law):
     def posterior(self, x, sigma):
         return exact.atoms(x, sigma, self.atoms.to(x), self.weights.to(x))
 
+    def weighed(self, x: Tensor, sigma: Tensor) -> Posterior:
+        return atoms.weighed(x, sigma, self.atoms.to(x), self.weights.to(x))
+
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return atoms.log_density(x, sigma, self.atoms.to(x), self.weights.to(x))
+
+    def trace(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.weighed(x, sigma).trace
+
+    def covariance_product(self, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
+        return atoms.covariance_product(x, sigma, self.atoms.to(x), self.weights.to(x), v)
+
     def parameters(self):
         return [("points", self.atoms.tolist()), ("weights", self.weights.tolist())]
 
@@ -108,7 +122,7 @@ class Cloud(Law):
         self.mean = self.points.mean(0, dtype=torch.float64)
         square = sum(float((part - self.mean).square().sum()) for part in self.points.split(8192))
         self.std = (square / self.points.numel()) ** 0.5
-        self._prepared: dict[torch.device, Callable[[Tensor, Tensor], Tensor]] = {}
+        self._prepared: dict[torch.device, exact.Streamed | exact.Dense] = {}
 
     def sample(self, n, generator):
         pick = torch.randint(len(self.points), (n,), generator=generator, device=generator.device)
@@ -121,7 +135,7 @@ class Cloud(Law):
     def tangent(self, p):
         return p.new_zeros(*p.shape, 0)
 
-    def prepared(self, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    def prepared(self, device: torch.device) -> exact.Streamed | exact.Dense:
         """The posterior mean on a device, where the points are prepared for it at the first use."""
         if device not in self._prepared:
             self._prepared[device] = exact.cloud(self.points.to(device))
@@ -129,6 +143,18 @@ class Cloud(Law):
 
     def posterior(self, x, sigma):
         return self.prepared(x.device)(x, sigma)
+
+    def weighed(self, x: Tensor, sigma: Tensor) -> Posterior:
+        return clouds.weighed(self.prepared(x.device), x, sigma)
+
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return clouds.log_density(self.prepared(x.device), x, sigma)
+
+    def trace(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.weighed(x, sigma).trace
+
+    def covariance_product(self, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
+        return clouds.covariance_product(self.prepared(x.device), x, sigma, v)
 
     @property
     def key(self) -> str:

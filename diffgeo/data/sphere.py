@@ -57,6 +57,15 @@ class Sphere(Law):
     def posterior(self, x, sigma):
         return exact.sphere(x, sigma, self.radius)
 
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return exact.log_density(x, sigma, self.radius)
+
+    def trace(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return exact.trace(x, sigma, self.radius)
+
+    def covariance_product(self, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
+        return exact.covariance_product(x, sigma, self.radius, v)
+
 
 class Circle(Sphere):
     """Uniform on the circle of radius `radius`; the coordinate is radius times the angle in
