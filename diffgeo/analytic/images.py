@@ -185,8 +185,7 @@ class ImageDenoiser(Pixels):
         check_direction(v, x)
         product = torch.empty_like(x)
         for part in self._weights(x, sigma, label, exclude):
-            directions = self.turned(v[part.rows].double())
-            along = self.dense(x.device).along(directions, part.columns)
+            along = self._along(v[part.rows].double(), part.columns)
             weight = part.weight / weights.total(part.weight)[:, None, None].to(part.weight)
             centre = (weight * along).sum((1, 2), dtype=torch.float64, keepdim=True)
             bent = part._replace(weight=weight.mul_(along.sub_(centre.to(along))))
@@ -255,6 +254,14 @@ class ImageDenoiser(Pixels):
     def _sums(self, part: Weighed) -> Tensor:
         """sum_i p_i a_i in each orientation, counted from the centre, float64 [R,G,d]."""
         return self.dense(part.weight.device).mean(part.weight, part.columns)
+
+    def _along(self, v: Tensor, columns: Tensor | None) -> Tensor:
+        """a_i . v of the images in each orientation but for a constant of the row, [R,G,n]."""
+        dense = self.dense(v.device)
+        directions = self.turned(v)
+        centres = directions @ dense.centre  # of what the points are counted from
+        along = dense.along(directions, columns)
+        return along.add_((centres - centres[:, :1])[..., None].to(along))
 
     def _mean(self, part: Weighed, sums: Tensor, x: Tensor) -> Tensor:
         """D in the units and the dtype of x, [R,C,H,W]."""
