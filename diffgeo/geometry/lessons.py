@@ -48,6 +48,7 @@ class Lesson(NamedTuple):
 Lessons = Callable[[int, torch.Generator], Lesson]  # so many rows, drawn anew
 
 
+@torch.no_grad()
 def euler(denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
     """One Euler step of each row between its own levels [B]."""
     return torch.lerp(denoise(x, sigma), x, expand(sigma_next / sigma, x))

@@ -193,6 +193,12 @@ def numbered(school: School, steps: int) -> Tensor:
     return school.sigmas[nested(len(school.sigmas) - 1, steps)]
 
 
+@torch.no_grad()
+def once(student: Denoiser, x: Tensor, sigma: float) -> Tensor:
+    """What a student says of x [n,*D] at one level."""
+    return student(x, sigma)
+
+
 def down(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Tensor:
     """Euler's steps from x [n,*D] down the levels."""
     for sigma, below in pairwise(sigmas):
@@ -200,6 +206,7 @@ def down(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Tensor:
     return x
 
 
+@torch.no_grad()
 def again(denoise: Denoiser, start: Start, sigmas: Tensor) -> Tensor:
     """f of the start, and at each lower positive level f of what was said with fresh noise."""
     said = denoise(start.x, float(sigmas[0]))
@@ -208,6 +215,7 @@ def again(denoise: Denoiser, start: Start, sigmas: Tensor) -> Tensor:
     return said
 
 
+@torch.no_grad()
 def forward(velocity: Denoiser, z: Tensor, steps: int) -> Tensor:
     """Euler's equal steps of reflow from z at t = 1 to t = 0."""
     x = z
@@ -226,7 +234,7 @@ def kd(school: School, about: Class, begin: Begin) -> Iterator[Answers]:
     """Knowledge distillation: the end from the start."""
     student = about.student(school.data.shape, EDM(about.sigma_data))
     about.fit(student, school.ends, about.trainer.steps)
-    said = student(begin().x, school.top)
+    said = once(student, begin().x, school.top)
     yield Answers("KD", 1, said, about.trainer.steps, school.spent["paths"])
 
 
@@ -235,7 +243,7 @@ def dfno(school: School, about: Class, begin: Begin) -> Iterator[Answers]:
     lowest = float(school.sigmas[-2])
     student = about.student(school.data.shape, Parallel(school.top, lowest, about.sigma_data))
     about.fit(student, school.points, about.trainer.steps)
-    said = student(begin().x, 0.0)
+    said = once(student, begin().x, 0.0)
     yield Answers("DFNO", 1, said, about.trainer.steps, school.spent["paths"])
 
 
@@ -287,7 +295,6 @@ def ct(school: School, about: Class, begin: Begin) -> Iterator[Answers]:
 METHODS = {"KD": kd, "DFNO": dfno, "reflow": reflow, "PD": pd, "CD": cd, "CT": ct}
 
 
-@torch.no_grad()
 def own(school: School, begin: Begin, nfes: Sequence[int] = (*NFE, FINEST)) -> Iterator[Answers]:
     """What the teacher does itself with as few evaluations: Euler's steps down every so many of its
     levels, and the jump: one step fewer from the highest level to the lowest, and D there. Both end

@@ -106,7 +106,7 @@ def clouds(path, found: Sequence[Cloud], data: Manifold) -> None:
             ax.set_title(heading(cloud), fontsize=8)
         for ax in axes[:, 0]:
             ax.set_ylabel(view.names[1], fontsize=8)
-        for ax in axes[-1]:
+        for ax in axes.flat[max(0, len(found) - across) : len(found)]:
             ax.set_xlabel(view.names[0], fontsize=8)
 
 
