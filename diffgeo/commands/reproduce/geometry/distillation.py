@@ -67,4 +67,7 @@ def told(values: Sequence[float | None]) -> str:
     mean, sd = numbers(values)
     if not mean:
         return "-"
-    return f"{float(mean):.3f}" + (f" +- {float(sd):.2g}" if sd else "")
+    if not sd:
+        return f"{float(mean):.3f}"
+    spread = float(sd) if float(sd) >= 5e-5 else 0
+    return f"{float(mean):.3f} +- {spread:.2g}"
