@@ -117,15 +117,14 @@ def test_numbers_do_not_depend_on_the_batch():
     assert bool((whole.error > 0).all())
 
 
-def test_levels_and_points_that_cannot_be(inside, tmp_path):
+def test_levels_and_points_that_cannot_be():
     with pytest.raises(UsageError, match="above 0"):
         dimension(WIDE.denoiser(), WIDE, 4, [0.0, 1.0])
     one = Points([[1.0]])
     with pytest.raises(UsageError, match="one point"):
         dimension(one.denoiser(), one, 4)
-    done = inside("trajectory", "dimension", "probes=1", "hydra.run.dir=run")
-    assert done.returncode == 2 and "probes=1" in done.line
-    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match="probes=1"):
+        dimension(WIDE.denoiser(), WIDE, 4, [1.0], probes=1)
 
 
 def test_the_command_warns_of_a_finite_set(inside, tmp_path):
@@ -133,7 +132,8 @@ def test_the_command_warns_of_a_finite_set(inside, tmp_path):
     done = inside(*line, "data=points2", "hydra.run.dir=points")
     assert done.returncode == 0, done.stderr
     assert "warning: a finite set has dimension 0" in done.stdout
-    done = inside(*line, "hydra.run.dir=circle")
-    assert "warning" not in done.stdout and "the support has dimension 1, in R^2" in done.stdout
-    values = json.loads((tmp_path / "circle" / "metrics.json").read_text())
-    assert values["dimension/value@0.1"] == pytest.approx(1.0025253990, abs=6e-11)
+    assert "memorization" in done.stdout and "the support has dimension 0, in R^2" in done.stdout
+    values = json.loads((tmp_path / "points" / "metrics.json").read_text())
+    # +-(1, -1): tanh of the exponent 2/s^2 at a point, so the variance along the axis is sech^2
+    cosh = math.cosh(2 / 0.5**2)
+    assert values["dimension/trace@0.5"] == pytest.approx(2 / 0.5**2 / cosh**2, rel=1e-9)

@@ -19,11 +19,12 @@ from diffgeo.geometry.phases import (
     pair_return,
     phases,
 )
-from diffgeo.geometry.uturn import uturn
+from diffgeo.geometry.uturn import check, uturn
 from diffgeo.sampler import EulerAncestral, Heun
 from diffgeo.schedule import VE
 from diffgeo.simulation import Simulation
 
+EIGHT = [[-2, 0], [-1.2, 1.6], [-1.2, -1.6], [0, 2], [0, -2], [1.2, 1.6], [1.2, -1.6], [2, 0]]
 SPECTRUM = torch.tensor([4.0] * 8 + [1.0] * 8 + [0.25] * 8, dtype=torch.float64)
 
 
@@ -151,16 +152,16 @@ def test_the_exact_reverse_process_returns_as_often_as_phi_says(digits):
     assert float(uturn(flow, digits, 4, near).min()) == 1
 
 
-def test_what_has_no_phases_is_refused(inside, tmp_path):
+def test_what_has_no_phases_is_refused():
     one = Points([[1.0, 2.0]])
     with pytest.raises(UsageError, match="one point"):
         phases(one, 2)
     law = Points([[0.0], [1.0]])
     with pytest.raises(UsageError, match="increase"):
         phases(law, 2, [2.0, 1.0])
-    done = inside("trajectory", "phases", "data=points2", "uturn=true", "hydra.run.dir=run")
-    assert done.returncode == 2 and "has no labels" in done.line
-    assert not (tmp_path / "run").exists()
+    simulation = Simulation(Heun(), law.denoiser(), VE().grid(4), law.shape)
+    with pytest.raises(UsageError, match="has no labels"):
+        check(simulation, law)
 
 
 def test_a_continuous_law_has_no_points_to_collapse_on():
@@ -172,15 +173,19 @@ def test_a_continuous_law_has_no_points_to_collapse_on():
 
 def test_the_command_says_what_is_missing(inside, tmp_path):
     line = ["trajectory", "phases", "n=8", "figures=false", "levels=[.5,1,2]"]
-    done = inside(*line, "data=digits", "hydra.run.dir=digits")
+    refused = inside(*line, "data=points8", "uturn=true", "hydra.run.dir=run")
+    assert refused.returncode == 2 and "has no labels" in refused.line
+    assert not (tmp_path / "run").exists()
+    done = inside(*line, "data=points8", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
-    assert "phi is missing" not in done.stdout and "sqrt(L) = 1.667" in done.stdout
-    values = json.loads((tmp_path / "digits" / "metrics.json").read_text())
-    assert 0.5 < values["phases/phi@1"] <= 1
-    rows = (tmp_path / "digits" / "phases.csv").read_text().splitlines()
-    assert rows[0] == "series,chart,sigma,mean,sd,n" and len(rows) == 1 + 4 * 3
-    done = inside(*line, "data=points8", "hydra.run.dir=points")
     assert "phi is missing: this law has no labels" in done.stdout
+    assert "sqrt(L) = 1.50997" in done.stdout  # 2.28, the top eigenvalue of these eight points
+    values = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    law = Points(EIGHT)
+    expected = phases(law, 8, [0.5, 1.0, 2.0]).mean("collision")[1].mean
+    assert values["phases/collision@1"] == pytest.approx(expected, rel=1e-12)
+    rows = (tmp_path / "run" / "phases.csv").read_text().splitlines()
+    assert rows[0] == "series,chart,sigma,mean,sd,n" and len(rows) == 1 + 3 * 3
 
 
 # what the specification measured: MNIST 256 draws, CIFAR-10 128, flip off
