@@ -31,6 +31,7 @@ SHOWN = (
     "tangential/w2",
     "transport/w2",
     "transport/sliced_w2",
+    "start/w2_exact",
     "atoms/chi2",
     "denoiser/f_l2",
     "budget/total",
@@ -54,6 +55,7 @@ WORK = (
     "kid",
     "kid/*",
 )
+ROUNDING = 1e-12  # what a distance from a law of full dimension is
 FEW = 8  # metrics that are shown where runs have none of SHOWN
 UNFINISHED = "not finished"
 UNREADABLE = "not read"
@@ -260,8 +262,8 @@ def differ(rows: Sequence[Row], key: str) -> bool:
 
 
 def criterion(rows: Sequence[Row], by: str) -> str:
-    """The metric to rank by: `by`, else the first of SHOWN that all rows have, else "". Raises
-    UsageError when no row has it."""
+    """The metric to rank by: `by`, else the first of SHOWN that all rows have and that is more than
+    rounding, else "". Raises UsageError when no row has it."""
     if by and not any(by in row.metrics for row in rows):
         known = sorted(named(rows, ("*",)))
         raise UsageError(
@@ -271,4 +273,6 @@ def criterion(rows: Sequence[Row], by: str) -> str:
         )
     if by:
         return by
-    return next(iter(of_all(rows, named(rows, SHOWN))), "")
+    known = of_all(rows, named(rows, SHOWN))
+    telling = [key for key in known if any(abs(row.metrics.get(key, 0)) > ROUNDING for row in rows)]
+    return next(iter(telling or known), "")

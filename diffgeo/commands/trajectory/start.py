@@ -79,6 +79,8 @@ def main(cfg, job: Job) -> None:
     spent = time.process_time() - started
     write_text(job.path / "start.csv", table_of_all(begun))
     keys = quality.columns(begun[-1].values)
+    if line is not None:
+        keys = keys[:1]  # sliced W2 is W2 there
     if cfg.figures:
         figures(job.path / "figures", begun, keys)
     folder.finish(numbers_of(begun), experiment.device, measuring_cpu_s=spent)
@@ -221,7 +223,7 @@ def figures(folder: Path, begun: list[Begun], keys: list[str]) -> None:
                 lines[f"{init}, exact flow"] = starts.Line(at, exact, dashed=True)
         for start in of_plain:
             lines[f"{PLAIN}, from the top"] = starts.Line([start.at], [start.values[key]])
-        panels[key] = lines
+        panels["W2 to truth of the same noise" if key == COUPLED else key] = lines
     if panels:
         tops = quality.tops([start.values for start in begun], keys)
         starts.quality(folder / "start.png", panels, r"level of the start $\sigma'$", tops, True)
