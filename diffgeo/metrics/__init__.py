@@ -13,6 +13,7 @@ atoms, a denoiser). A `Suite` is a metric made of metrics that adds, beside each
 
 from diffgeo.metrics.atoms import Atoms
 from diffgeo.metrics.base import Measure
+from diffgeo.metrics.blur import Blur
 from diffgeo.metrics.budget import Budget
 from diffgeo.metrics.denoiser import DenoiserError, denoiser_error, fixed_point
 from diffgeo.metrics.distance import Distance
@@ -29,6 +30,7 @@ from diffgeo.metrics.transport import Transport
 
 __all__ = [
     "Atoms",
+    "Blur",
     "Budget",
     "DenoiserError",
     "Distance",
