@@ -48,12 +48,12 @@ def test_an_error_of_another_kind_is_not_explained_and_the_spread_is_that_of_dra
         z = torch.randn(x.shape, generator=generator(int(1e9 * float(x[0, 0]))), dtype=x.dtype)
         return blurred(x, sigma) + 0.3 * sigma[:, None] * z
 
-    found = [Blur()(run_of(noisy, seed), law) for seed in range(40)]
+    found = [Blur()(run_of(noisy, seed), law) for seed in range(20)]
     fits = [values["blur/s"] for values in found]
     errors = [values["blur/s_se"] for values in found]
     deviation = statistics.stdev(fits)
-    assert statistics.mean(fits) == pytest.approx(0.05, abs=4 * deviation / 40**0.5)
-    assert statistics.mean(errors) == pytest.approx(deviation, rel=0.4)
+    assert statistics.mean(fits) == pytest.approx(0.05, abs=4 * deviation / 20**0.5)
+    assert statistics.mean(errors) == pytest.approx(deviation, rel=0.5)
     assert statistics.mean(v["blur/rms"] for v in found) == pytest.approx(0.3, rel=0.02)
 
 

@@ -8,7 +8,18 @@ import torch
 
 from diffgeo.analytic.exact import Density
 from diffgeo.core import generator
-from diffgeo.data import Circle, Gaussian, Mixture, Points, image_set
+from diffgeo.data import (
+    Ambient,
+    Blurred,
+    Circle,
+    Cloud,
+    Gaussian,
+    Mixture,
+    Points,
+    Segment,
+    Square,
+    image_set,
+)
 from diffgeo.data.images import Images
 from diffgeo.data.moments import class_moments, moments
 from diffgeo.data.reference import REFERENCES, gaussian, gaussian_classes, identity, reference
@@ -111,6 +122,24 @@ def test_the_gaussian_of_images_has_the_moments_of_the_law(flip, digits):
     apart = (query.numpy() - x.mean(0)).reshape(3, 64)
     expected = x.mean(0) + (apart @ gain.T).reshape(3, 1, 8, 8)
     np.testing.assert_allclose(gaussian(data)(query, 0.7), expected, atol=1e-6)
+
+
+def test_the_gaussian_of_a_law_of_points_is_exact():
+    """Without a draw: a circle r^2/2, a cube half^2/3, a segment L^2/12 along it; lifted, blurred
+    and of a cloud."""
+    assert torch.allclose(moments(Circle(2.0)).variance, torch.full((2,), 2.0, dtype=f64))
+    cube = moments(Square(1.5, 3)).variance
+    assert torch.allclose(cube, torch.full((3,), 0.75, dtype=f64), rtol=1e-9)
+    segment = moments(Segment((0.0, 0.0), (3.0, 4.0)))
+    assert torch.allclose(segment.variance, torch.tensor([25 / 12, 0], dtype=f64), atol=1e-9)
+    assert torch.allclose(segment.basis[:, 0].abs(), torch.tensor([0.6, 0.8], dtype=f64))
+    lifted = moments(Blurred(Ambient(Circle(), 4), 0.5)).variance
+    truth = torch.tensor([0.75, 0.75, 0.25, 0.25], dtype=f64)
+    assert torch.allclose(lifted, truth, rtol=1e-9)
+    cloud = noise(30, 20)
+    own = moments(Cloud(points=cloud))
+    rebuilt = (own.basis * own.variance) @ own.basis.mT
+    assert torch.allclose(rebuilt, cloud.T.cov(correction=0), rtol=0, atol=1e-8)
 
 
 def test_identity_knows_the_mean_alone(digits):
