@@ -110,6 +110,13 @@ def own_coordinates(chart: str, sigma: float) -> dict[str, float]:
     return {}
 
 
+def top_eigenvalue(matrix: Tensor) -> Tensor:
+    """The largest real part of the eigenvalues of matrices [...,d,d]."""
+    if torch.equal(matrix, matrix.mT):
+        return torch.linalg.eigvalsh(matrix)[..., -1]
+    return torch.linalg.eigvals(matrix).real.amax(-1)
+
+
 @dataclass(frozen=True, eq=False)
 class Field:
     """D and its derivative of a law of flat points, counted from `origin` [d], float64.
@@ -146,24 +153,22 @@ class Field:
             return self.denoise(self.origin + y, sigma) - self.origin
 
     def jacobian(self, y: Tensor, sigma: Tensor) -> Tensor:
-        """dD/dx [B,d,d], symmetric: from the law's covariances where it has them, else by
-        autograd."""
+        """dD/dx [B,d,d]: from the law's covariances where it has them, and then symmetric to the
+        last bit, else by autograd. A network's need not be symmetric."""
         x = self.origin + y
         if not isinstance(self.denoise, Density):
-            matrix = covariance(self.denoise, x, sigma)
-        else:
-            axes = torch.eye(x.shape[1], dtype=x.dtype).repeat(len(x), 1)
-            each = x.repeat_interleave(x.shape[1], 0)  # a row of x for every axis
-            levels = sigma.repeat_interleave(x.shape[1])
-            products = self.denoise.covariance_product(each, levels, axes)
-            matrix = products.view(len(x), x.shape[1], x.shape[1])
-        matrix = matrix / sigma[:, None, None] ** 2
+            return covariance(self.denoise, x, sigma) / sigma[:, None, None] ** 2
+        axes = torch.eye(x.shape[1], dtype=x.dtype).repeat(len(x), 1)
+        each = x.repeat_interleave(x.shape[1], 0)  # a row of x for every axis
+        levels = sigma.repeat_interleave(x.shape[1])
+        products = self.denoise.covariance_product(each, levels, axes)
+        matrix = products.view(len(x), x.shape[1], x.shape[1]) / sigma[:, None, None] ** 2
         return (matrix + matrix.mT) / 2
 
     def at_origin(self, sigma: Tensor) -> Tensor:
         """The top eigenvalue of dD/dx at the origin at each level, [L] -> [L]."""
         y = self.origin.new_zeros(len(sigma), len(self.origin))
-        return torch.linalg.eigvalsh(self.jacobian(y, sigma))[:, -1]
+        return top_eigenvalue(self.jacobian(y, sigma))
 
     def asymmetry(self, sigma: Tensor) -> float:
         """How far D moves the origin at these levels, over the scale: 0 at a symmetric centre."""

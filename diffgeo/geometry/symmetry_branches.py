@@ -22,16 +22,17 @@ import torch
 from torch import Tensor
 
 from diffgeo.errors import DiffgeoError
-from diffgeo.geometry.symmetry import Dynamics, Field
+from diffgeo.geometry.symmetry import Dynamics, Field, top_eigenvalue
 
 FLAT = 1e-6  # a singular value of G' below it is a null direction
 SOLVED = 1e-11  # |G|
 NEWTON = 12
 LONGEST = 0.15  # a step along a branch, in units of log sigma, and of |y| or the scale
-SHORTEST = 1e-5
+SHORTEST = 1e-4
 TURN = 0.95  # cosine between two steps, at least
-MOST = 1500  # steps of one branch
+MOST = 500  # steps of one branch
 APART = 1e-4  # over the scale: fixed points nearer to each other are one
+NEAR = 1e-2  # the same before they are solved for
 SINKING = 400  # iterations of y <- D(y)/a from points of the law, at most,
 SETTLED = 1e-6  # until they move by less, over the scale
 DIFFERENCE = 1e-5  # of log sigma
@@ -56,7 +57,8 @@ class Branch:
     """One curve of fixed points, from a stable one at the lowest level.
 
     y: [m,d]; sigma: [m]; stable: [m], whether each is. meets_centre: whether it ends there,
-        having turned back: it is born of the centre.
+        having turned back: it is born of the centre. lost: whether it ends where no next point was
+        found.
     """
 
     y: Tensor
@@ -64,6 +66,7 @@ class Branch:
     stable: Tensor
     folds: tuple[Fold, ...] = ()
     meets_centre: bool = False
+    lost: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +117,7 @@ class Balance:
 
 def is_stable(push: Tensor) -> bool:
     """Of a fixed point with this dD/dx - a [d,d]."""
-    return bool(torch.linalg.eigvalsh(push)[-1] < FLAT)
+    return bool(top_eigenvalue(push) < FLAT)
 
 
 def direction(matrix: Tensor, towards: Tensor) -> Tensor:
@@ -139,8 +142,8 @@ def fixed_points(field: Field, dynamics: Dynamics, sigma: float, starts: Tensor)
     balance = Balance(field, dynamics)
     found: list[Tensor] = []
     stable: list[bool] = []
-    for row in y:
-        z = at_level(balance, row / field.scale, math.log(sigma))
+    for row in apart(y / field.scale, NEAR):
+        z = at_level(balance, row, math.log(sigma))
         if z is None or any(float((z[:-1] - other).norm()) < APART for other in found):
             continue
         found.append(z[:-1])
@@ -148,6 +151,15 @@ def fixed_points(field: Field, dynamics: Dynamics, sigma: float, starts: Tensor)
     if not found:
         return Fixed(starts[:0], torch.zeros(0, dtype=torch.bool))
     return Fixed(torch.stack(found) * field.scale, torch.tensor(stable))
+
+
+def apart(places: Tensor, distance: float) -> list[Tensor]:
+    """Those of places [n,d] that are not within `distance` of an earlier one."""
+    kept: list[Tensor] = []
+    for place in places:
+        if not any(float((place - other).norm()) < distance for other in kept):
+            kept.append(place)
+    return kept
 
 
 def at_level(balance: Balance, place: Tensor, log_sigma: float) -> Tensor | None:
@@ -166,8 +178,8 @@ def follow(
     field: Field, dynamics: Dynamics, y: Tensor, low: float, high: float, symmetric: bool
 ) -> Branch:
     """The branch of the fixed point y [d] at the level `low`, until it is above `high`, back at
-    `low`, or turns back in the origin, where that is a `symmetric` centre. Raises DiffgeoError
-    where y is no fixed point, or the branch is lost."""
+    `low`, turns back in the origin, where that is a `symmetric` centre, or is lost. Raises
+    DiffgeoError where y is no fixed point."""
     balance = Balance(field, dynamics)
     start = at_level(balance, y / field.scale, math.log(low))
     solved = None if start is None else balance.solve(start)
@@ -182,16 +194,14 @@ def follow(
     stable = [is_stable(matrix[:, :-1])]
     folds = []
     through = False
-    while len(points) < MOST and not through:
+    lost = False
+    while len(points) < MOST and not through and not lost:
         solved = balance.solve(z + length * vector)
         turned = vector if solved is None else direction(solved[1], vector)
         if solved is None or float(turned @ vector) < TURN:
             length /= 2
             if length < SHORTEST:
-                raise DiffgeoError(
-                    f"a branch of fixed points of {dynamics.name} is lost at sigma = "
-                    f"{math.exp(float(z[-1])):.6g}: write another lowest= or highest="
-                )
+                lost = True
             continue
         crosses = symmetric and float(solved[0][:-1] @ z[:-1]) <= 0
         turns_back = float(vector[-1]) * float(turned[-1]) < 0
@@ -213,6 +223,7 @@ def follow(
         stable=torch.tensor(stable),
         folds=tuple(folds),
         meets_centre=through,
+        lost=lost or len(points) == MOST,
     )
 
 

@@ -33,7 +33,8 @@ from diffgeo.geometry.symmetry_branches import APART, Branch, Fold, fixed_points
 LOWEST = 0.25  # over the scale: the level at which branches begin
 HIGHEST = 8.0  # over the largest of the scale and the centre's levels: where they are left
 SAME = 1e-6  # relative: saddle-nodes at one level
-STARTS = 512  # points of the law that sink into wells
+STARTS = 64  # samples of the law that sink into wells
+ATOMS = 512  # atoms that all do
 MOST = 12  # branches that are followed
 WELLS = (1.25, 0.9, 0.7, 0.5)  # times a critical level: where a potential is drawn
 
@@ -120,7 +121,7 @@ class Symmetry:
 def starting_points(field: Field, data: Data, seed: int) -> Tensor:
     """Where wells are looked for [n,d], counted from the mean: the atoms, if they are few; else
     samples."""
-    if data.atoms is not None and len(data.atoms) <= STARTS:
+    if data.atoms is not None and len(data.atoms) <= ATOMS:
         return data.atoms.to(torch.float64) - field.origin
     drawn = data.sample(STARTS, generator(seed, *b"symmetry")).to(torch.float64)
     return drawn - field.origin

@@ -151,6 +151,12 @@ def notes(found: Symmetry) -> str:
             "law moved there"
         )
     for diagram in found.diagrams:
+        ends = [float(branch.sigma[-1]) for branch in diagram.branches if branch.lost]
+        if ends:
+            lines.append(
+                f"{diagram.dynamics.name}: {len(ends)} branches could not be followed beyond sigma "
+                f"= {', '.join(f'{sigma:.4g}' for sigma in ends)}"
+            )
         if diagram.wells > MOST:
             lines.append(
                 f"{diagram.dynamics.name}: {MOST} of {diagram.wells} wells were followed; "
@@ -225,7 +231,8 @@ def potentials(found: Symmetry, diagram: Diagram, wells_at: list[Wells]) -> list
         along = one.y @ found.axis
         off = (one.y - along[:, None] * found.axis).norm(dim=1)
         shown.append((one.sigma, scale, scale * along[off < 1e-3 * found.field.scale]))
-    reach = max(float(wells.abs().max()) for _, _, wells in shown if len(wells))
+    near = [float(wells.abs().max()) for _, _, wells in shown if len(wells)]
+    reach = max(near, default=0.0)
     widest = 1.6 * max(reach, 0.3 * found.field.scale)
     z = torch.linspace(-widest, widest, POINTS, dtype=torch.float64)
     curves = []
