@@ -51,10 +51,11 @@ def quality(
     with sheet(path, 1, len(panels), (4.4, 3.5)) as (_, axes):
         for ax, (name, lines) in zip(axes[0], panels.items(), strict=True):
             drawn = []
-            firsts = list(dict.fromkeys(label.partition(",")[0] for label in lines))
+            marked = [label for label, line in lines.items() if not line.dashed]
             for label, line in lines.items():
                 # "prior" and "prior, exact flow" are one colour
-                i = firsts.index(label.partition(",")[0])
+                own = [name for name in marked if label == name or label.startswith(name + ",")]
+                i = marked.index(own[-1]) if own else len(marked)
                 style = {"color": COLOURS[i % len(COLOURS)], "linewidth": 1.4, "label": label}
                 if line.dashed:
                     style["linestyle"] = "--"
@@ -70,7 +71,10 @@ def quality(
                 ax.axhspan(bottom, top, color="#E4E4E4", zorder=0, label="noise floor")
             if log_x:
                 x = [value for line in lines.values() for value in line.x]
-                fine_ticks(ax.xaxis, min(x) / 1.1, 1.1 * max(x))
+                if max(x) > 1000 * min(x):
+                    log_axis(ax.xaxis, min(x), max(x))
+                else:
+                    fine_ticks(ax.xaxis, min(x) / 1.1, 1.1 * max(x))
             ax.legend(frameon=False, fontsize=8)
 
 
