@@ -108,6 +108,8 @@ class Balance:
             value, matrix = self.derivative(z)
             if float(value.abs().max()) < SOLVED:
                 return z, matrix
+            if not bool(matrix.isfinite().all()):
+                return None
             correction = torch.linalg.pinv(matrix, atol=FLAT) @ value
             if not float(correction.abs().max()) < 1:
                 return None
@@ -142,7 +144,7 @@ def fixed_points(field: Field, dynamics: Dynamics, sigma: float, starts: Tensor)
     balance = Balance(field, dynamics)
     found: list[Tensor] = []
     stable: list[bool] = []
-    for row in apart(y / field.scale, NEAR):
+    for row in apart(y[y.isfinite().all(1)] / field.scale, NEAR):
         z = at_level(balance, row, math.log(sigma))
         if z is None or any(float((z[:-1] - other).norm()) < APART for other in found):
             continue
@@ -170,7 +172,10 @@ def at_level(balance: Balance, place: Tensor, log_sigma: float) -> Tensor | None
         value = balance.value(z[None])[0]
         if float(value.abs().max()) < SOLVED:
             return z
-        place = place - torch.linalg.pinv(balance.push(z), atol=FLAT) @ value
+        push = balance.push(z)
+        if not bool(push.isfinite().all()):
+            return None
+        place = place - torch.linalg.pinv(push, atol=FLAT) @ value
     return None
 
 

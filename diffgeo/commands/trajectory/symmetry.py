@@ -226,14 +226,14 @@ def potentials(found: Symmetry, diagram: Diagram, wells_at: list[Wells]) -> list
     """The potential of one dynamics at each of the levels of `wells_at`, against the position in
     its chart. Wells away from the axis are not shown."""
     shown = []
+    reach = 0.3 * found.field.scale
     for one in wells_at[:CURVES]:
         scale = float(diagram.dynamics.scale(torch.tensor(one.sigma)))
         along = one.y @ found.axis
+        reach = max([reach, *(scale * along.abs()).tolist()])
         off = (one.y - along[:, None] * found.axis).norm(dim=1)
         shown.append((one.sigma, scale, scale * along[off < 1e-3 * found.field.scale]))
-    near = [float(wells.abs().max()) for _, _, wells in shown if len(wells)]
-    reach = max(near, default=0.0)
-    widest = 1.6 * max(reach, 0.3 * found.field.scale)
+    widest = 1.6 * reach
     z = torch.linspace(-widest, widest, POINTS, dtype=torch.float64)
     curves = []
     for sigma, scale, wells_shown in shown:

@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from diffgeo.plot.canvas import BLACK, BLUE, GREEN, PURPLE, SUPPORT, VERMILION, log_axis, sheet
+from diffgeo.plot.canvas import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SUPPORT,
+    VERMILION,
+    log_axis,
+    sheet,
+)
 from diffgeo.plot.geometry.symmetry import plain_log
 
-COLOURS = {"phi": VERMILION, "collision": BLUE, "entropy": GREEN, "trace": PURPLE}
-MARKS = {"phi": "s", "collision": "o", "entropy": "^", "trace": "D"}
+COLOURS = {"phi": VERMILION, "uturn": ORANGE, "collision": BLUE, "entropy": GREEN, "trace": PURPLE}
+MARKS = {"phi": "s", "uturn": "v", "collision": "o", "entropy": "^", "trace": "D"}
 NAMES = {
     "phi": r"$\varphi$, the class is the same",
+    "uturn": "the same after the model's U-turn",
     "collision": r"$\Sigma u^2$, the point is the same",
     "entropy": "entropy H of the posterior [nats]",
     "trace": r"tr $dD/dx$",
 }
-SHARES = ("phi", "collision")
+SHARES = ("phi", "uturn", "collision")
 SIZES = ("entropy", "trace")
 
 
