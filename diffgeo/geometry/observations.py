@@ -105,8 +105,11 @@ def approach(geometry: Geometry, chart: str) -> Observation:
         "d_r": geometry.number("r/approaches"),
     }
     sigma = first_wrong(geometry, (x, True), (r, True))
-    wrong = named_wrong({"|x - x_end|": falls(x), "|r - r_end|": falls(r)}, "rises")
-    why = wrong or "mean |x - x_end| and |r - r_end| fall at every step"
+    wrong = []
+    for name, series in (("|x - x_end|", x), ("|r - r_end|", r)):
+        if not bool(falls(series)):
+            wrong.append(f"mean {name} rises on its way")
+    why = ", ".join(wrong) or "mean |x - x_end| and |r - r_end| fall at every step"
     return Observation(2, chart, sigma is None, sigma, shares, why)
 
 
@@ -183,9 +186,3 @@ def first_wrong(geometry: Geometry, *series: tuple[Tensor, bool]) -> float | Non
         wrong = (steps > 1e-12 * values.abs().max()).nonzero()
         found += wrong[:1, 0].tolist()
     return float(geometry.sigma[min(found) + 1]) if found else None
-
-
-def named_wrong(right: dict[str, Tensor], verb: str) -> str:
-    """Which means go the wrong way, in words; "" for none."""
-    wrong = [name for name, value in right.items() if not bool(value)]
-    return f"mean {' and '.join(wrong)} {verb} on its way" if wrong else ""

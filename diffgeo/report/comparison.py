@@ -116,13 +116,17 @@ def listed(path: Path, overrides) -> list[str]:
 
 
 def metrics_of(folder: Path) -> dict[str, float]:
-    """The numbers of a finished run. Raises DiffgeoError where metrics.json holds anything else."""
+    """The numbers of a finished run, without those that do not exist (null). Raises DiffgeoError
+    where metrics.json holds anything else."""
     path = folder / "metrics.json"
     try:
         found = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise DiffgeoError(f"{path} cannot be read: {first_line(error)}") from None
-    if not isinstance(found, dict) or not all(map(is_number, found.values())):
+    if not isinstance(found, dict):
+        raise DiffgeoError(f"{path} is no table of numbers")
+    found = {key: value for key, value in found.items() if value is not None}
+    if not all(map(is_number, found.values())):
         raise DiffgeoError(f"{path} is no table of numbers")
     return found
 

@@ -46,9 +46,9 @@ def main(cfg, job: Job) -> None:
     take_model(cfg, job.overrides)
     experiment = assemble(cfg, loaded)
     chart = charted(cfg.chart)
+    check_levels(experiment)
     window = window_of(len(experiment.simulation.sigmas), plain("window", cfg.window, int | None))
     keep = plain("keep", cfg.keep, bool)
-    check_levels(experiment)
     model = kind_of(experiment.model, cfg)
     names = chosen(cfg.against, model)
     if keep:
@@ -149,9 +149,10 @@ def check_levels(experiment: Experiment) -> None:
             "common to be measured at: write sampler=heun, or another that keeps to the grid"
         )
     sigmas = experiment.simulation.sigmas
-    if len(sigmas) < 3:
+    if len(sigmas) < 4:
         raise UsageError(
-            f"sampler.steps={len(sigmas) - 1}: a path of one step is its own chord; write 2 or more"
+            f"sampler.steps={len(sigmas) - 1}: a denoising path of one or two estimates is its own "
+            "chord; write sampler.steps=3 or more"
         )
 
 
@@ -161,8 +162,9 @@ def kind_of(model: Denoiser, cfg) -> str:
 
 
 def law_of(cfg, overrides: Sequence[str]) -> str:
-    """The name of the law: as `data=` was typed, else its class's."""
-    typed = value_of("data", list(overrides))
+    """The name of the law: as `data=` was typed, else of a set of images its own, else its
+    class's."""
+    typed = value_of("data", list(overrides)) or cfg.data.get("name")
     return typed or cfg.data.get("law", cfg.data)["_target_"].rpartition(".")[2].lower()
 
 
@@ -198,7 +200,7 @@ def check_room(experiment: Experiment, folder: Path) -> None:
 
 
 def published_of(experiment: Experiment, geometry: Geometry) -> dict:
-    """The published numbers of this law on this grid by Euler; {} where there are none."""
+    """The published numbers of this whole set of images on this grid; {} where there are none."""
     data = experiment.data
     if not isinstance(data, ImageSet):
         return {}
@@ -207,4 +209,5 @@ def published_of(experiment: Experiment, geometry: Geometry) -> dict:
         return {}
     found = OmegaConf.to_container(OmegaConf.load(path))
     theirs = told.PUBLISHED_GRID.grid(found["steps"])
-    return found if told.is_same(geometry.sigma, theirs) else {}
+    same = len(data) == found["images"] and told.is_same(geometry.sigma, theirs)
+    return found if same else {}

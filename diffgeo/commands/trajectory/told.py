@@ -148,7 +148,10 @@ def kappa(found: Bend) -> str:
 def way(found: Bend) -> str:
     if found.arc_over_chord is None:
         return "-"
-    return f"{found.arc_over_chord:.6g}, {digits(found.turning)} rad"
+    turning = found.turning
+    if turning is not None and turning < 1e-9:  # of rounding alone
+        turning = 0.0
+    return f"{found.arc_over_chord:.6g}, {digits(turning)} rad"
 
 
 def at_levels(geometry: Geometry, series: Tensor) -> str:
