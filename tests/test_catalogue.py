@@ -146,9 +146,9 @@ def test_a_figure_that_fails_is_named(inside, monkeypatch):
     assert "figures=samples could not be drawn: ZeroDivisionError: division by zero" in done.line
 
 
-def test_a_class_that_there_is_not_is_one_line(diffgeo):
-    done = diffgeo("sample", *SMALL, "sampler._target_=diffgeo.sampler.Nothing")
+def test_a_class_that_there_is_not_is_one_line(inside):
+    done = inside("sample", *SMALL, "sampler._target_=diffgeo.sampler.Nothing")
     assert done.returncode == 2
     assert "sampler._target_=diffgeo.sampler.Nothing: there is no such class" in done.line
-    none = diffgeo("sample", *SMALL, "~sampler.schedule")
+    none = inside("sample", *SMALL, "~sampler.schedule")
     assert none.returncode == 2 and "sampler.schedule= is not set" in none.line
