@@ -303,7 +303,7 @@ def what_to_see(
     about = "" if spread["w2"] is None else f" +- {spread['w2']:.2g}"
     lines = [
         f"The teacher's own jump, 2 evaluations and no training: {cell(jump['distance'])} off the "
-        f"support, rms {cell(jump['coupled'])}.",
+        f"support, rms {cell(jump['coupled'])}{counts(jump, floor)}.",
         f"W2 of the teacher {cell(teacher['w2'])}, of its counts alone "
         f"{cell(teacher['w2_counts'])}; of true samples {cell(floor['w2'])}{about}.",
     ]
@@ -321,6 +321,13 @@ def what_to_see(
             "beside the others."
         )
     return "\n".join(lines)
+
+
+def counts(jump: Numbers, floor: Numbers) -> str:
+    """The counts of the jump, which can be near the support and all in one place."""
+    if jump["chi2"] is None:
+        return ""
+    return f", chi2 {cell(jump['chi2'])} (true samples {cell(floor['chi2'])})"
 
 
 def draw_samples(
