@@ -51,7 +51,7 @@ def phases(path, sigma: Sequence[float], lines: Mapping[str, Line], marks: Seque
     """Left what is a probability, right what is a size, both against the noise level; predicted
     levels are vertical lines, measured ones rings."""
     panels = [names for names in (SHARES, SIZES) if any(name in lines for name in names)]
-    with sheet(path, 1, len(panels), (5.2, 3.8)) as (_, axes):
+    with sheet(path, 1, len(panels), (5.2, 4.5)) as (_, axes):
         for ax, names in zip(axes[0], panels, strict=True):
             for name in names:
                 if name in lines:
@@ -64,7 +64,8 @@ def phases(path, sigma: Sequence[float], lines: Mapping[str, Line], marks: Seque
             else:
                 ax.set_ylim(bottom=0)
                 ax.set_ylabel("nats; number of directions")
-            ax.legend(frameon=False, fontsize=8)
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2}
+            ax.legend(frameon=False, fontsize=8, **below)
 
 
 def _line(ax, sigma: Sequence[float], name: str, line: Line) -> None:

@@ -57,8 +57,8 @@ def potentials(path, panels: Sequence[tuple[str, Sequence[Curve]]]) -> None:
             ax.set_ylim(lowest - 0.15 * room, 1.3 * room)
             ax.axvline(0, color=SUPPORT, linewidth=0.7, zorder=0)
             ax.set_title(title, fontsize=10)
-            ax.set_xlabel(r"$x_t$ on the axis, from the centre")
-            ax.set_ylabel("potential u [nats], 0 at the centre")
+            ax.set_xlabel(r"$x_t$ on the axis, from the mean")
+            ax.set_ylabel("potential u [nats], 0 at the mean")
             ax.legend(frameon=False, fontsize=8, loc="upper center", ncols=2)
         for ax in axes.flat[len(panels) :]:
             ax.set_axis_off()
