@@ -67,9 +67,16 @@ def rows(
     _sheet(path, shown, names=names, heads=heads, title=title)
 
 
-def denoised(path, noisy: Tensor, learned: Tensor, exact: Tensor, sigmas: Sequence[float]) -> None:
-    """Three rows, one column a noise level: x = x0 + sigma eps (clipped), D learned, D exact; each
-    [K,C,H,W] for K levels."""
+def denoised(
+    path,
+    noisy: Tensor,
+    learned: Tensor,
+    exact: Tensor,
+    sigmas: Sequence[float],
+    name: str = "learned",
+) -> None:
+    """Three rows, one column a noise level: x = x0 + sigma eps (clipped), D learned (or what else
+    its `name` is), D exact; each [K,C,H,W] for K levels."""
     rows = [_bytes(row) for row in (noisy, learned, exact)]
     if any(len(row) != len(sigmas) for row in rows):
         raise UsageError(
@@ -79,7 +86,7 @@ def denoised(path, noisy: Tensor, learned: Tensor, exact: Tensor, sigmas: Sequen
     _sheet(
         path,
         rows,
-        names=("noisy", "learned", "exact"),
+        names=("noisy", name, "exact"),
         heads=[f"{float(s):.3g}" for s in sigmas],
         title="noise level sigma, by column",
     )

@@ -100,9 +100,10 @@ def fields(
     sigmas: tuple[float, ...] | None = None,
     arrows: int = 17,
     pixels: int = 100,
+    name: str = "learned",
 ) -> None:
-    """The fields D - x, exact above and learned below, at several noise levels (default: SHARES of
-    the law's spread).
+    """The fields D - x, exact above and that of `denoise`, the `name` one, below, at several noise
+    levels (default: SHARES of the law's spread).
 
     Arrows point from x to D(x), drawn to scale up to one grid cell. Below, the colour is the error
     |D - D*|/sigma of the learned denoiser on the plane of the figure, where x is likely to lie:
@@ -128,7 +129,7 @@ def fields(
                 ax.set(
                     xlim=(float(low[0]), float(high[0])),
                     ylim=(float(low[1]), float(high[1])),
-                    title=f"exact, $\\sigma$ = {sigma:.3g}" if row == 0 else "learned",
+                    title=f"exact, $\\sigma$ = {sigma:.3g}" if row == 0 else name,
                     xlabel=view.names[0] if row == rows - 1 else "",
                     ylabel=view.names[1] if column == 0 else "",
                 )
@@ -140,8 +141,8 @@ def fields(
                 error[likely] = difference.norm(dim=1) / sigma
                 mesh = _errors(axes[1, column], error.reshape(pixels, pixels), low, high)
         if mesh is not None:
-            name = r"$|D - D^*|\,/\,\sigma$"
-            figure.colorbar(mesh, ax=axes[1, :].tolist(), label=name, extend="both", aspect=12)
+            unit = r"$|D - D^*|\,/\,\sigma$"
+            figure.colorbar(mesh, ax=axes[1, :].tolist(), label=unit, extend="both", aspect=12)
 
 
 class Box(NamedTuple):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from diffgeo.config.build import Experiment
 from diffgeo.core import ImageSet, Run
+from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
 
 
@@ -40,6 +41,12 @@ class View(NamedTuple):
     def learned(self) -> bool:
         """Whether a denoiser made the samples that is not the law's own."""
         return self.run.simulation is not None and not self.run.exact
+
+    @property
+    def kind(self) -> str:
+        """What made the samples, in a word: a network, or another denoiser in closed form in the
+        place of the law's own, such as model=gaussian."""
+        return "learned" if trainable(self.experiment.model) else "reference"
 
 
 def names() -> list[str]:

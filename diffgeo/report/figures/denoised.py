@@ -24,4 +24,4 @@ def draw(path, view):
     learned = view.run.denoise(x, sigma)
     exact = data.denoiser()(x, sigma)
     noisy, learned, exact = (data.quantize(images.cpu()) for images in (x, learned, exact))
-    plot.denoised(path, noisy, learned, exact, sigma.tolist())
+    plot.denoised(path, noisy, learned, exact, sigma.tolist(), view.kind)

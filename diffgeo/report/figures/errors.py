@@ -6,6 +6,7 @@ import torch
 
 from diffgeo import plot
 from diffgeo.core import generator
+from diffgeo.denoiser import trainable
 from diffgeo.metrics import denoiser_error
 from diffgeo.schedule import OU
 
@@ -26,8 +27,10 @@ def draw(path, view):
     highest = math.log10(float(positive[0]))
     levels = torch.logspace(lowest, highest, LEVELS, dtype=torch.float64)
     chart = OU()
-    trained = chart.t(experiment.schedule.draw(DRAWS, generator(0)).min())
+    trained = chart.t(positive[-1])
+    if trainable(experiment.model):
+        trained = chart.t(experiment.schedule.draw(DRAWS, generator(0)).min())
     curves = denoiser_error(
         run.denoise, experiment.data, levels, chart, POINTS, run.seed, experiment.device
     )
-    plot.errors(path, {"learned": curves}, float(trained))
+    plot.errors(path, {view.kind: curves}, float(trained))

@@ -9,4 +9,4 @@ def shows(view):
 
 def draw(path, view):
     learned = view.run.denoise if view.learned else None
-    plot.fields(path, learned, view.experiment.data)
+    plot.fields(path, learned, view.experiment.data, name=view.kind)
