@@ -118,8 +118,8 @@ def panels(
 def deviation(path, x: Curve, r: Curve, published: Mapping[str, Points], title: str) -> None:
     """Figure 2 of Chen et al. (2023): how far sampling and denoising paths are from their chords,
     whose lengths the labels say."""
-    left = r"$|x - $chord$|$, sampling path"
-    right = r"$|r - $chord$|$, denoising path"
+    left = "sampling path off its chord"
+    right = "denoising path off its chord"
     theirs = {left: published.get("x/deviation", ()), right: published.get("r/deviation", ())}
     panels(path, {left: [x], right: [r]}, title, theirs)
 
@@ -138,9 +138,9 @@ def distances(path, x: Curve, r: Curve, to_end: Curve, title: str) -> None:
     """How far states and estimates still are from where they end."""
     panels(
         path,
-        {"distance from the end of the path": [x], "distance of the estimate": [r, to_end]},
+        {"distance from the end": [x], "distance of the estimate": [r, to_end]},
         title,
-        logarithmic=("distance from the end of the path",),
+        logarithmic=("distance from the end",),
     )
 
 
@@ -151,6 +151,8 @@ def cosine(path, curve: Curve, title: str) -> None:
         draw(ax, curve, BLUE)
         ax.axhline(1, color=SUPPORT, linewidth=0.8)
         axis(ax, curve.sigma, r"$\cos(\varepsilon,\ x - x_{end})$")
+        lowest = float((curve.mean - curve.sd.nan_to_num(nan=0.0)).nan_to_num(nan=1.0).min())
+        ax.set_ylim(top=1 + 0.05 * (1 - lowest) + 1e-6)  # a band of one deviation goes above 1
         entitled(figure, title, 1)
 
 
@@ -295,8 +297,8 @@ def four(
                     label="published network",
                 )
             axis(ax, series["states"].sigma, f"distance, * = {name}")
-            ax.set_ylim(bottom=0)
             legend(ax, loc="upper right")
+        axes[0, 0].set_ylim(0, 1.25 * axes[0, 0].get_ylim()[1])  # room for the legend
         entitled(figure, title, len(references))
 
 

@@ -55,8 +55,8 @@ def curves(out: Path, every: Mapping, cells: Sequence[str], prefix: str = "") ->
     held = {name: series_of(every[name].folder, name) for name in cells}
     pictures = {
         "deviation": (
-            ("x/deviation", "ve", "deviation of the sampling path, chart ve"),
-            ("r/deviation", "all", "deviation of the denoising path"),
+            ("x/deviation", "ve", "x off its chord, chart ve"),
+            ("r/deviation", "all", "r off its chord"),
         ),
         "magnitude": (
             ("r/norm", "all", r"$|r|$"),
@@ -67,8 +67,8 @@ def curves(out: Path, every: Mapping, cells: Sequence[str], prefix: str = "") ->
             ("r/distance", "all", r"$|r - r_{end}|$"),
         ),
         "charts": (
-            ("x/deviation", "vp", "deviation of the sampling path, chart vp"),
-            ("x/deviation", "flow", "deviation of the sampling path, chart flow"),
+            ("x/deviation", "vp", "x off its chord, chart vp"),
+            ("x/deviation", "flow", "x off its chord, chart flow"),
         ),
     }
     title = f"{prefix}Euler on G20"
@@ -77,7 +77,7 @@ def curves(out: Path, every: Mapping, cells: Sequence[str], prefix: str = "") ->
         points = {}
         for series, chart, label in shown:
             drawn[label] = [held[name][series, chart] for name in cells]
-            if chart != "vp" and chart != "flow" and series in theirs:
+            if chart in ("ve", "all") and series in theirs:
                 points[label] = theirs[series]
         paths.panels(
             out / f"{picture}.png",
