@@ -60,6 +60,8 @@ def main(cfg, job: Job) -> None:
     there is not, on an odd number of given latents, and on metrics that take a run apart."""
     take_model(cfg, job.overrides)
     kinds = choices("kind", cfg.kind, WAYS)
+    if not kinds:
+        raise UsageError(f"kind=[] is empty: write some of {', '.join(WAYS)}")
     at = places(cfg["lambda"])
     shown = whole("pairs", cfg.pairs, 1, 16)
     experiment = assemble(cfg, loaded)

@@ -161,8 +161,10 @@ def numbers_of(
     """Every number by name: left to go by level, quality by evaluations."""
     values: dict[str, float] = {"jump/evaluations_of_run": found.whole}
     for level, estimate, state in zip(found.sigma, found.estimate, found.state, strict=True):
-        values[f"jump/left@{level:.4g}"] = float(estimate.mean())
-        values[f"jump/left_of_state@{level:.4g}"] = float(state.mean())
+        for name, series in (("left", estimate), ("left_of_state", state)):
+            mean = float(series.mean())
+            if math.isfinite(mean):  # a sample may end in 0
+                values[f"jump/{name}@{level:.4g}"] = mean
     for taken, own, other in zip(found.taken, jumped, fresh, strict=True):
         for key, value in own.items():
             values[f"jump/{key}@{taken:g}"] = value
@@ -185,13 +187,17 @@ def table_of_all(
     for k, level in enumerate(found.sigma):
         row = [repr(level), repr(found.taken[k])]
         for series in (found.estimate[k], found.state[k]):
-            sd = repr(float(series.std())) if n > 1 else ""
-            row += [repr(float(series.mean())), sd]
+            row += [number(float(series.mean())), number(float(series.std())) if n > 1 else ""]
         row.append(str(n))
         row += [repr(jumped[k][key]) for key in keys]
         row += [repr(fresh[k][key]) if key in fresh[k] else "" for key in ["evaluations", *keys]]
         rows.append(row)
     return csv_text(header, rows)
+
+
+def number(value: float) -> str:
+    """A number at full precision; "" where there is none."""
+    return repr(value) if math.isfinite(value) else ""
 
 
 def some(count: int, most: int) -> list[int]:
@@ -213,7 +219,9 @@ def shown(
     rows = []
     for k in some(len(found.sigma), SHOWN):
         row = [f"{found.sigma[k]:.4g}", f"{found.taken[k]:g}"]
-        row += [f"{float(series[k].mean()):.3g}" for series in (found.estimate, found.state)]
+        for series in (found.estimate, found.state):
+            mean = float(series[k].mean())
+            row.append(f"{mean:.3g}" if math.isfinite(mean) else "-")
         for key in keys:
             row += [quality.cell(jumped[k], key), quality.cell(fresh[k], key)]
         rows.append(row)

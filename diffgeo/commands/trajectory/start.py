@@ -22,6 +22,7 @@ from diffgeo.commands.trajectory import quality
 from diffgeo.config.beginning import KINDS, initial_of, lowered
 from diffgeo.config.build import Experiment, assemble, fitted
 from diffgeo.config.kinds import choices, numbers, plain
+from diffgeo.errors import UsageError
 from diffgeo.geometry.late_start import (
     Line,
     affine,
@@ -59,10 +60,11 @@ def main(cfg, job: Job) -> None:
     that there is not, and on metrics that take a run apart."""
     take_model(cfg, job.overrides)
     inits = choices("init", cfg.init, KINDS)
-    levels = sorted(set(numbers("at", cfg.at)), reverse=True)
+    levels = sorted(numbers("at", cfg.at), reverse=True)
     beside = plain("plain", cfg.plain, bool)
     experiment = plainly(cfg, job)
     begun = list(starts_of(cfg, experiment, inits, levels))
+    check_different(begun)
     if len(begun) == 1:
         beside = False
     quality.check(experiment)
@@ -114,6 +116,18 @@ def starts_of(
                 _, sigmas = lowered(experiment.chart, sigmas, level, cfg.sampler.get("steps"))
             simulation = replace(plain_one, sigmas=sigmas, initial=initial)
             yield Begun(init, float(sigmas[0]), simulation)
+
+
+def check_different(begun: list[Begun]) -> None:
+    """Raise UsageError where there is no start, or two are one: a level that was typed twice, or
+    two that are the same trained one."""
+    if not begun:
+        raise UsageError(f"init=[] is empty: write some of {', '.join(KINDS)}")
+    seen = set()
+    for start in begun:
+        if (start.init, start.at) in seen:
+            raise UsageError(f"at names the level {start.at:.4g} of the grid twice: write it once")
+        seen.add((start.init, start.at))
 
 
 def whole(experiment: Experiment) -> Begun:
