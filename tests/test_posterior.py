@@ -189,8 +189,8 @@ def test_local_dimensions(law, x, sigma, dimension):
 
 
 def test_local_dimension_of_a_plane():
-    """N(0, I_2) in R^3 at a point of the plane: 2/(1 + sigma^2) + |p|^2 sigma^2/(1 + sigma^2)^2;
-    the printed 1.9999999800 is |p|^2 = 1.9998."""
+    """N(0, I_2) in R^3 at a point p of the plane: 2/(1 + sigma^2) + |p|^2 sigma^2/(1 + sigma^2)^2;
+    the printed 1.9999999800 is p = (1, 1, 0)."""
     law = Gaussian([0.0] * 3, [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 0.0]])
     denoise = law.denoiser()
     x = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]], dtype=f64)
