@@ -294,7 +294,7 @@ def test_true_samples_have_k_minus_1_in_chi2():
 # The command
 
 
-LINE = ["trajectory", "distill", "updates=4", "pairs=40", "n=60", "paths=8", "trainer.batch=16"]
+LINE = ["trajectory", "distill", "updates=4", "pairs=40", "n=60", "paths=8", "student.batch=16"]
 
 
 def test_the_command_gives_the_same_bytes_again_and_names_what_it_is_of(inside, tmp_path):
@@ -308,6 +308,17 @@ def test_the_command_gives_the_same_bytes_again_and_names_what_it_is_of(inside, 
     values = json.loads((tmp_path / "a" / "metrics.json").read_text())
     assert values["students/teacher@31/w2"] == values["students/teacher@31/w2_counts"]
     assert values["students/KD@1/coupled"] > values["students/jump@2/coupled"]
+
+
+@pytest.mark.slow
+def test_a_run_teaches_and_its_own_training_is_not_the_students(inside, tmp_path):
+    """Of a run trained for 30 steps, students have the 8 updates that are asked for."""
+    train = ["train", "data=points2", "model=edm", "trainer.steps=30", "n=20", "metrics=quick"]
+    assert inside(*train, "figures=false", "sampler.steps=3", "hydra.run.dir=net").returncode == 0
+    line = [*LINE, "run=net", "methods=KD", "updates=8", "sampler.steps=16"]
+    done = inside(*line, "sampler.schedule.sigma_max=10", "hydra.run.dir=a")
+    assert done.returncode == 0, done.stderr
+    assert "teacher: learned denoiser" in done.stdout and "each student: 8 updates" in done.stdout
 
 
 @pytest.mark.slow
@@ -332,7 +343,7 @@ def test_every_kind_of_law_is_taught_and_drawn(inside, tmp_path, law):
         (["updates=3"], "PD shares them out"),
         (["methods=KD,XD"], "methods=XD: write some of KD"),
         (["pairs=400000000"], "pairs="),
-        (["trainer.ema=0.99"], "trainer.ema=0"),
+        (["student.ema=0.99"], "student.ema=0"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(inside, tmp_path, options, says):

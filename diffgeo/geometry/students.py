@@ -141,20 +141,20 @@ def fit(student: Network, lessons: Lessons, trainer: Trainer, g: torch.Generator
         descent.step(loss, number)
     student.eval()
     if not bool(torch.isfinite(descent.flat.values).all()):
-        raise DiffgeoError("a student diverged: lower trainer.lr and trainer.muon")
+        raise DiffgeoError("a student diverged: lower student.lr and student.muon")
 
 
 def check_trainer(trainer: Trainer, methods: Sequence[str]) -> None:
     """Raise UsageError on what no student honours, and on too few updates for the stages of PD."""
     if trainer.decay or trainer.pool > 1 or trainer.accumulate > 1 or trainer.compile:
         raise UsageError(
-            "students are trained plainly: write trainer.ema=0, trainer.pool=1, "
-            "trainer.accumulate=1 and trainer.compile=false"
+            "students are trained plainly: write student.ema=0, student.pool=1, "
+            "student.accumulate=1 and student.compile=false"
         )
     if trainer.precision != "float32" or trainer.channels_last:
         raise UsageError(
-            "students are trained in float32: write trainer.precision=float32 and "
-            "trainer.channels_last=false"
+            "students are trained in float32: write student.precision=float32 and "
+            "student.channels_last=false"
         )
     stages = FINEST.bit_length()
     if "PD" in methods and trainer.steps < stages:

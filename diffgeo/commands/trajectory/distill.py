@@ -19,11 +19,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from diffgeo.commands.trajectory import kind_of, law_of
 from diffgeo.commands.trajectory.told import grid_name, law_name
 from diffgeo.config.build import Experiment, assemble, build
 from diffgeo.config.kinds import choices, whole
+from diffgeo.config.limits import part
 from diffgeo.core import ImageSet
-from diffgeo.denoiser import trainable
 from diffgeo.geometry.distillation import Place, check, lies_on, placed, targets
 from diffgeo.geometry.lessons import School
 from diffgeo.geometry.students import METHODS, Answers, Class, answers, check_trainer
@@ -52,7 +53,7 @@ def main(cfg, job: Job) -> None:
     whole("updates", cfg.updates, 1, 10**7)
     pairs = whole("pairs", cfg.pairs, 1, 10**7)
     check(simulation)
-    trainer = build(cfg.trainer)
+    trainer = build(part(cfg, "student"))
     check_trainer(trainer, methods)
     school = School(simulation, experiment.data, pairs, experiment.numbers.stop)
     about = Class(build(cfg.net), trainer, cfg.sigma_data, cfg.seed)
@@ -100,12 +101,9 @@ def main(cfg, job: Job) -> None:
 
 def title(cfg, experiment: Experiment, nfe: int) -> str:
     """What the numbers are of."""
-    kind = "learned" if trainable(experiment.model) else cfg.model["_target_"].rpartition(".")[2]
+    kind = kind_of(experiment.model, cfg)
     simulation = experiment.simulation
-    node = cfg.data
-    name = node.get("name") or node["law" if "law" in node else "_target_"]
-    name = name if isinstance(name, str) else name["_target_"]
-    law = law_name(experiment.data, name.rpartition(".")[2].lower())
+    law = law_name(experiment.data, law_of(cfg))
     text = (
         f"teacher: {kind} denoiser of {law}, {type(simulation.sampler).__name__}, "
         f"{grid_name(experiment.chart, simulation.sigmas)}, {nfe} evaluations, chart ve; "
