@@ -301,7 +301,7 @@ def test_the_command_gives_the_same_bytes_again_and_names_what_it_is_of(inside, 
     line = [*LINE, "data=points8", "methods=KD,PD", "sampler.steps=16", "figures=false"]
     first = inside(*line, "hydra.run.dir=a")
     assert first.returncode == 0, first.stderr
-    assert "exact denoiser of points in R^2, Heun" in first.stdout and "seed 0" in first.stdout
+    assert "exact denoiser of points8 in R^2, Heun" in first.stdout and "seed 0" in first.stdout
     assert inside(*line, "hydra.run.dir=b").returncode == 0
     for name in ("metrics.json", "students.csv", "targets.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

@@ -89,7 +89,7 @@ def main(cfg, job: Job) -> None:
     times = {"geometry_cpu_s": laid - started, "students_cpu_s": taught - laid}
     folder.finish(values, experiment.device, **times)
 
-    print(title(cfg, experiment, round(drawn.nfe)))
+    print(title(cfg, job, experiment, round(drawn.nfe)))
     print(markdown(*places_table(places)))
     print(markdown(*students_table(rows, measured, floor, spread)))
     if methods:
@@ -99,11 +99,11 @@ def main(cfg, job: Job) -> None:
     print(f"written: {job.path}/metrics.json, targets.csv, students.csv{drawn_too}")
 
 
-def title(cfg, experiment: Experiment, nfe: int) -> str:
+def title(cfg, job: Job, experiment: Experiment, nfe: int) -> str:
     """What the numbers are of."""
     kind = kind_of(experiment.model, cfg)
     simulation = experiment.simulation
-    law = law_name(experiment.data, law_of(cfg))
+    law = law_name(experiment.data, law_of(cfg, job.overrides))
     text = (
         f"teacher: {kind} denoiser of {law}, {type(simulation.sampler).__name__}, "
         f"{grid_name(experiment.chart, simulation.sigmas)}, {nfe} evaluations, chart ve; "
