@@ -50,6 +50,7 @@ CONFIGS = {
     "vp": VP(),
     "ve": VE(sigma_min=0.01, sigma_max=50, spacing=Exponential(), training=Continuous()),
     "karras": VE(training=Continuous(Geometric())),
+    "trajectory": VE(training=Continuous(Geometric()), to_zero=False),
     "plane": VE(sigma_min=0.01, sigma_max=200, spacing=Geometric(), training=Continuous()),
     "plane_fine": VE(sigma_min=0.002, sigma_max=150, spacing=Geometric(), training=Continuous()),
     "plane_wide": VE(sigma_min=0.02, sigma_max=400, spacing=Geometric(), training=Continuous()),
