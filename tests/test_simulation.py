@@ -72,7 +72,7 @@ def drawn_and_shown(tmp_path, monkeypatch, command):
     shown = []
     monkeypatch.setattr("diffgeo.plot.trajectories", lambda path, paths, *rest: shown.append(paths))
     for other in ("samples", "fields"):
-        monkeypatch.setattr(f"diffgeo.plot.{other}", lambda *given: None)
+        monkeypatch.setattr(f"diffgeo.plot.{other}", lambda *given, **named: None)
     folder = tmp_path / str(abs(hash(command)))
     execute(command, folder)
     return np.load(folder / "samples.npy"), shown[0], folder
