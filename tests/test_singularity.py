@@ -45,7 +45,11 @@ def test_the_four_quantities_of_the_line_by_its_closed_form():
         np.testing.assert_allclose(found[name], np.linalg.norm(vector, axis=1), rtol=1e-12)
 
 
-@pytest.mark.parametrize("law", [Line(), POINTS, Circle(), Ambient(Circle(), 5)], ids=str)
+@pytest.mark.parametrize(
+    "law",
+    [Line(), POINTS, Circle(), Ambient(Circle(), 5)],
+    ids=["line", "points", "circle", "circle in R^5"],
+)
 def test_off_the_support_the_rate_is_1_at_a_fixed_point_and_a_half_at_samples(law):
     said = proved(law)
     assert (said.fixed, said.sampled) == (-1, -0.5)
