@@ -244,7 +244,7 @@ def test_the_trajectories_drawn_end_in_the_samples(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr("diffgeo.plot.trajectories", lambda path, paths, *rest: drawn.append(paths))
     for other in ("samples", "fields"):
-        monkeypatch.setattr(f"diffgeo.plot.{other}", lambda *given: None)
+        monkeypatch.setattr(f"diffgeo.plot.{other}", lambda *given, **named: None)
     for options in ("", " loop.lower_order_final=true"):
         execute(
             "sample model=exact data=circle sampler=dpmpp_3m sampler.steps=6 n=70 metrics=none"
