@@ -107,7 +107,8 @@ def test_the_command(inside, tmp_path):
     assert sigmas == pytest.approx([1e-3, 10 ** (-4 / 3), 10 ** (1 / 3), 100], rel=1e-12)
     assert len(rows) == 4 and float(rows[0]["gap"]) == values["reach/gap_low"]
     assert (
-        "exact denoiser of circle-" in done.stdout and "the theorem is for sigma <" in done.stdout
+        "exact denoiser of circle in R^2, of dimension d = 1" in done.stdout
+        and "the theorem is for sigma <" in done.stdout
     )
 
 

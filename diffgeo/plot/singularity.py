@@ -23,7 +23,7 @@ class Curve(NamedTuple):
     norm: Tensor  # [L]
     rate: float  # fitted
     expected: float
-    learned: Tensor | None = None  # a network's, [L]
+    other: Tensor | None = None  # another model's, [L]
 
 
 def norms(
@@ -34,8 +34,8 @@ def norms(
     titles: Sequence[str],
 ) -> None:
     """A panel a cloud: rms norms against s2 = 1 - e^-t, noise at the right; grey, the expected
-    power of each through its lowest value. Left of the line the rates are fitted; dotted is a
-    network."""
+    power of each through its lowest value. Left of the line the rates are fitted; dotted is
+    another model."""
     with sheet(path, 1, len(clouds), (5.2, 4.0)) as (_, axes):
         for ax, curves, title in zip(axes[0], clouds.values(), titles, strict=True):
             low, high = float("inf"), 0.0
@@ -54,13 +54,13 @@ def norms(
                     linestyle="--" if name == "drift" else "-",
                     label=f"{name}: rate {rate:.3f} (proved {curve.expected:g})",
                 )
-                if curve.learned is not None:
-                    ax.plot(s2, curve.learned, ":", color=colour, linewidth=1.5)
+                if curve.other is not None:
+                    ax.plot(s2, curve.other, ":", color=colour, linewidth=1.5)
                 low = min(low, float(curve.norm.min()))
                 high = max(high, float(curve.norm.max()))
             ax.plot([], [], color=SUPPORT, linewidth=3, alpha=0.6, label="the proved power")
-            if any(curve.learned is not None for curve in curves.values()):
-                ax.plot([], [], ":", color=BLACK, label="the network")
+            if any(curve.other is not None for curve in curves.values()):
+                ax.plot([], [], ":", color=BLACK, label="the model beside it")
             ax.axvline(below, ymax=0.6, color=BLACK, linewidth=0.6, label="fitted left of here")
             ax.set(xscale="log", yscale="log", ylim=(low / 3, 1e4 * high))
             ax.minorticks_off()

@@ -18,7 +18,7 @@ import torch
 
 from diffgeo.config.build import Experiment, assemble
 from diffgeo.config.kinds import plain, whole
-from diffgeo.denoiser import is_own, trainable
+from diffgeo.config.titles import law_name, model_name
 from diffgeo.errors import UsageError
 from diffgeo.plot.reach import reach as figure
 from diffgeo.run import Job, RunFolder, loaded, take_model
@@ -55,7 +55,7 @@ def main(cfg, job: Job) -> None:
     if cfg.figures:
         figure(job.path / "figures" / "reach.png", table, found.reach, found.n, found.d)
     folder.finish(numbers(found), experiment.device, **measured)
-    print(f"{title(experiment, cfg)}\n")
+    print(f"{title(experiment, cfg, job)}\n")
     print(shown(table))
     print(verdict(found))
     print(f"written: {job.path}/metrics.json, levels.csv" + (", figures/" if cfg.figures else ""))
@@ -75,17 +75,12 @@ def levels_of(cfg, experiment: Experiment) -> torch.Tensor:
     return grid.to(experiment.device)
 
 
-def title(experiment: Experiment, cfg) -> str:
+def title(experiment: Experiment, cfg, job: Job) -> str:
     """What was measured."""
-    if trainable(experiment.model):
-        kind = "learned"
-    elif is_own(experiment.model, experiment.data):
-        kind = "exact"
-    else:
-        kind = cfg.model["_target_"].rpartition(".")[2]
     data = experiment.data
-    n = math.prod(data.shape)
-    return f"{kind} denoiser of {data.key}, d = {data.dim} in R^{n}, {cfg.n} draws at each level"
+    model = model_name(experiment.model, cfg)
+    law = law_name(data, cfg, job.overrides)
+    return f"{model} denoiser of {law}, of dimension d = {data.dim}, {cfg.n} draws at each level"
 
 
 def shown(table: dict[str, torch.Tensor]) -> str:

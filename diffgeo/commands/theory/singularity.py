@@ -18,8 +18,9 @@ import torch
 
 from diffgeo.config.build import assemble
 from diffgeo.config.kinds import numbers, plain, whole
+from diffgeo.config.titles import law_name, model_name
 from diffgeo.core import Known, Manifold
-from diffgeo.denoiser import trainable
+from diffgeo.denoiser import is_own
 from diffgeo.errors import UsageError
 from diffgeo.plot import singularity as picture
 from diffgeo.run import Job, RunFolder, loaded, take_model
@@ -38,7 +39,7 @@ from diffgeo.theory.singularity import (
     times,
 )
 
-Measured = Mapping[str, list[Norms]]  # exact, and the network's where there is one
+Measured = Mapping[str, list[Norms]]  # of exact, and of another model where there is one
 
 
 def main(cfg, job: Job) -> None:
@@ -61,8 +62,8 @@ def main(cfg, job: Job) -> None:
     n = len(experiment.numbers)
     seed = experiment.simulation.seed
     models = {"exact": exact}
-    if trainable(experiment.model):
-        models["learned"] = experiment.model
+    if not is_own(experiment.model, data):
+        models[model_name(experiment.model, cfg)] = experiment.model
     measured = {name: measure(model, data, t, n, seed) for name, model in models.items()}
     proved = expected(exact, data, t, n, seed)
     ratio = limit(exact, data, t, n, seed)
@@ -76,7 +77,7 @@ def main(cfg, job: Job) -> None:
     folder.finish(values, experiment.device, measuring_cpu_s=spent)
 
     print(
-        f"{cfg_law(cfg)} in R^{data.mean.numel()}, n = {n}, chart OU (x_t), t from {ends[0]:g} to "
+        f"{law_name(data, cfg, job.overrides)}, n = {n}, chart OU (x_t), t from {ends[0]:g} to "
         f"{ends[1]:g}, fitted up to {below:g}; rms norms, rate of (1 - e^-t)"
     )
     print(markdown(*table(measured, proved, below)))
@@ -85,21 +86,12 @@ def main(cfg, job: Job) -> None:
     print(f"written: {job.path}/metrics.json, levels.csv{drawn}")
 
 
-def cfg_law(cfg) -> str:
-    """The name of the law in its config."""
-    node = cfg.data
-    if node.get("name"):
-        return node.name
-    target = node.law["_target_"] if "law" in node else node["_target_"]
-    return target.rpartition(".")[2].lower()
-
-
 def of_cloud(proved: Expected, cloud: str) -> float:
     return proved.fixed if cloud == CLOUDS[0] else proved.sampled
 
 
 def table(measured: Measured, proved: Expected, below: float) -> tuple[list[str], list[list[str]]]:
-    """A row a quantity of each cloud; a network has no rate that is proved."""
+    """A row a quantity of each cloud; only the exact denoiser has rates that are proved."""
     header = ["model", "at", "quantity", "at the lowest t", "at the highest", "fitted", "proved"]
     rows = []
     for model, clouds in measured.items():
@@ -204,15 +196,15 @@ def numbers_of(measured: Measured, proved: Expected, below: float) -> dict[str, 
 
 def draw(path: Path, measured: Measured, proved: Expected, below: float) -> None:
     clouds = {}
+    others = [norms for model, norms in measured.items() if model != "exact"]
     for number, norms in enumerate(measured["exact"]):
-        learned = measured["learned"][number] if "learned" in measured else None
         curves = {}
         for name, rates in norms.rates(below).items():
             curves[name] = picture.Curve(
                 norms.rms[name],
                 rates.rms.slope,
                 expected_of(name, of_cloud(proved, norms.cloud)),
-                None if learned is None else learned.rms[name],
+                others[0][number].rms[name] if others else None,
             )
         clouds[norms.cloud] = curves
     s2 = -torch.expm1(-measured["exact"][0].t)

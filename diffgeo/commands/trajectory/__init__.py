@@ -15,7 +15,7 @@ import contextlib
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -23,10 +23,10 @@ from omegaconf import OmegaConf
 from diffgeo.commands.trajectory import pictures, told
 from diffgeo.config.build import Experiment, assemble, fitted
 from diffgeo.config.kinds import choices, plain
-from diffgeo.config.line import conf_dir, value_of
+from diffgeo.config.line import conf_dir
+from diffgeo.config.titles import law_name, model_name
 from diffgeo.core import Denoiser, ImageSet, Trajectory
 from diffgeo.data.reference import REFERENCES, reference
-from diffgeo.denoiser import trainable
 from diffgeo.errors import UsageError
 from diffgeo.geometry.charts import CHARTS
 from diffgeo.geometry.measure import Geometry, measure, numbers_of
@@ -49,7 +49,7 @@ def main(cfg, job: Job) -> None:
     check_levels(experiment)
     window = window_of(len(experiment.simulation.sigmas), plain("window", cfg.window, int | None))
     keep = plain("keep", cfg.keep, bool)
-    model = kind_of(experiment.model, cfg)
+    model = model_name(experiment.model, cfg)
     names = chosen(cfg.against, model)
     if keep:
         check_room(experiment, job.path)
@@ -64,7 +64,7 @@ def main(cfg, job: Job) -> None:
 
     setting = told.Setting(
         model=model,
-        law=told.law_name(experiment.data, law_of(cfg, job.overrides)),
+        law=law_name(experiment.data, cfg, job.overrides),
         method=type(experiment.simulation.sampler).__name__,
         grid=told.grid_name(experiment.chart, geometry.sigma),
         n=geometry.n,
@@ -154,18 +154,6 @@ def check_levels(experiment: Experiment) -> None:
             f"sampler.steps={len(sigmas) - 1}: a denoising path of one or two estimates is its own "
             "chord; write sampler.steps=3 or more"
         )
-
-
-def kind_of(model: Denoiser, cfg) -> str:
-    """exact, gaussian, .. or learned."""
-    return "learned" if trainable(model) else cfg.model["_target_"].rpartition(".")[2]
-
-
-def law_of(cfg, overrides: Sequence[str]) -> str:
-    """The name of the law: as `data=` was typed, else of a set of images its own, else its
-    class's."""
-    typed = value_of("data", list(overrides)) or cfg.data.get("name")
-    return typed or cfg.data.get("law", cfg.data)["_target_"].rpartition(".")[2].lower()
 
 
 def chosen(against, model: str) -> list[str]:

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from diffgeo.commands.trajectory import kind_of, law_of
 from diffgeo.config import kinds
 from diffgeo.config.build import Experiment, assemble
 from diffgeo.config.kinds import plain
+from diffgeo.config.titles import law_name, model_name
 from diffgeo.core import Manifold
 from diffgeo.geometry.dimension import FEW, Dimension, dimension
 from diffgeo.plot.geometry import phases as plot
@@ -57,8 +57,9 @@ def main(cfg, job: Job) -> None:
         figure(job.path / "figures" / "dimension.png", found, support(experiment))
     folder.finish(numbers(found), experiment.device, measuring_cpu_s=spent)
     where = "noised points, x0 + sigma eps" if noised else "clean points"
-    kind = kind_of(experiment.model, cfg)
-    print(f"{kind} denoiser of {law_of(cfg, job.overrides)}, n = {cfg.n} {where}\n")
+    kind = model_name(experiment.model, cfg)
+    law = law_name(experiment.data, cfg, job.overrides)
+    print(f"{kind} denoiser of {law}, n = {cfg.n} {where}\n")
     print(table(found))
     print("\n".join(notes(experiment, kind, found, noised)))
     shown = ", figures/" if cfg.figures else ""

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from diffgeo.commands.trajectory import kind_of, law_of
-from diffgeo.commands.trajectory.told import grid_name, law_name
+from diffgeo.commands.trajectory.told import grid_name
 from diffgeo.config.build import Experiment, assemble, build
 from diffgeo.config.kinds import choices, whole
 from diffgeo.config.limits import part
+from diffgeo.config.titles import law_name, model_name
 from diffgeo.core import ImageSet
 from diffgeo.geometry.distillation import Place, check, lies_on, placed, targets
 from diffgeo.geometry.lessons import School
@@ -101,9 +101,9 @@ def main(cfg, job: Job) -> None:
 
 def title(cfg, job: Job, experiment: Experiment, nfe: int) -> str:
     """What the numbers are of."""
-    kind = kind_of(experiment.model, cfg)
+    kind = model_name(experiment.model, cfg)
     simulation = experiment.simulation
-    law = law_name(experiment.data, law_of(cfg, job.overrides))
+    law = law_name(experiment.data, cfg, job.overrides)
     text = (
         f"teacher: {kind} denoiser of {law}, {type(simulation.sampler).__name__}, "
         f"{grid_name(experiment.chart, simulation.sigmas)}, {nfe} evaluations, chart ve; "

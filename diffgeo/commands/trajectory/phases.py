@@ -16,10 +16,10 @@ import math
 import time
 from pathlib import Path
 
-from diffgeo.commands.trajectory import kind_of, law_of
 from diffgeo.config import kinds
 from diffgeo.config.build import Experiment, assemble, fitted
 from diffgeo.config.kinds import plain
+from diffgeo.config.titles import law_name, model_name
 from diffgeo.geometry.phases import Crossing, Phases, has_classes, phases
 from diffgeo.geometry.uturn import check, uturn
 from diffgeo.plot.geometry import phases as plot
@@ -62,11 +62,11 @@ def main(cfg, job: Job) -> None:
     if cfg.figures:
         figure(job.path / "figures" / "phases.png", found)
     folder.finish(numbers(found), experiment.device, measuring_cpu_s=spent)
-    law = law_of(cfg, job.overrides)
+    law = law_name(experiment.data, cfg, job.overrides)
     print(f"exact denoiser of {law}, n = {cfg.n} noised points, every chart, +- standard error\n")
     print(table(found))
     print(transitions(found))
-    for line in notes(experiment, kind_of(experiment.model, cfg), turns):
+    for line in notes(experiment, model_name(experiment.model, cfg), turns):
         print(line)
     shown = ", figures/" if cfg.figures else ""
     print(f"written: {job.path}/metrics.json, phases.csv, phases.json{shown}")

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from diffgeo.commands.trajectory import kind_of, law_of, told
+from diffgeo.commands.trajectory import told
 from diffgeo.config.build import Experiment
+from diffgeo.config.titles import law_name, model_name
 from diffgeo.core import Run
 from diffgeo.errors import UsageError
 from diffgeo.metrics.suite import Suite, pairs_of_floors, star_line, within_floor
@@ -97,7 +98,7 @@ def title(experiment: Experiment, cfg, job: Job, n: int) -> str:
     chart = experiment.chart
     if isinstance(chart, Below):
         chart = chart.path
-    law = told.law_name(experiment.data, law_of(cfg, job.overrides))
+    law = law_name(experiment.data, cfg, job.overrides)
     grid = told.grid_name(chart, experiment.simulation.sigmas)
     method = type(experiment.simulation.sampler).__name__
-    return f"{kind_of(experiment.model, cfg)} denoiser of {law}, {method}, {grid}, n = {n}"
+    return f"{model_name(experiment.model, cfg)} denoiser of {law}, {method}, {grid}, n = {n}"

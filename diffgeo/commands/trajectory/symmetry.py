@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from diffgeo.commands.trajectory import kind_of, law_of
 from diffgeo.config import kinds
 from diffgeo.config.build import assemble
 from diffgeo.config.kinds import plain
+from diffgeo.config.titles import law_name, model_name
 from diffgeo.errors import UsageError
 from diffgeo.geometry.symmetry import own_coordinates, potential
 from diffgeo.geometry.symmetry_diagram import MOST, Diagram, Symmetry, Wells, symmetry, wells
@@ -60,8 +60,8 @@ def main(cfg, job: Job) -> None:
         figures(job.path / "figures", found, places)
     values = found.numbers() | depths(found, places)
     folder.finish(values, experiment.device, measuring_cpu_s=spent)
-    law = law_of(cfg, job.overrides)
-    print(f"{kind_of(experiment.model, cfg)} denoiser of {law}, every chart and dynamics\n")
+    law = law_name(experiment.data, cfg, job.overrides)
+    print(f"{model_name(experiment.model, cfg)} denoiser of {law}, every chart and dynamics\n")
     print(headline(found))
     print()
     print(table(found))

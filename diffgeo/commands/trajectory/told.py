@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from diffgeo.core import Data, ImageSet, Schedule
+from diffgeo.core import Schedule
 from diffgeo.geometry.charts import CHARTS, EVERY
 from diffgeo.geometry.measure import Bend, Geometry, bend, known
 from diffgeo.geometry.observations import every
@@ -64,14 +63,6 @@ def is_same(sigmas: Tensor, others: Tensor) -> bool:
     if len(sigmas) != len(others):
         return False
     return bool(torch.isclose(sigmas, others.to(sigmas), rtol=1e-9).all())
-
-
-def law_name(data: Data, name: str) -> str:
-    """A law in words: of images, how many there are and whether they are mirrored."""
-    if not isinstance(data, ImageSet):
-        return f"{name} in R^{math.prod(data.shape)}"
-    mirrored = " and their mirror images" if data.flip else ""
-    return f"{name} ({len(data)} images{mirrored})"
 
 
 # the table
