@@ -10,6 +10,7 @@ from diffgeo.data import Mixture, Points
 from diffgeo.geometry.measure import measure
 from diffgeo.geometry.projection import derivatives, frenet, laid_on, project
 from diffgeo.geometry.record import record
+from diffgeo.geometry.series import arrival
 from diffgeo.sampler import Euler, EulerAncestral, Heun, UniPC
 from diffgeo.schedule import VE
 from diffgeo.simulation import Simulation
@@ -224,3 +225,13 @@ class Counting:
     def __call__(self, x, sigma, **cond):
         self.rows.append(len(x))
         return self.denoise(x, sigma, **cond)
+
+
+def test_arrival_is_the_level_from_which_on_a_distance_stays_within_a_tenth():
+    """Columns: near, far again, then near for good; near from the third level, 11 % and 10 %; near
+    from the first; never near."""
+    distance = torch.tensor(
+        [[0.5, 2.0, 0.1, 0.5], [0.09, 0.44, 0.1, 0.4], [0.2, 0.4, 0.0, 0.3], [0.05, 0.1, 0.0, 0.2]]
+    )
+    size = torch.tensor([1.0, 4.0, 1.0, 1.0])
+    assert arrival(distance, size).tolist() == [3, 2, 0, 4]
