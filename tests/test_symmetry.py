@@ -220,3 +220,12 @@ def test_the_command_prints_the_level_and_leaves_every_branch(inside, tmp_path):
     assert stored["symmetric"] and stored["dynamics"]["VP, ODE"]["centre"] == []
     lines = (tmp_path / "run" / "branches.csv").read_text().splitlines()
     assert lines[0] == "dynamics,branch,sigma,stable,x0,x1" and len(lines) > 100
+
+
+def test_a_law_that_keeps_its_centre_is_drawn_too(inside, tmp_path):
+    """Of N(0, I) the VP ODE has no fixed point but the centre; a picture of it used to fail."""
+    done = inside("trajectory", "symmetry", "data=normal", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert "the centre is a mode of p_sigma at every level (always stable)" in done.stdout
+    names = {path.name for path in (tmp_path / "run/figures").iterdir()}
+    assert names == {"bifurcation.png", "potential.png"}

@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
 
 from diffgeo.core import Coefficients, Denoiser, Parameterization, expand, generator
 from diffgeo.denoiser import Network
@@ -34,8 +33,8 @@ from diffgeo.geometry.lessons import Lessons, School, euler
 from diffgeo.parameterization import EDM, quarter_log
 from diffgeo.simulation import Start
 from diffgeo.training import Trainer
+from diffgeo.training.descent import Descent
 from diffgeo.training.flat import Flat
-from diffgeo.training.optim import Muon, takes
 
 NFE = (1, 2, 4)  # evaluations with which a student that can do with several is sampled
 
@@ -87,60 +86,22 @@ def consistent(student: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
     return torch.where(expand(positive.to(x), x) > 0, said, x)
 
 
-class Descent:
-    """Adam, and Muon for the matrices, at the rates of a `Trainer`."""
-
-    def __init__(self, trainer: Trainer, module: nn.Module):
-        self.trainer = trainer
-        self.flat = Flat(module)
-        self.exp_avg = torch.zeros_like(self.flat.values)
-        self.exp_avg_sq = torch.zeros_like(self.flat.values)
-        self.updates = torch.zeros(())
-        matrices = [p for p in self.flat.parameters if takes(p)] if trainer.muon else []
-        self.muon = Muon(matrices) if matrices else None
-
-    def step(self, loss: Tensor, number: int) -> None:
-        """Update number `number`, from 0, along the gradient of the loss."""
-        trainer = self.trainer
-        share = trainer.share(number)
-        self.flat.grad.zero_()
-        loss.backward()
-        if trainer.clip:
-            grad = self.flat.grad
-            grad.mul_(torch.clamp(trainer.clip / (grad.norm() + 1e-12), max=1.0))
-        if self.muon:
-            self.muon.step(trainer.muon * share)
-        adamw(
-            [self.flat.values],
-            [self.flat.grad],
-            [self.exp_avg],
-            [self.exp_avg_sq],
-            [],
-            [self.updates],
-            fused=True,
-            amsgrad=False,
-            maximize=False,
-            beta1=trainer.betas[0],
-            beta2=trainer.betas[1],
-            lr=trainer.lr * share,
-            weight_decay=trainer.weight_decay,
-            eps=trainer.eps,
-        )
-
-
 def fit(student: Network, lessons: Lessons, trainer: Trainer, g: torch.Generator) -> None:
     """trainer.steps updates of a student. Raises DiffgeoError where it diverges."""
     student.train()
-    descent = Descent(trainer, student)
+    flat = Flat(student)
+    descent = Descent(trainer, flat)
     for number in range(trainer.steps):
         state, level, answer, below = lessons(trainer.batch, g)
         if below is not None:
             answer = consistent(student, answer, below)
         out = expand(student.parameterization(level).out, state)
         loss = ((student(state, level) - answer) / out).square().mean()
-        descent.step(loss, number)
+        flat.grad.zero_()
+        loss.backward()
+        descent.step(number)
     student.eval()
-    if not bool(torch.isfinite(descent.flat.values).all()):
+    if not bool(torch.isfinite(flat.values).all()):
         raise DiffgeoError("a student diverged: lower student.lr and student.muon")
 
 

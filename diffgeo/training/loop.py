@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
 
 from diffgeo.core import Data, Schedule, Weighting, generator
 from diffgeo.denoiser import Network
@@ -31,8 +30,8 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine.distributed import ALONE, World
 from diffgeo.machine.precision import autocast, resolved, running
 from diffgeo.training.batches import DATA, Batch, Batches
+from diffgeo.training.descent import Descent
 from diffgeo.training.flat import Flat
-from diffgeo.training.optim import Muon, takes
 from diffgeo.training.trainer import Trainer
 
 __all__ = ["DATA", "INIT", "Flat", "Progress", "Training"]
@@ -84,12 +83,7 @@ class Training:
             world.copy_(values)
         self.device = self.flat.values.device
         self.average = self.flat.values.clone()
-        # Adam's moments, and how many updates it has seen
-        self.exp_avg = torch.zeros_like(self.flat.values)
-        self.exp_avg_sq = torch.zeros_like(self.flat.values)
-        self.updates = torch.zeros((), device=self.device)
-        matrices = [p for p in self.flat.parameters if takes(p)] if trainer.muon else []
-        self.muon = Muon(matrices) if matrices else None
+        self.descent = Descent(trainer, self.flat)
         self.step = 0
         self.total = torch.zeros((), device=self.device)  # twice the loss since the last report
         self.precision = resolved(trainer.precision, self.device, "bf16")
@@ -127,16 +121,8 @@ class Training:
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint holds beside the step, by name; the tensors themselves."""
-        state = {
-            "values": self.flat.values,
-            "average": self.average,
-            "exp_avg": self.exp_avg,
-            "exp_avg_sq": self.exp_avg_sq,
-            "total": self.total,
-        }
-        if self.muon:
-            state["momenta"] = self.muon.momenta
-        return state
+        own = {"values": self.flat.values, "average": self.average, "total": self.total}
+        return own | self.descent.state()
 
     def restore(self, state: dict[str, Tensor], step: int) -> None:
         """Go on from a saved state. Raises DiffgeoError when it belongs to another network or a
@@ -155,7 +141,7 @@ class Training:
             v.copy_(state[name])
         if not self.world.first:
             self.total.zero_()  # what was saved is the sum over the ranks
-        self.updates.fill_(step)
+        self.descent.updates.fill_(step)
         self.step = step
 
     def gradient(self, batch: Batch) -> Tensor:
@@ -171,31 +157,9 @@ class Training:
 
     def update(self) -> None:
         """One step of Muon and Adam along the gradient in the buffer, and of the moving average."""
-        trainer = self.trainer
-        flat = self.flat
-        share = trainer.share(self.step)
-        if trainer.clip:
-            flat.grad.mul_(torch.clamp(trainer.clip / (flat.grad.norm() + 1e-12), max=1.0))
-        if self.muon:
-            self.muon.step(trainer.muon * share)
-        adamw(
-            [flat.values],
-            [flat.grad],
-            [self.exp_avg],
-            [self.exp_avg_sq],
-            [],
-            [self.updates],
-            fused=True,
-            amsgrad=False,
-            maximize=False,
-            beta1=trainer.betas[0],
-            beta2=trainer.betas[1],
-            lr=trainer.lr * share,
-            weight_decay=trainer.weight_decay,
-            eps=trainer.eps,
-        )
+        self.descent.step(self.step)
         if self.decay:
-            self.average.lerp_(flat.values, 1 - self.decay(self.step))
+            self.average.lerp_(self.flat.values, 1 - self.decay(self.step))
 
     def run(self, stop: Callable[[], bool] = never) -> Iterator[Progress]:
         """Train to the end, or to the step after which `stop` says so, reporting every `log_every`

@@ -34,6 +34,7 @@ from diffgeo.run import Job, RunFolder, loaded, take_model
 from diffgeo.store.files import write_text
 from diffgeo.tables import csv_text, markdown
 
+PATHS = 256  # that the geometry looks at, where paths=null
 FEW = 5.0  # deviations of the law in the teacher's highest level, below which that is said
 # clouds that a picture leaves out: one evaluation of the jump is Euler's, and with 8 both are done
 UNSEEN = (("jump", 1), ("Euler", 8), ("jump", 8))
@@ -49,7 +50,7 @@ def main(cfg, job: Job) -> None:
     simulation = experiment.simulation
     n = len(experiment.numbers)
     methods = choices("methods", cfg.methods, METHODS)
-    paths = whole("paths", cfg.paths, 1, n)
+    paths = min(n, PATHS) if cfg.paths is None else whole("paths", cfg.paths, 1, n)
     whole("updates", cfg.updates, 1, 10**7)
     pairs = whole("pairs", cfg.pairs, 1, 10**7)
     check(simulation)

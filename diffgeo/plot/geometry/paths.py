@@ -57,7 +57,13 @@ def draw(ax, curve: Curve, colour: str, band: bool = True, **style) -> None:
         ax.fill_between(sigma, mean - sd, mean + sd, color=colour, alpha=0.15, linewidth=0)
 
 
-def beside(ax, points: Points | None, lowest: float, label: str = "published network") -> None:
+def beside(
+    ax,
+    points: Points | None,
+    lowest: float,
+    label: str | None = "published network",
+    colour: str = BLACK,
+) -> None:
     """Published points; sigma 0 among them stands for the last level."""
     if not points:
         return
@@ -70,7 +76,7 @@ def beside(ax, points: Points | None, lowest: float, label: str = "published net
         marker="D",
         markersize=5,
         markerfacecolor="none",
-        color=BLACK,
+        color=colour,
         label=label,
         zorder=5,
     )
@@ -273,19 +279,8 @@ def four(
                 curve = series[key]._replace(label=label)
                 draw(ax, curve, colour)
                 lowest = float(curve.sigma[curve.sigma > 0].min())
-                if name == "exact" and published.get(key):
-                    sigma = [place or lowest for place, _ in published[key]]
-                    values = [value for _, value in published[key]]
-                    ax.plot(
-                        sigma,
-                        values,
-                        linestyle="none",
-                        marker="D",
-                        markersize=5,
-                        markerfacecolor="none",
-                        color=colour,
-                        zorder=5,
-                    )
+                if name == "exact":
+                    beside(ax, published.get(key), lowest, label=None, colour=colour)
             if name == "exact" and published:
                 ax.plot(
                     [],

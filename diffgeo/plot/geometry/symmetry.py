@@ -11,6 +11,7 @@ from diffgeo.plot.canvas import BLACK, BLUE, COLOURS, ORANGE, SUPPORT, VERMILION
 
 LINES = ("-", "--", "-.", ":")
 NAMED = 2  # saddle-nodes in a legend
+DECADE = 10.0  # how far a picture without a critical level goes
 
 
 class Curve(NamedTuple):
@@ -94,7 +95,10 @@ def _diagram(ax, panel: Panel) -> None:
     if panel.critical is not None:
         levels.append(panel.critical)
     low = min(float(one.sigma[0]) for one in every)  # where branches begin
-    high = 2.2 * max(levels) if levels else max(float(one.sigma.max()) for one in panel.paths)
+    # of a law that has no well but its centre there is no branch
+    high = max((float(one.sigma.max()) for one in panel.paths), default=DECADE * low)
+    if levels:
+        high = 2.2 * max(levels)
     reach = max((float(np.abs(one.r).max()) for one in panel.paths), default=1.0)
     plain_log(ax, low, high)
     ax.set_ylim(-1.15 * reach, 2.0 * reach)  # the legend has the upper part to itself

@@ -3,26 +3,12 @@ interpolate`."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from diffgeo.commands.reproduce.geometry.series import lines_of
 from diffgeo.plot.geometry import starts
-from diffgeo.store.digest import verified
 from diffgeo.tables import markdown
-
-
-def ways_of(folder: Path, key: str) -> dict[str, starts.Line]:
-    """A metric of interpolation.csv against lambda, a line a way."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    with verified(folder / "interpolation.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            found.setdefault(row["kind"], []).append((float(row["lambda"]), float(row[key])))
-    lines = {}
-    for kind, pairs in found.items():
-        at, worth = zip(*sorted(pairs), strict=True)
-        lines[kind] = starts.Line(at, worth)
-    return lines
 
 
 def quality(out: Path, every: Mapping, cells: Mapping[str, str]) -> str:
@@ -31,7 +17,7 @@ def quality(out: Path, every: Mapping, cells: Mapping[str, str]) -> str:
     panels = {}
     table = []
     for name, key in cells.items():
-        ways = ways_of(every[name].folder, key)
+        ways = lines_of(every[name].folder / "interpolation.csv", "kind", "lambda", key)
         panels[f"{key}, {name}"] = ways
         for kind, line in ways.items():
             by_place = dict(zip(line.x, line.y, strict=True))

@@ -3,15 +3,14 @@ name) and may return text for the report."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from diffgeo.commands.reproduce.geometry.series import lines_of
 from diffgeo.config.line import conf_dir
 from diffgeo.plot.geometry import starts
-from diffgeo.store.digest import verified
 from diffgeo.tables import markdown
 
 SAMPLERS = ("DDPM", "DDIM", "PNDM")
@@ -29,24 +28,12 @@ def published(out: Path, every: Mapping) -> str:
     return "Published FIDs (not measured here)\n\n" + markdown(header, rows)
 
 
-def lines_of(folder: Path, key: str) -> dict[str, starts.Line]:
-    """A number of start.csv against the level of the start, a line a start."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    with verified(folder / "start.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            found.setdefault(row["init"], []).append((float(row["at"]), float(row[key])))
-    lines = {}
-    for init, pairs in found.items():
-        at, worth = zip(*sorted(pairs), strict=True)
-        name = f"{PLAIN}, from the top" if init == PLAIN else init
-        lines[name] = starts.Line(at, worth)
-    return lines
-
-
 def sweep(out: Path, every: Mapping, cell: str, key: str, name: str) -> str:
     """NAME.png: one number against the level of the start, for every start. The text: its least
     value, and where."""
-    lines = lines_of(every[cell].folder, key)
+    lines = {}
+    for init, line in lines_of(every[cell].folder / "start.csv", "init", "at", key).items():
+        lines[f"{PLAIN}, from the top" if init == PLAIN else init] = line
     path = out / f"{name}.png"
     starts.quality(path, {key: lines}, r"level of the start $\sigma'$", log_x=True)
     told = []
