@@ -21,9 +21,11 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from diffgeo.analytic.measurement import Operator
 from diffgeo.config.kinds import located
 from diffgeo.core import Data, Metric, Sampler, Schedule
 from diffgeo.errors import UsageError
+from diffgeo.inverse.algorithm import Algorithm
 
 OURS = "diffgeo."
 
@@ -54,6 +56,8 @@ SLOTS = {
     "weighting": Slot(("training", "parameterization")),
     "sampler": Slot(("sampler", "schedule"), Sampler),
     "metrics": Slot(("metrics",), Metric),
+    "operator": Slot(("inverse.operators",), Operator),
+    "algorithm": Slot(("inverse.algorithms",), Algorithm),
     "trainer": Slot(("training",)),
     "preview": Slot(("report.preview",)),
     "loop": Slot(("simulation",), partial=True),

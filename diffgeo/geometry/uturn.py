@@ -74,7 +74,7 @@ def back(simulation: Simulation, x: Tensor, level: float, numbers: range) -> Ten
     noise = Streams(keys(simulation.seed, numbers, simulation.device), simulation.shape)
     unit = noise()
     start = turned.start(numbers)
-    state = Start(x, unit, noise, start.denoise, start.counted)
+    state = Start(x, unit, noise, start.denoise, start.counted, start.method)
     samples = turned.loop.kept(end(turned.steps(state), x))
     check_finite(samples)
     return samples

@@ -39,6 +39,7 @@ class Start(NamedTuple):
     noise: Streams  # each sample's further draws
     denoise: Denoiser  # as the sampler is shown it: told the condition, inside the loop's options
     counted: Counted  # the simulation's own denoiser within, counting
+    method: Sampler  # as these samples take it
 
 
 class Drawn(NamedTuple):
@@ -131,15 +132,16 @@ class Simulation:
         own = noise()  # drawn even where noise is given, so that later draws keep their numbers
         given = self.given(numbers)
         unit = own if given is None else given
-        begin = self.method.start if self.initial is None else self.initial
+        method = self.condition.steered(self.method, numbers, self.device)
+        begin = method.start if self.initial is None else self.initial
         x = begin(unit, self.highest)
-        return Start(x, unit, noise, self.shown(counted, numbers), counted)
+        return Start(x, unit, noise, self.shown(counted, numbers), counted, method)
 
     @torch.no_grad()
     def steps(self, start: Start) -> Iterator[Step]:
         """The run from `start` down the levels. Its end is a sample once the loop has `kept` it."""
         yield from steps(
-            self.method,
+            start.method,
             start.denoise,
             start.x,
             self.sigmas,
