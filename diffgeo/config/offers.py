@@ -21,7 +21,6 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from diffgeo.analytic.measurement import Operator
 from diffgeo.config.kinds import located
 from diffgeo.core import Data, Metric, Sampler, Schedule
 from diffgeo.errors import UsageError
@@ -56,7 +55,7 @@ SLOTS = {
     "weighting": Slot(("training", "parameterization")),
     "sampler": Slot(("sampler", "schedule"), Sampler),
     "metrics": Slot(("metrics",), Metric),
-    "operator": Slot(("inverse.operators",), Operator),
+    "operator": Slot(("inverse.operators",), partial=True),
     "algorithm": Slot(("inverse.algorithms",), Algorithm),
     "trainer": Slot(("training",)),
     "preview": Slot(("report.preview",)),

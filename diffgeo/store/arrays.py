@@ -28,9 +28,11 @@ MISSING = ("", "-", "na", "n/a", "null", "none", "?")
 SPREADSHEET = re.compile(r'(?:^|,)\s*"?(#(?:N/A|DIV/0!|REF!|NUM!|VALUE!|NAME\?|NULL!))')
 
 
-def read_array(path: str | os.PathLike, option: str) -> np.ndarray:
+def read_array(path: str | os.PathLike, option: str, booleans: bool = False) -> np.ndarray:
     """A float64 array from a .npy file, a .npz file (its only array, or the one called samples,
     points or arr_0) or a table in a .csv file.
+
+    booleans: whether true and false may stand for 1 and 0, as they do in a mask.
 
     Nothing is unpickled. Raises UsageError, naming `option`, when the file is missing or holds
     anything but real numbers; numbers that are not finite are the caller's to refuse. Raises
@@ -43,7 +45,7 @@ def read_array(path: str | os.PathLike, option: str) -> np.ndarray:
     try:
         if not path.is_file():
             raise UsageError(f"{option}={path}: there is no such file")
-        return real(reader(verified(path)))
+        return real(reader(verified(path)), booleans)
     except DiffgeoError:
         raise
     except Exception as error:  # numpy raises half a dozen kinds on a damaged file
@@ -57,10 +59,11 @@ def read_array(path: str | os.PathLike, option: str) -> np.ndarray:
         ) from error
 
 
-def real(array: np.ndarray) -> np.ndarray:
+def real(array: np.ndarray, booleans: bool = False) -> np.ndarray:
     """The same numbers as float64, row after row in memory. Raises ValueError on a single number,
-    and on what is no array of real numbers: true and false, words, dates, complex numbers."""
-    if array.dtype.kind not in "iuf":
+    and on what is no array of real numbers: true and false (but for `booleans`), words, dates,
+    complex numbers."""
+    if array.dtype.kind not in ("iufb" if booleans else "iuf"):
         what = {"c": "complex numbers", "b": "true and false", "U": "words", "S": "words"}
         raise ValueError(f"it holds {what.get(array.dtype.kind, array.dtype)}")
     if array.ndim == 0:

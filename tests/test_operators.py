@@ -1,0 +1,242 @@
+"""Operators against dense matrices, scipy, and the printed values of the literature."""
+
+import numpy as np
+import pytest
+import torch
+
+from diffgeo.analytic.measurement import Decomposed, Linear, pinv, prox
+from diffgeo.errors import UsageError
+from diffgeo.inverse import operators
+from diffgeo.inverse.operators.base import Imagewise, Stored
+
+f64 = torch.float64
+# not symmetric in any way, of even height: what is flipped or shifted shows
+ASYMMETRIC = torch.tensor([[1, 2, -1], [0, 3, 1], [0.5, 0, 0], [0, 0.2, 4]], dtype=f64)
+SMALL = (2, 8, 6)
+MASK = torch.tensor([[1, 0, 0, 1, 1, 0]] * 8)
+MASK[2] = 0
+
+LINEAR = {
+    "inpaint_box": lambda: operators.inpaint_box(SMALL, size=3),
+    "inpaint_random": lambda: operators.inpaint_random(SMALL, keep=0.3),
+    "mask": lambda: operators.mask(SMALL, kept=MASK),
+    "blur": lambda: operators.blur(SMALL, std=0.7),
+    "blur even": lambda: operators.blur(SMALL, std=1.5, size=4),
+    "motion": lambda: operators.motion(SMALL, size=5),
+    "kernel": lambda: operators.kernel(SMALL, entries=ASYMMETRIC),
+    "grey": lambda: operators.grey(SMALL),
+    "grey weighted": lambda: operators.grey(SMALL, weights=[0.2, 0.7]),
+    "pool": lambda: operators.pool(SMALL, factor=2),
+    "gaussian_rows": lambda: operators.gaussian_rows(SMALL, rows=7),
+    "matrix": lambda: operators.matrix((4,), entries=[[1, 0, 1, 0], [0, 2, 0, -1]]),
+    "rank 1": lambda: operators.matrix((3,), entries=[[1, 2, 3], [2, 4, 6]]),
+    "tall": lambda: operators.matrix((2,), entries=[[1, 2], [0, 1], [3, -1]]),
+}
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=f64)
+
+
+def dense(operator):
+    """A [m,n], one column for each unit vector."""
+    numbers = int(np.prod(operator.shape))
+    columns = operator(torch.eye(numbers, dtype=f64).reshape(numbers, *operator.shape))
+    return columns.flatten(1).mT
+
+
+@pytest.fixture(params=list(LINEAR))
+def operator(request):
+    return LINEAR[request.param]()
+
+
+def test_the_adjoint_is_the_transpose(operator):
+    x = normal(3, *operator.shape)
+    z = normal(3, *operator.measured, seed=1)
+    assert isinstance(operator, Linear)
+    forward = (operator(x) * z).flatten(1).sum(1)
+    backward = (x * operator.adjoint(z)).flatten(1).sum(1)
+    assert operator(x).shape == z.shape
+    assert torch.allclose(forward, backward, rtol=0, atol=1e-12)
+
+
+def test_the_spectral_form_is_the_svd_of_the_dense_matrix(operator):
+    assert isinstance(operator, Decomposed)
+    a = dense(operator)
+    x = normal(2, *operator.shape)
+    y = normal(2, *operator.measured, seed=1)
+    s = operator.values
+    expected = torch.linalg.svdvals(a)
+    assert torch.allclose(s.sort(descending=True)[0], expected[: len(s)], atol=1e-12)
+    assert expected[len(s) :].numel() == 0 or expected[len(s) :].max() < 1e-12
+    # U and V are orthonormal, and A = U s V'
+    unit = torch.eye(len(s), dtype=f64)
+    assert torch.allclose(operator.right(operator.back(unit)), unit, atol=1e-10)
+    assert torch.allclose(operator.left(operator.combine(unit)), unit, atol=1e-10)
+    assert torch.allclose(operator.combine(s * operator.right(x)), operator(x), atol=1e-11)
+    assert torch.allclose(operator.back(s * operator.left(y)), operator.adjoint(y), atol=1e-11)
+    v = operator.back(unit).flatten(1)
+    assert torch.allclose(v @ v.mT, unit, atol=1e-10)
+
+
+def test_the_pseudo_inverse_is_that_of_the_dense_matrix(operator):
+    a = dense(operator)
+    y = normal(2, *operator.measured, seed=1)
+    found = pinv(operator, y)
+    expected = y.flatten(1) @ torch.linalg.pinv(a, rtol=1e-13).mT
+    assert torch.allclose(found.flatten(1), expected, atol=1e-9 * float(expected.abs().max()))
+    x = normal(2, *operator.shape)
+    assert torch.allclose(operator(pinv(operator, operator(x))), operator(x), atol=1e-10)
+
+
+@pytest.mark.parametrize("rho", [1e-12, 0.3, 1e12])
+def test_the_prox_solves_its_normal_equations(operator, rho):
+    a = dense(operator)
+    x0 = normal(2, *operator.shape)
+    y = normal(2, *operator.measured, seed=1)
+    found = prox(operator, x0, y, rho)
+    # the minimizer of |y - A z|^2 + rho |x0 - z|^2 by least squares on the stacked matrix
+    stacked = torch.cat([a, rho**0.5 * torch.eye(a.shape[1], dtype=f64)])
+    wanted = torch.cat([y.flatten(1), rho**0.5 * x0.flatten(1)], 1)
+    gradient = (found.flatten(1) @ stacked.mT - wanted) @ stacked
+    assert gradient.abs().max() < 1e-10 * max(1.0, rho)
+    each = prox(operator, x0, y, torch.tensor([rho, 2.0], dtype=f64))  # one a row
+    assert torch.allclose(each[0], found[0], atol=1e-12)
+    assert torch.allclose(each[1], prox(operator, x0, y, 2.0)[1], atol=1e-12)
+
+
+def test_solve_inverts_what_a_measurement_can_reach(operator):
+    a = dense(operator)
+    y = operator(normal(2, *operator.shape))
+    found = operator.solve(y, 0.4).flatten(1)
+    gram = a @ a.mT + 0.4 * torch.eye(len(a), dtype=f64)
+    assert torch.allclose(found @ gram.mT, y.flatten(1), atol=1e-11)
+
+
+def test_operators_compute_in_the_dtype_they_are_given(operator):
+    x = normal(2, *operator.shape).float()
+    assert operator(x).dtype == operator.adjoint(operator(x)).dtype == torch.float32
+    assert torch.allclose(operator(x).double(), operator(x.double()), atol=1e-5)
+
+
+def test_convolution_is_true_and_wraps_around():
+    """scipy's convolve, whose centre for even sizes is h//2 as well."""
+    from scipy.ndimage import convolve
+
+    blur = operators.kernel(SMALL, entries=ASYMMETRIC)
+    x = normal(1, *SMALL)
+    kernel = (ASYMMETRIC / ASYMMETRIC.sum()).numpy()
+    expected = [convolve(channel, kernel, mode="wrap") for channel in x[0].numpy()]
+    assert np.allclose(blur(x)[0].numpy(), np.stack(expected), rtol=0, atol=1e-14)
+    # of one white pixel it makes the kernel, as it is
+    delta = torch.zeros(1, *SMALL, dtype=f64)
+    delta[0, 0, 4, 3] = 1
+    assert np.allclose(blur(delta)[0, 0, 2:6, 2:5].numpy(), kernel, rtol=0, atol=1e-14)
+
+
+def test_a_motion_kernel_is_drawn_for_each_image():
+    blur = operators.motion((1, 28, 28), seed=3)
+    assert isinstance(blur, Imagewise) and isinstance(blur, Stored)
+    kernels = [blur.of_image(number).contents()["kernel"] for number in range(4)]
+    assert torch.equal(kernels[0], blur.contents()["kernel"])
+    assert torch.equal(kernels[2], operators.motion((1, 28, 28), seed=3).of_image(2).kernel)
+    place = torch.arange(9, dtype=f64)
+    for number, kernel in enumerate(kernels):
+        assert float(kernel.sum()) == pytest.approx(1, abs=1e-12) and kernel.min() >= 0
+        centre = [float(kernel.sum(1 - axis) @ place) for axis in (0, 1)]
+        assert centre == pytest.approx([4, 4], abs=0.35)  # but for what the border cuts
+        assert not any(torch.allclose(kernel, other) for other in kernels[:number])
+
+
+def test_an_unturned_motion_is_a_line():
+    """A straight path of length 8 through the centre: its moments are those of a uniform line,
+    8^2/12 along it and none across, but for the pixels' own width (at most 1/4)."""
+    from diffgeo.inverse.operators.kernels import motion_kernel
+
+    kernel = motion_kernel(0, size=9, intensity=0.0)
+    place = torch.arange(9, dtype=f64) - 4
+    rows = (kernel.sum(1) @ place**2).item()
+    columns = (kernel.sum(0) @ place**2).item()
+    across = (place @ kernel @ place).item()
+    along, off = torch.linalg.eigvalsh(torch.tensor([[rows, across], [across, columns]])).flip(0)
+    assert 64 / 12 <= along <= 64 / 12 + 0.25
+    assert 0 <= off <= 0.26
+
+
+def test_gaussian_rows_keep_lengths_in_the_mean():
+    rows = operators.gaussian_rows((1, 28, 28), rows=200).entries
+    columns = operators.gaussian_rows((1, 28, 28), rows=200, normalization="columns").entries
+    assert torch.allclose(rows * 200**0.5, columns * 784**0.5)
+    # the mean of 156800 squares of N(0,1) is 1 within 4 * sqrt(2/156800)
+    assert float((rows**2).sum() * 200 / rows.numel()) == pytest.approx(1, abs=0.0143)
+
+
+def test_what_inpainting_keeps():
+    x = torch.arange(36, dtype=f64).reshape(1, 1, 6, 6)
+    box = operators.inpaint_box((1, 6, 6), size=4)
+    assert box(x).flatten().tolist() == [0, 1, 2, 3, 4, 5, 6, 11, 12, 17, 18, 23, 24, 29] + list(
+        range(30, 36)
+    )
+    assert operators.inpaint_random((3, 10, 10), keep=0.29).measured == (3, 29)
+    assert operators.inpaint_random((7,), keep=0.5, seed=1)(normal(2, 7)).shape == (2, 4)
+
+
+REFUSED = {
+    "box": (lambda: operators.inpaint_box((1, 8, 8), size=9), "operator.size=9"),
+    "whole box": (lambda: operators.inpaint_box((1, 8, 8), size=8), "hides every pixel"),
+    "box outside": (lambda: operators.inpaint_box((1, 8, 8), size=4, top=5), "operator.top=5"),
+    "points": (lambda: operators.inpaint_box((2,), size=1), "is of images"),
+    "share": (lambda: operators.inpaint_random((1, 8, 8), keep=0.0), "operator.keep=0.0"),
+    "few": (lambda: operators.inpaint_random((1, 8, 8), keep=0.001), "hides every pixel"),
+    "mask size": (lambda: operators.mask((1, 8, 8), kept=torch.ones(8, 7)), "(8, 8)"),
+    "mask channels": (lambda: operators.mask((3, 8, 8), kept=torch.ones(1, 8, 8)), "all channels"),
+    "mask values": (lambda: operators.mask((1, 2, 2), kept=torch.eye(2) / 2), "0 (hidden)"),
+    "empty mask": (lambda: operators.mask((1, 2, 2), kept=torch.zeros(2, 2)), "hides every pixel"),
+    "no mask": (lambda: operators.mask((1, 2, 2)), "operator.file=MASK.npy"),
+    "std": (lambda: operators.blur((1, 8, 8), std=0.0), "operator.std=0.0"),
+    "large": (lambda: operators.blur((1, 8, 8), size=9), "larger than the image"),
+    "sum": (
+        lambda: operators.kernel((1, 8, 8), entries=torch.tensor([[1.0, -1.0]])),
+        "sums to 0",
+    ),
+    "nan": (
+        lambda: operators.kernel((1, 8, 8), entries=torch.tensor([[1.0, float("nan")]])),
+        "not finite",
+    ),
+    "kernel channels": (
+        lambda: operators.kernel((1, 8, 8), entries=torch.ones(1, 3, 3)),
+        "for all channels",
+    ),
+    "intensity": (lambda: operators.motion((1, 8, 8), size=5, intensity=2.0), "intensity=2.0"),
+    "motion": (lambda: operators.motion((1, 8, 8)), "larger than the image"),
+    "divides": (lambda: operators.pool((1, 28, 28), factor=3), "write one of 2, 4, 7, 14, 28"),
+    "grey": (lambda: operators.grey((1, 28, 28)), "grey already"),
+    "weights": (lambda: operators.grey((3, 8, 8), weights=[1.0]), "3 numbers"),
+    "width": (lambda: operators.matrix((3,), entries=[[1, 2]]), "shape (m, 3)"),
+    "ragged": (lambda: operators.matrix((2,), entries=[[1, 2], [3]]), "equal length"),
+    "zero": (lambda: operators.matrix((2,), entries=[[0, 0]]), "all 0"),
+    "two": (lambda: operators.matrix((2,), file="a.npy", entries=[[1, 0]]), "one matrix"),
+    "no file": (lambda: operators.matrix((2,), file="nowhere.npy"), "nowhere.npy"),
+    "rows": (lambda: operators.gaussian_rows((2,), rows=0), "operator.rows=0"),
+    "norm": (lambda: operators.gaussian_rows((2,), rows=1, normalization="l2"), "rows or columns"),
+}
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_what_cannot_be_is_refused_in_one_line(name):
+    build, said = REFUSED[name]
+    with pytest.raises(UsageError) as refusal:
+        build()
+    assert said in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_files(tmp_path):
+    np.save(tmp_path / "mask.npy", MASK.numpy().astype(bool))
+    np.save(tmp_path / "kernel.npy", ASYMMETRIC.numpy())
+    np.savetxt(tmp_path / "a.csv", np.array([[1.0, 2, 3]]), delimiter=",")
+    kept = operators.mask(SMALL, file=str(tmp_path / "mask.npy"))
+    assert torch.equal(kept.index, operators.mask(SMALL, kept=MASK).index)
+    assert torch.equal(kept.contents()["mask"], MASK.to(torch.uint8))
+    blur = operators.kernel(SMALL, file=str(tmp_path / "kernel.npy"))
+    assert torch.allclose(blur.kernel, ASYMMETRIC / ASYMMETRIC.sum())
+    assert operators.matrix((3,), file=str(tmp_path / "a.csv"))(torch.ones(1, 3)).item() == 6
