@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from diffgeo.analytic.measurement import Decomposed, Linear, pinv, prox
+from diffgeo.analytic.measurement import Decomposed, Linear, Operator, pinv, prox
 from diffgeo.errors import UsageError
 from diffgeo.inverse import operators
 from diffgeo.inverse.operators.base import Imagewise, Stored
+from diffgeo.inverse.operators.resizing import BlurAndKeep, bicubic_matrix
 
 f64 = torch.float64
 # not symmetric in any way, of even height: what is flipped or shifted shows
@@ -27,6 +28,13 @@ LINEAR = {
     "grey": lambda: operators.grey(SMALL),
     "grey weighted": lambda: operators.grey(SMALL, weights=[0.2, 0.7]),
     "pool": lambda: operators.pool(SMALL, factor=2),
+    "sr": lambda: operators.sr(SMALL, factor=2),
+    "sr even": lambda: BlurAndKeep(ASYMMETRIC, SMALL, 2),
+    "bicubic": lambda: operators.bicubic(SMALL, factor=2),
+    "fourier": lambda: operators.fourier(SMALL, share=0.5),
+    "fourier lines": lambda: operators.fourier(SMALL, lines=3),
+    "fourier odd": lambda: operators.fourier((1, 5, 7), share=0.6, seed=2),
+    "fourier whole": lambda: operators.fourier((1, 4, 4), share=1.0),
     "gaussian_rows": lambda: operators.gaussian_rows(SMALL, rows=7),
     "matrix": lambda: operators.matrix((4,), entries=[[1, 0, 1, 0], [0, 2, 0, -1]]),
     "rank 1": lambda: operators.matrix((3,), entries=[[1, 2, 3], [2, 4, 6]]),
@@ -181,7 +189,80 @@ def test_what_inpainting_keeps():
     assert operators.inpaint_random((7,), keep=0.5, seed=1)(normal(2, 7)).shape == (2, 4)
 
 
+def test_the_bicubic_matrix_is_the_printed_one():
+    """Row 1 at n = 16, factor 4, and the singular values of M. To the left the mirror folds the two
+    outermost taps back on the first two; to the right they lie open."""
+    m = bicubic_matrix(16, 4)
+    left = [-0.029297, -0.013672, 0.022705, 0.097412, 0.181885, 0.240967]
+    right = [0.240967, 0.181885, 0.097412, 0.022705, -0.011963, -0.018311, -0.010986, -0.001709]
+    assert m[1].tolist() == pytest.approx([*left, *right, 0, 0], abs=5.1e-7)
+    assert torch.allclose(m.sum(1), torch.ones(4, dtype=f64))
+    expected = [0.5, 0.497754, 0.470498, 0.399069]
+    assert torch.linalg.svdvals(m).tolist() == pytest.approx(expected, abs=5e-7)
+
+
+def test_bicubic_is_the_antialiased_one_of_torch_but_at_the_border():
+    """torch weighs what lies inside the image alone; we mirror it."""
+    x = normal(1, 1, 24, 24)
+    ours = operators.bicubic((1, 24, 24), factor=4)(x)
+    theirs = torch.nn.functional.interpolate(x, (6, 6), mode="bicubic", antialias=True)
+    assert torch.allclose(ours[..., 2:-2, 2:-2], theirs[..., 2:-2, 2:-2], atol=1e-12)
+
+
+def test_the_fourier_prox_is_the_closed_form():
+    """F x = F(Re F*(M y) + rho x0)/(w + rho), for a y that no real image has."""
+    operator = operators.fourier(SMALL, share=0.5, seed=4)
+    assert set(operator.values.tolist()) == {1.0, 0.5**0.5}
+    y = normal(2, *operator.measured)
+    x0 = normal(2, *SMALL, seed=1)
+    right_side = torch.fft.fft2(operator.adjoint(y) + 0.3 * x0)
+    expected = torch.fft.ifft2(right_side / (operator.share.reshape(8, 6) + 0.3)).real
+    assert torch.allclose(prox(operator, x0, y, 0.3), expected, atol=1e-13)
+
+
+def test_lines_are_columns_with_the_lowest_among_them():
+    kept = operators.fourier((1, 8, 8), lines=5, seed=1).contents()["mask"]
+    assert kept.sum() == 40 and torch.equal(kept, kept[:1].expand(8, 8))
+    assert kept[0, [0, 1]].tolist() == [1, 1]
+    spread = operators.fourier((1, 8, 8), share=0.25).contents()["mask"]
+    assert spread.sum() == 16 and spread[0, 0] == 1
+
+
+def test_phase_retrieval_is_the_modulus_and_forgets_a_shift():
+    from scipy.fft import fft2
+
+    operator = operators.phase_retrieval((1, 8, 12))
+    assert operator.measured == (1, 12, 18)
+    x = torch.rand(1, 1, 8, 12, dtype=f64) * 2 - 1
+    padded = np.zeros((12, 18))
+    padded[2:10, 3:15] = (x[0, 0].numpy() + 1) / 2
+    expected = np.abs(fft2(padded, norm="ortho"))
+    assert np.allclose(operator(x)[0, 0].numpy(), expected, rtol=0, atol=1e-13)
+    dark = torch.full((1, 1, 8, 12), -1.0, dtype=f64)
+    dark[..., 2:5, 3:7] = torch.rand(3, 4, dtype=f64)
+    assert torch.allclose(operator(dark), operator(dark.roll((1, 2), (2, 3))), atol=1e-13)
+    assert torch.allclose(operator(dark), operator(dark.flip(2, 3)), atol=1e-13)
+    signed = operators.phase_retrieval((1, 8, 12), unit=False)
+    assert torch.allclose(signed(x), signed(-x), atol=1e-13)
+
+
+def test_hdr_clips_and_has_no_gradient_there():
+    operator = operators.hdr((4,))
+    x = torch.tensor([[-0.7, -0.2, 0.4, 0.9]], dtype=f64, requires_grad=True)
+    y = operator(x)
+    assert y.tolist() == [pytest.approx([-1, -0.4, 0.8, 1])]
+    y.sum().backward()
+    assert x.grad.tolist() == [[0, 2, 2, 0]]
+    assert not isinstance(operator, Linear) and isinstance(operator, Operator)
+
+
 REFUSED = {
+    "sr divides": (lambda: operators.sr((1, 28, 28), factor=5), "write one of 2, 4, 7, 14, 28"),
+    "two kernels": (lambda: operators.sr((1, 8, 8), std=1.0, kernel="k.npy"), "one of them"),
+    "share of": (lambda: operators.fourier((1, 8, 8), share=1.5), "operator.share=1.5"),
+    "lines": (lambda: operators.fourier((1, 8, 8), lines=9), "operator.lines=9"),
+    "padding": (lambda: operators.phase_retrieval((1, 8, 8), oversampling=-1.0), "-1.0"),
+    "gain": (lambda: operators.hdr((2,), gain=0.0), "operator.gain=0.0"),
     "box": (lambda: operators.inpaint_box((1, 8, 8), size=9), "operator.size=9"),
     "whole box": (lambda: operators.inpaint_box((1, 8, 8), size=8), "hides every pixel"),
     "box outside": (lambda: operators.inpaint_box((1, 8, 8), size=4, top=5), "operator.top=5"),

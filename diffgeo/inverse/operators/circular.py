@@ -146,9 +146,7 @@ def blur(shape: Sequence[int], std: float = 1.0, size: int | None = None) -> Cir
     Raises UsageError.
     """
     _, height, width = image_shape(shape, "blur")
-    if size is None and std > 0:
-        size = min(2 * int(4 * std + 0.5) + 1, height, width)
-    kernel = gaussian_kernel(std, size)
+    kernel = gaussian_kernel(std, size, most=min(height, width))
     check_fits(kernel, height, width, f"operator.size={size}")
     return Circular(kernel, tuple(shape))
 

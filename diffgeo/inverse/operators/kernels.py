@@ -19,14 +19,14 @@ from diffgeo.store.arrays import read_array
 MOMENTS = 400  # at which the shutter sees the light of one point
 
 
-def gaussian_kernel(std: float, size: int | None = None) -> Tensor:
+def gaussian_kernel(std: float, size: int | None = None, most: int = 1 << 15) -> Tensor:
     """exp(-(i^2 + j^2)/2 std^2) on a square, normalized to sum 1, [size,size].
 
-    std: in pixels, > 0. size: its side; None: the odd one that reaches 4 std.
+    std: in pixels, > 0. size: its side; None: the odd one that reaches 4 std, at most `most`.
     """
     if not std > 0:
         raise UsageError(f"operator.std={std}: write the deviation of the kernel in pixels, > 0")
-    side = 2 * int(4 * std + 0.5) + 1 if size is None else size
+    side = min(2 * int(4 * std + 0.5) + 1, most) if size is None else size
     if side < 1:
         raise UsageError(f"operator.size={side}: write the side of the kernel, 1 or more")
     place = torch.arange(side, dtype=f64) - side // 2
