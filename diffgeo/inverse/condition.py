@@ -21,6 +21,7 @@ class Measured:
     algorithm: what is made of it.
     data: the law.
     draws: samples of each image: sample i is draw i % draws of image i // draws.
+    first: the number of the image whose measurement is y[0].
     inner: what the samples are told beside it, such as a class.
     """
 
@@ -28,11 +29,12 @@ class Measured:
     algorithm: Algorithm
     data: Data
     draws: int = 1
+    first: int = 0
     inner: Condition = ClassLabel()
 
     def of(self, numbers: range, device: torch.device | str = "cpu") -> Measurement:
         """The measurement with one y a sample of these numbers."""
-        image = torch.arange(numbers.start, numbers.stop) // self.draws
+        image = torch.arange(numbers.start, numbers.stop) // self.draws - self.first
         found = self.measurement.of(image)
         return Measurement(found.operator, found.y.to(device), found.sigma_n)
 
