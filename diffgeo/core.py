@@ -50,6 +50,14 @@ class Denoiser(Protocol):
 
 
 @runtime_checkable
+class WithCovariance(Denoiser, Protocol):
+    """A denoiser that knows the posterior's covariance without autograd."""
+
+    # Cov[x0 | x] v = sigma^2 (dD/dx) v, v and the answer like x [B,*D]
+    def covariance_product(self, x: Tensor, sigma: Sigma, v: Tensor, **cond) -> Tensor: ...
+
+
+@runtime_checkable
 class Classes(Protocol):
     """A network F(x, noise, label) of so many classes."""
 

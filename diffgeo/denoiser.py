@@ -17,7 +17,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from diffgeo.core import Classes, Data, Denoiser, Known, Parameterization, Sigma, column, expand
+from diffgeo.core import (
+    Classes,
+    Data,
+    Denoiser,
+    Known,
+    Parameterization,
+    Sigma,
+    WithCovariance,
+    column,
+    expand,
+)
 from diffgeo.errors import UsageError
 from diffgeo.parameterization import Scaled
 
@@ -106,16 +116,55 @@ class Labelled:
 
 
 class Counted:
-    """Counts network evaluations: `nfe` batched calls and `rows` states since the start."""
+    """Counts network evaluations: `nfe` batched calls and `rows` states since the start. A product
+    with dD/dx counts as one, be it autograd's pass back through D or a closed form."""
 
     def __init__(self, denoise: Denoiser):
         self.denoise = denoise
         self.nfe = 0
         self.rows = 0
 
-    def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+    def add(self, like: Tensor) -> None:
+        """Count one evaluation of these rows."""
         self.nfe += 1
-        self.rows += len(x)
+        self.rows += len(like)
+
+    def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+        self.add(x)
+        denoised = self.denoise(x, sigma, **cond)
+        if denoised.requires_grad:
+            denoised.register_hook(self.add)
+        return denoised
+
+    def standing_in(self, other: Denoiser) -> StandIn:
+        """`other`, its calls counted here as those of the denoiser that it replaces."""
+        return StandIn(other, self)
+
+
+class CountedCovariance(Counted):
+    """`Counted` of a denoiser that knows its covariance."""
+
+    denoise: WithCovariance
+
+    def covariance_product(self, x: Tensor, sigma: Sigma, v: Tensor, **cond) -> Tensor:
+        self.add(x)
+        return self.denoise.covariance_product(x, sigma, v, **cond)
+
+
+def counting(denoise: Denoiser) -> Counted:
+    """`denoise` that counts, and knows its covariance if it did."""
+    return CountedCovariance(denoise) if isinstance(denoise, WithCovariance) else Counted(denoise)
+
+
+@dataclass(frozen=True, eq=False)
+class StandIn:
+    """`denoise` whose calls are counted as those of another."""
+
+    denoise: Denoiser
+    counted: Counted
+
+    def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
+        self.counted.add(x)
         return self.denoise(x, sigma, **cond)
 
 

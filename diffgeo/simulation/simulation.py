@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from diffgeo.core import Condition, Denoiser, Sampler, Step, Trajectory
-from diffgeo.denoiser import Counted
+from diffgeo.denoiser import Counted, counting
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.sampler import steps
 from diffgeo.simulation.batches import fitting, ranges
@@ -127,7 +127,7 @@ class Simulation:
 
     def start(self, numbers: range) -> Start:
         """The samples of these numbers at the first level."""
-        counted = Counted(self.denoise)
+        counted = counting(self.denoise)
         noise = Streams(keys(self.seed, numbers, self.device), self.shape)
         own = noise()  # drawn even where noise is given, so that later draws keep their numbers
         given = self.given(numbers)

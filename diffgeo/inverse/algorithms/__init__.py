@@ -1,1 +1,44 @@
-"""Algorithms, what `algorithm=` names."""
+"""Algorithms, what `algorithm=` names: how a measurement is used to restore a signal.
+
+Each is a function of its options, in a notebook `diffpir(zeta=.3)`, and returns an `Algorithm`.
+"""
+
+from diffgeo.inverse.algorithms.guided import (
+    ddnm,
+    dps_likelihood,
+    exact,
+    jfps,
+    mmps,
+    pigdm,
+    prox,
+)
+from diffgeo.inverse.algorithms.stepped import (
+    daps,
+    ddnm_plus,
+    ddrm,
+    diffpir,
+    dps,
+    dps_yt,
+    mcg,
+    projection,
+    repaint,
+)
+
+__all__ = [
+    "daps",
+    "ddnm",
+    "ddnm_plus",
+    "ddrm",
+    "diffpir",
+    "dps",
+    "dps_likelihood",
+    "dps_yt",
+    "exact",
+    "jfps",
+    "mcg",
+    "mmps",
+    "pigdm",
+    "projection",
+    "prox",
+    "repaint",
+]
