@@ -1,5 +1,11 @@
-"""What the posterior of a whole cloud says beside D: N atoms of equal weight, prepared once
-(`points.Streamed`, `points.Dense`), and counted from the heaviest one of each row (`weights`).
+"""What the posterior of a whole cloud says beside D: N atoms, prepared once (`points.Streamed`,
+`points.Dense`), and counted from the heaviest one of each row (`weights`).
+
+Where the atoms have weights w_i of their own, the logarithms of the posterior's hold them too:
+
+    |y - a_i|^2 = |y - b|^2 + 2 sigma^2 (log(p_b/p_i) - log(w_b/w_i)),
+
+so the trace takes the mean of log(w_b/w_i) off, the `lean` of a row; of equal weights it is 0.
 """
 
 from __future__ import annotations
@@ -26,6 +32,7 @@ class Summed(NamedTuple):
     collision: Tensor  # sum_i p_i^2, [B]
     heaviest: Tensor  # b, [B,d]
     step: Tensor  # D - b, [B,d]
+    lean: Tensor  # sum_i p_i log(w_b/w_i), [B]
 
 
 def weighed(cloud: Streamed | Dense, x: Tensor, sigma: Tensor) -> Posterior:
@@ -38,7 +45,7 @@ def weighed(cloud: Streamed | Dense, x: Tensor, sigma: Tensor) -> Posterior:
         neighbours=entropy.exp(),
         nearest=found.place,
         collision=found.collision,
-        trace=weights.trace(found.excess, found.step, x - found.heaviest, sigma),
+        trace=weights.trace(found.excess - found.lean, found.step, x - found.heaviest, sigma),
     )
 
 
@@ -46,7 +53,10 @@ def log_density(cloud: Streamed | Dense, x: Tensor, sigma: Tensor) -> Tensor:
     """log p_sigma(x), [B]."""
     found = summed(cloud, x, sigma)
     square = (x - found.heaviest).square().sum(1)
-    mass = found.mass.log() - math.log(cloud.count)
+    if cloud.log_weight is None:
+        mass = found.mass.log() - math.log(cloud.count)
+    else:
+        mass = found.mass.log() + cloud.log_weight[found.place]
     return weights.log_density(square, mass, sigma, x.shape[1])
 
 
@@ -75,6 +85,7 @@ def _streamed(cloud: Streamed, x: Tensor, sigma: Tensor) -> Summed:
     square = torch.zeros_like(top)
     below = torch.zeros_like(top)  # sum of weights times how far their logit is below the top
     moment = torch.zeros_like(x)
+    prior = torch.zeros_like(top)  # sum of weights times log w
     for first, logit, atoms in cloud.logits(x, sigma):
         best, at = logit.max(1)
         last = top
@@ -88,15 +99,24 @@ def _streamed(cloud: Streamed, x: Tensor, sigma: Tensor) -> Summed:
         total = total * kept + weight.sum(1)
         square = square * kept**2 + weight.square().sum(1)
         moment = moment * kept[:, None] + weight @ atoms.mT
+        if cloud.log_weight is not None:
+            own = cloud.log_weight[first : first + weight.shape[1]]
+            prior = prior * kept + weight @ own.to(weight)
     heaviest = cloud.atom(place)
     step = moment / total[:, None] + cloud.centre - heaviest
-    return Summed(place, LOG2 * below / total, total, square / total**2, heaviest, step)
+    lean = _lean(cloud, place, prior / total)
+    return Summed(place, LOG2 * below / total, total, square / total**2, heaviest, step, lean)
+
+
+def _lean(cloud: Streamed | Dense, place: Tensor, mean: Tensor) -> Tensor:
+    """log w_b of the atoms so numbered less the mean of log w, [B]."""
+    return mean if cloud.log_weight is None else cloud.log_weight[place].to(mean) - mean
 
 
 def _dense(cloud: Dense, x: Tensor, sigma: Tensor) -> Summed:
     """All weights of some rows at once."""
     y = (x - cloud.centre)[:, None]
-    logit, top, exact = cloud.logits(y)
+    logit, top, exact = cloud.logits(y, prior=cloud.prior(sigma))
     place = top.flatten(1).gather(1, exact.flatten(1).argmax(1, keepdim=True))[:, 0]
     weight = cloud.weights(y, sigma, logit, top, exact)
     total = weights.total(weight)
@@ -104,7 +124,11 @@ def _dense(cloud: Dense, x: Tensor, sigma: Tensor) -> Summed:
     atom = cloud.atom(place)
     step = cloud.mean(weight)[:, 0] / total[:, None] + cloud.centre - atom
     mass = total / weight.amax((1, 2)).double()
-    return Summed(place, excess, mass, weights.collision(weight), atom, step)
+    prior = torch.zeros_like(total)
+    if cloud.log_weight is not None:
+        prior = weight[:, 0].double() @ cloud.log_weight / total
+    lean = _lean(cloud, place, prior)
+    return Summed(place, excess, mass, weights.collision(weight), atom, step, lean)
 
 
 def covariance_product(cloud: Streamed | Dense, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
@@ -123,7 +147,7 @@ def _streamed_product(cloud: Streamed, x: Tensor, sigma: Tensor, v: Tensor) -> T
     found = _streamed(cloud, x, sigma)
     mean = found.heaviest + found.step - cloud.centre
     # the logit of the heaviest atom, of base 2, from which the weights are counted
-    top = cloud.logit_of(found.heaviest, x, sigma)
+    top = cloud.logit_of(found.heaviest, found.place, x, sigma)
     product = torch.zeros_like(x)
     for _, logit, atoms in cloud.logits(x, sigma):
         along = v @ atoms - (v * mean).sum(1, keepdim=True)
@@ -134,7 +158,7 @@ def _streamed_product(cloud: Streamed, x: Tensor, sigma: Tensor, v: Tensor) -> T
 
 def _dense_product(cloud: Dense, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
     y = (x - cloud.centre)[:, None]
-    weight = cloud.weights(y, sigma, *cloud.logits(y))
+    weight = cloud.weights(y, sigma, *cloud.logits(y, prior=cloud.prior(sigma)))
     weight = weight / weights.total(weight)[:, None, None].to(weight)
     along = cloud.along(v[:, None])
     centre = (weight * along).sum((1, 2), dtype=torch.float64, keepdim=True)

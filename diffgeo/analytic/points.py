@@ -55,14 +55,15 @@ def atoms(x: Tensor, sigma: Tensor, points: Tensor, weights: Tensor) -> Tensor:
     return reference[:, 0] + torch.einsum("bk,bkd->bd", logit.softmax(-1), step)
 
 
-def cloud(points: Tensor) -> Streamed | Dense:
-    """E[x0|x] of the empirical law of points [N,d], prepared once: a function of x [B,d] and
-    sigma [B], both float64, to [B,d].
+def cloud(points: Tensor, log_weight: Tensor | None = None) -> Streamed | Dense:
+    """E[x0|x] of points [N,d] of weights exp(log_weight) [N], of sum 1, or equal ones, prepared
+    once: a function of x [B,d] and sigma [B], both float64, to [B,d].
 
     Up to 16 coordinates exp costs more than the products, so float64 logits are nearly free;
     beyond, they would double the time.
     """
-    return Streamed(points) if points.shape[1] <= 16 else Dense(points)
+    few = points.shape[1] <= 16
+    return Streamed(points, log_weight) if few else Dense(points, log_weight)
 
 
 class Streamed:
@@ -70,44 +71,53 @@ class Streamed:
     1e-3 sigma, float64 points 1e-6 sigma.
 
     Prepared: a table [d+2,N] of the rows -|a|^2/2, a, 1. Its first d+1 rows are the keys, its last
-    d+1 the values.
+    d+1 the values; weights are one more key.
     """
 
-    def __init__(self, points: Tensor):
+    def __init__(self, points: Tensor, log_weight: Tensor | None = None):
         self.centre = points.mean(0, dtype=torch.float64)
         a = points.mT - self.centre[:, None]
         table = torch.cat([-a.square().sum(0, keepdim=True) / 2, a, torch.ones_like(a[:1])])
         self.keys = table[:-1]
         self.values = table[1:].to(points.dtype)
         self.count = len(points)
+        self.log_weight = log_weight
+        if log_weight is not None:
+            self.keys = torch.cat([self.keys, log_weight[None].to(self.keys)])
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         query = self._query(x, sigma)
         return self.centre + torch.cat([self._mean(rows) for rows in query.split(ROWS)])
 
     def _query(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """What the keys are multiplied by for logits of base 2, [B,d+1]."""
+        """What the keys are multiplied by for logits of base 2, [B,d+1] or [B,d+2]."""
         query = torch.cat([torch.ones_like(x[:, :1]), x - self.centre], 1)
-        return query * (math.log2(math.e) / sigma[:, None] ** 2)
+        query = query * (math.log2(math.e) / sigma[:, None] ** 2)
+        if self.log_weight is None:
+            return query
+        return torch.cat([query, torch.full_like(x[:, :1], math.log2(math.e))], 1)
 
     def logits(self, x: Tensor, sigma: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Block by block: the number of its first atom, the logits of base 2 [B,n], and the atoms
         counted from the centre [d,n]; float64."""
         query = self._query(x, sigma)
+        axes = slice(1, 1 + x.shape[1])
         first = 0
         for keys in self.keys.split(BLOCK if query.device.type == "cpu" else 16 * BLOCK, 1):
-            yield first, query @ keys, keys[1:]
+            yield first, query @ keys, keys[axes]
             first += keys.shape[1]
 
-    def logit_of(self, atom: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-        """The logits of base 2 of one atom a row, [B,d] -> [B]."""
+    def logit_of(self, atom: Tensor, place: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        """The logits of base 2 of one atom a row, [B,d], whose numbers are [B]: [B]."""
         a = atom - self.centre
         keys = torch.cat([-a.square().sum(1, keepdim=True) / 2, a], 1)
+        if self.log_weight is not None:
+            keys = torch.cat([keys, self.log_weight[place][:, None]], 1)
         return (self._query(x, sigma) * keys).sum(1)
 
     def atom(self, place: Tensor) -> Tensor:
         """The atoms of these numbers, [B] -> float64 [B,d]."""
-        return self.keys[1:, place].mT + self.centre
+        return self.keys[1 : len(self.centre) + 1, place].mT + self.centre
 
     def _mean(self, query: Tensor) -> Tensor:
         top = query.new_full((len(query), 1), -torch.inf)
@@ -137,9 +147,10 @@ class Dense:
     normalization (an image and its mirror image).
     """
 
-    def __init__(self, points: Tensor):
+    def __init__(self, points: Tensor, log_weight: Tensor | None = None):
         self.points = points
         self.count = len(points)
+        self.log_weight = log_weight
         self.bytes = not points.is_floating_point()
         blocks = points.split(max(1, PRODUCT // (8 * points.shape[1])))
         total = torch.zeros(points.shape[1], dtype=torch.float64, device=points.device)
@@ -181,8 +192,15 @@ class Dense:
 
     def _softmax(self, y: Tensor, sigma: Tensor) -> Tensor:
         """The posterior weights; a call of its own, after which the logits are gone."""
-        logit, top, exact = self.logits(y)
+        logit, top, exact = self.logits(y, prior=self.prior(sigma))
         return self.weights(y, sigma, logit, top, exact)
+
+    def prior(self, sigma: Tensor) -> Tensor | None:
+        """What the weights of the points add to the logits at these levels [B], [B,1,N]; None where
+        they are equal."""
+        if self.log_weight is None:
+            return None
+        return sigma[:, None, None] ** 2 * self.log_weight
 
     def rows(self, points: int, queries: int = 1) -> int:
         """How many rows of x, each so many queries against so many points, to take at a time: few
@@ -208,13 +226,18 @@ class Dense:
             yield part, block.float().sub_(offset) if self.bytes else block
 
     def logits(
-        self, y: Tensor, columns: Tensor | None = None, hidden: Tensor | None = None
+        self,
+        y: Tensor,
+        columns: Tensor | None = None,
+        hidden: Tensor | None = None,
+        prior: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The logits of queries y [B,G,d] and the points `columns` (None: all).
 
         Returns -|y - a|^2/2 + |y|^2/2, [B,G,n]; the places of the largest of them, [B,G,k]; and
         the -|y - a|^2/2 of these by differences, float64 [B,G,k].
         hidden [B]: the place of a point that is left out, -1 for none; its logits are -inf.
+        prior [B,G,n] or [B,1,n], float64: added to both, sigma^2 times the logarithms of weights.
         """
         query = y.flatten(0, 1).to(self.bias)
         bias = self.bias if columns is None else self.bias[columns]
@@ -223,12 +246,16 @@ class Dense:
         for part, block in self.blocks(columns):
             logit[:, part] = torch.addmm(bias[part], query, block.mT)
         logit = logit.view(*y.shape[:2], -1)
+        if prior is not None:
+            logit.add_(prior)
         if hidden is not None:
             rows = (hidden >= 0).nonzero()[:, 0]
             logit[rows, :, hidden[rows]] = -torch.inf
         values, top = logit.detach().topk(min(REFINED, logit.shape[2]), 2, sorted=False)
         numbers = top if columns is None else columns[top]
         exact = self._refined(y.flatten(0, 1), numbers.flatten(0, 1)).view(top.shape)
+        if prior is not None:
+            exact = exact + prior.expand(logit.shape).gather(2, top)
         return logit, top, exact.masked_fill(values.isneginf(), -torch.inf)
 
     def _refined(self, y: Tensor, numbers: Tensor) -> Tensor:

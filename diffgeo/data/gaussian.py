@@ -12,7 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from diffgeo.analytic import given as posteriors
 from diffgeo.analytic import normal as exact
+from diffgeo.analytic.measurement import Linear, Operator
+from diffgeo.core import Denoiser
 from diffgeo.data.law import Law
 from diffgeo.errors import UsageError
 
@@ -84,6 +87,39 @@ class Gaussian(Law):
     def tangent(self, p):
         return self.basis[:, : self.dim].to(p).expand(len(p), -1, -1)
 
+    def update(self, operator: Linear, sigma_n: float) -> posteriors.Update:
+        """What a measurement by this operator makes of the law, whatever y is."""
+        a = posteriors.matrix(operator)
+        return posteriors.update(a, sigma_n, self.mean, self.basis, self.variance)
+
+    def given(self, operator: Operator, y: Tensor, sigma_n: float) -> Law:
+        """N(m + K (y - A m), C - K A C); weighted draws where A is not linear."""
+        posteriors.check(operator, y, sigma_n, self.shape)
+        if not isinstance(operator, Linear):
+            return super().given(operator, y, sigma_n)
+        update = self.update(operator, sigma_n)
+        row = y.double().reshape(1, -1)
+        log_evidence = update.log_evidence(row)
+        posteriors.check_possible(log_evidence[:, None])
+        known = update.has_density
+        found = Gaussian(update.mean_of(row)[0], update.covariance)
+        return found.known_by(float(log_evidence) if known else None)
+
+    def given_rows(self, operator: Operator, y: Tensor, sigma_n: float) -> Denoiser | None:
+        """The posterior mean of rows with measurements y [B,*M]; None where A is not linear."""
+        if not isinstance(operator, Linear):
+            return None
+        update = self.update(operator, sigma_n)
+        rows = y.double().flatten(1)
+        posteriors.check_possible(update.log_evidence(rows)[:, None])
+        basis, variance = spectrum(update.covariance)
+        one = torch.ones(len(rows), 1, dtype=torch.float64)
+        means = update.mean_of(rows)[:, None]
+        return posteriors.RowMixture(one, means, basis[None], variance[None])
+
+    def convolved(self, s: float) -> Gaussian:
+        return Gaussian(self.mean, self.covariance + s**2 * torch.eye(len(self.mean)))
+
     def posterior(self, x, sigma):
         return exact.gaussian(x, sigma, self.mean.to(x), self.basis.to(x), self.variance.to(x))
 
@@ -131,7 +167,7 @@ class Mixture(Law):
         self,
         means: Sequence[Sequence[float]] | Tensor,
         covariances: Sequence[Sequence[Sequence[float]]] | Tensor,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | Tensor | None = None,
     ):
         self.means = _table(means, "means")
         self.covariances = _table(covariances, "covariances")
@@ -198,6 +234,51 @@ class Mixture(Law):
         """The tangent of the component that holds p; columns beyond its rank are zero."""
         k = (p[:, None] - self._feet(p)).square().sum(-1).argmin(1)
         return (self.bases * (self.variances > 0)[:, None]).to(p)[k][:, :, : self.dim]
+
+    def updates(self, operator: Linear, sigma_n: float) -> list[posteriors.Update]:
+        """What a measurement by this operator makes of each component, whatever y is."""
+        a = posteriors.matrix(operator)
+        parts = zip(self.means, self.bases, self.variances, strict=True)
+        return [posteriors.update(a, sigma_n, *part) for part in parts]
+
+    def given(self, operator: Operator, y: Tensor, sigma_n: float) -> Law:
+        """Each component given y, of weight w_k N(y; A m_k, A C_k A' + sigma_n^2); weighted draws
+        where A is not linear. Components of weight 0 are left out."""
+        posteriors.check(operator, y, sigma_n, self.shape)
+        if not isinstance(operator, Linear):
+            return super().given(operator, y, sigma_n)
+        updates = self.updates(operator, sigma_n)
+        row = y.double().reshape(1, -1)
+        logs = posteriors.mixture_weights(updates, self.components.log(), row)[0]
+        weights = logs.softmax(0)
+        means = []
+        covariances = []
+        known = True
+        for part, weight in zip(updates, weights, strict=True):
+            if weight > 0:
+                means.append(part.mean_of(row)[0])
+                covariances.append(part.covariance)
+                known = known and part.has_density
+        shares = weights[weights > 0]
+        found = Mixture(torch.stack(means), torch.stack(covariances), shares)
+        return found.known_by(float(logs.logsumexp(0)) if known else None)
+
+    def given_rows(self, operator: Operator, y: Tensor, sigma_n: float) -> Denoiser | None:
+        """As `Gaussian.given_rows`."""
+        if not isinstance(operator, Linear):
+            return None
+        updates = self.updates(operator, sigma_n)
+        rows = y.double().flatten(1)
+        weights = posteriors.mixture_weights(updates, self.components.log(), rows).softmax(1)
+        means = torch.stack([part.mean_of(rows) for part in updates], 1)
+        spectra = [spectrum(part.covariance) for part in updates]
+        bases = torch.stack([basis for basis, _ in spectra])
+        variances = torch.stack([variance for _, variance in spectra])
+        return posteriors.RowMixture(weights, means, bases, variances)
+
+    def convolved(self, s: float) -> Mixture:
+        noise = s**2 * torch.eye(self.shape[0], dtype=torch.float64)
+        return Mixture(self.means, self.covariances + noise, self.components)
 
     def posterior(self, x, sigma):
         return self._local(x, sigma).mean()

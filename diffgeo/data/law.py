@@ -17,12 +17,15 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffgeo.analytic import given as posteriors
 from diffgeo.analytic.exact import Formulas, Weighed, denoiser_of
+from diffgeo.analytic.measurement import Operator
 from diffgeo.analytic.wrapped import Convolved, Lifted, LiftedWeights
 from diffgeo.core import Denoiser, generator
 from diffgeo.errors import UsageError
@@ -34,7 +37,8 @@ class Law(ABC):
 
     shape: (d,). dim: of the support. mean: [d]. std: the root mean variance of a coordinate.
     coordinate, quantile, period: where the support is one curve, see `core.Data`. atoms [k,d],
-    weights [k]: where it is finite. classes: 0, its samples have no labels.
+    weights [k]: where it is finite. classes: 0, its samples have no labels. log_evidence: of a
+    posterior, log p(y) in nats; ess: of one of weighted atoms, 1/sum w^2.
     """
 
     shape: tuple[int, ...]
@@ -47,6 +51,8 @@ class Law(ABC):
     atoms: Tensor | None = None
     weights: Tensor | None = None
     classes: int = 0
+    log_evidence: float | None = None
+    ess: float | None = None
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
@@ -85,6 +91,24 @@ class Law(ABC):
             )
         return x
 
+    def given(self, operator: Operator, y: Tensor, sigma_n: float) -> Law:
+        """p(x0 | y) of a measurement y [*M] = A(x0) + sigma_n n, n ~ N(0, I): a law again.
+
+        Its `log_evidence` is log p(y), where that is known, and `ess` that of its weights, where it
+        has some. A law that knows no closed form gives weighted draws of its own
+        (`weighted.given_draws`). Raises UsageError on a y of another shape, on sigma_n < 0, and
+        where no x0 of the law has this y.
+        """
+        # a law of points is a law: the module that has them imports this one
+        from diffgeo.data.weighted import given_draws
+
+        return given_draws(self, operator, y, sigma_n)
+
+    def convolved(self, s: float) -> Law | None:
+        """This law plus N(0, s^2 I) as a law with a closed form of its own; None where there is
+        none."""
+        return None
+
     def denoiser(self) -> Denoiser:
         """The exact `core.Denoiser` E[x0 | x0 + sigma z = x]: an `exact.Density` where the law has
         the `exact.Formulas` of one, a `Finite` where it has those of atoms."""
@@ -99,6 +123,11 @@ class Law(ABC):
         """Identifies the law and its parameters, stable across processes."""
         digest = hashlib.sha256(repr(self.parameters()).encode()).hexdigest()
         return f"{type(self).__name__.lower()}-{digest[:16]}"
+
+    def known_by(self, log_evidence: float | None, ess: float | None = None) -> Self:
+        """This law, which a measurement has made, with what is known of that."""
+        self._derive(log_evidence=log_evidence, ess=ess)
+        return self
 
     def _derive(self, **values) -> None:
         """Set what follows from the fields of a frozen dataclass: once, in its __post_init__."""
@@ -170,6 +199,13 @@ class Ambient(Law):
     def posterior(self, x, sigma):
         return self.lift(self.law.posterior(self.lower(x), sigma))
 
+    def given(self, operator: Operator, y: Tensor, sigma_n: float) -> Law:
+        """The posterior of `law`, measured through the plane, on the plane."""
+        posteriors.check(operator, y, sigma_n, self.shape)
+        inner = self.law.given(posteriors.through(operator, self.frame), y, sigma_n)
+        found = Ambient(inner, self.n, self.seed)
+        return found.known_by(inner.log_evidence, inner.ess)
+
     def formulas(self):
         inner = self.law.formulas()
         if isinstance(inner, Weighed):
@@ -207,6 +243,12 @@ class Blurred(Law):
     def posterior(self, x, sigma):
         total = self.s**2 + sigma**2
         return x + (sigma**2 / total)[:, None] * (self.law.posterior(x, total.sqrt()) - x)
+
+    def given(self, operator: Operator, y: Tensor, sigma_n: float) -> Law:
+        closed = self.law.convolved(self.s)
+        if closed is None:
+            return super().given(operator, y, sigma_n)
+        return closed.given(operator, y, sigma_n)
 
     def formulas(self):
         inner = self.law.formulas()

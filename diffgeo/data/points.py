@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,9 +11,13 @@ import torch
 from torch import Tensor
 
 from diffgeo.analytic import atoms, clouds
+from diffgeo.analytic import given as posteriors
 from diffgeo.analytic import points as exact
 from diffgeo.analytic.exact import Posterior
+from diffgeo.analytic.measurement import Operator
+from diffgeo.core import Denoiser
 from diffgeo.core import generator as stream
+from diffgeo.data.gaussian import Mixture
 from diffgeo.data.law import Law
 from diffgeo.errors import UsageError
 from diffgeo.store.arrays import read_array
@@ -26,7 +31,9 @@ class Points(Law):
     weights: Tensor
 
     def __init__(
-        self, points: Sequence[Sequence[float]] | Tensor, weights: Sequence[float] | None = None
+        self,
+        points: Sequence[Sequence[float]] | Tensor,
+        weights: Sequence[float] | Tensor | None = None,
     ):
         self.atoms = torch.as_tensor(points, dtype=torch.float64)
         if self.atoms.ndim != 2 or not len(self.atoms):
@@ -49,6 +56,27 @@ class Points(Law):
     def points(self) -> Tensor:
         """The atoms."""
         return self.atoms
+
+    def given(self, operator: Operator, y: Tensor, sigma_n: float) -> Law:
+        """The same points, of weight w_i exp(-|y - A(a_i)|^2/2 sigma_n^2), whatever A is; those of
+        weight 0 are left out."""
+        posteriors.check(operator, y, sigma_n, self.shape)
+        prior = self.weights.log()
+        found = posteriors.reweighted(operator, self.atoms, prior, y[None], sigma_n)
+        weights = found.log_weight[0].exp()
+        held = weights > 0
+        law = Points(self.atoms[held], weights[held])
+        return law.known_by(float(found.log_evidence), float(found.ess))
+
+    def given_rows(self, operator: Operator, y: Tensor, sigma_n: float) -> Denoiser:
+        """The posterior mean of rows with measurements y [B,*M]."""
+        prior = self.weights.log()
+        found = posteriors.reweighted(operator, self.atoms, prior, y, sigma_n)
+        return posteriors.RowAtoms(self.atoms, found.log_weight.exp())
+
+    def convolved(self, s: float) -> Mixture:
+        noise = s**2 * torch.eye(self.shape[0], dtype=torch.float64)
+        return Mixture(self.atoms, noise.expand(len(self.atoms), -1, -1), self.weights)
 
     def sample(self, n, generator):
         weights = self.weights.to(generator.device)
@@ -123,6 +151,20 @@ class Cloud(Law):
         square = sum(float((part - self.mean).square().sum()) for part in self.points.split(8192))
         self.std = (square / self.points.numel()) ** 0.5
         self._prepared: dict[torch.device, exact.Streamed | exact.Dense] = {}
+
+    @property
+    def log_weights(self) -> Tensor:
+        """log(1/N) of each, [N]."""
+        count = len(self.points)
+        return torch.full((count,), -math.log(count), dtype=torch.float64)
+
+    def given(self, operator: Operator, y: Tensor, sigma_n: float) -> Law:
+        """The same points, of weight exp(-|y - A(a_i)|^2/2 sigma_n^2), whatever A is."""
+        # clouds with weights are clouds: the module that has them imports this one
+        from diffgeo.data.weighted import weighted
+
+        posteriors.check(operator, y, sigma_n, self.shape)
+        return weighted(self.points, self.log_weights, operator, y, sigma_n)
 
     def sample(self, n, generator):
         pick = torch.randint(len(self.points), (n,), generator=generator, device=generator.device)
