@@ -46,7 +46,7 @@ def diffgeo(*words: str) -> None:
 def test_a_training_on_the_gpu_that_was_killed_ends_in_the_same_bytes(tmp_path):
     """Killed after its first checkpoint and taken up again: the weights of an undisturbed run."""
     options = ["data=digits", "net=unet_8", "device=cuda", "trainer.batch=32", "metrics=none"]
-    options += ["trainer.steps=600", "trainer.log_every=50", "trainer.checkpoint_every=50"]
+    options += ["trainer.steps=200", "trainer.log_every=20", "trainer.checkpoint_every=20"]
     options += ["figures=false", "n=8", "sampler.steps=2", "logger=jsonl"]
     whole = tmp_path / "whole"
     half = tmp_path / "half"
