@@ -1,10 +1,15 @@
 """Operators against dense matrices, scipy, and the printed values of the literature."""
 
+from inspect import signature
+
 import numpy as np
 import pytest
 import torch
+from configs import every
+from omegaconf import OmegaConf
 
 from diffgeo.analytic.measurement import Decomposed, Linear, Operator, pinv, prox
+from diffgeo.config.build import build
 from diffgeo.errors import UsageError
 from diffgeo.inverse import operators
 from diffgeo.inverse.operators.base import Imagewise, Stored
@@ -321,3 +326,40 @@ def test_files(tmp_path):
     blur = operators.kernel(SMALL, file=str(tmp_path / "kernel.npy"))
     assert torch.allclose(blur.kernel, ASYMMETRIC / ASYMMETRIC.sum())
     assert operators.matrix((3,), file=str(tmp_path / "a.csv"))(torch.ones(1, 3)).item() == 6
+
+
+# what has no default: it is the user's own file or list
+GIVEN = {
+    "mask": {"kept": MASK},
+    "kernel": {"entries": ASYMMETRIC},
+    "matrix": {"entries": torch.ones(1, 96, dtype=f64)},
+    "inpaint_box": {"size": 3},
+    "motion": {"size": 5},
+    "bicubic": {"factor": 2},
+    "pool": {"factor": 2},
+    "sr": {"factor": 2},
+}
+
+
+@pytest.mark.parametrize("name", sorted(operators.__all__))
+def test_every_operator_has_a_config_and_says_its_shapes(name):
+    """The config is the function's own defaults, and what it builds measures what it says."""
+    configs = every("operator")
+    assert set(configs) == set(operators.__all__)
+    config = configs[name]
+    function = getattr(operators, name)
+    defaults = {key: p.default for key, p in signature(function).parameters.items()}
+    written = {key: value for key, value in config.items() if not key.startswith("_")}
+    assert set(written) <= set(defaults)
+    assert written == {key: defaults[key] for key in written}
+    operator = build(OmegaConf.create({"operator": config}).operator)(
+        shape=SMALL, **GIVEN.get(name, {})
+    )
+    assert isinstance(operator, Operator)
+    assert operator(normal(3, *SMALL)).shape == (3, *operator.measured)
+
+
+def test_a_config_may_not_build_an_operator_of_no_shape():
+    node = OmegaConf.create({"operator": {"_target_": "diffgeo.inverse.operators.pool"}})
+    with pytest.raises(UsageError, match="needs _partial_: true"):
+        build(node.operator)
