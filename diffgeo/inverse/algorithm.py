@@ -23,7 +23,9 @@ class Rule(Protocol):
 
     # D -> D^; only the exact rule looks at the law. Raises UsageError on an operator or a noise
     # level that the rule cannot take
-    def around(self, denoise: Denoiser, measurement: Measurement, data: Data) -> Denoiser: ...
+    def around(
+        self, denoise: Denoiser, measurement: Measurement, data: Data | None
+    ) -> Denoiser: ...
 
 
 @runtime_checkable

@@ -19,7 +19,7 @@ class Measured:
 
     measurement: of all images, y [images,*M].
     algorithm: what is made of it.
-    data: the law.
+    data: the law, which algorithm=exact asks; None where nobody knows it.
     draws: samples of each image: sample i is draw i % draws of image i // draws.
     first: the number of the image whose measurement is y[0].
     inner: what the samples are told beside it, such as a class.
@@ -27,7 +27,7 @@ class Measured:
 
     measurement: Measurement
     algorithm: Algorithm
-    data: Data
+    data: Data | None = None
     draws: int = 1
     first: int = 0
     inner: Condition = ClassLabel()

@@ -31,6 +31,7 @@ from diffgeo.errors import UsageError
 from diffgeo.inverse.gradients import solve_covariance
 from diffgeo.inverse.jacobian import tangent
 from diffgeo.inverse.linear import finite, linear, matching, noisy, pullback
+from diffgeo.inverse.posterior import posterior_denoiser
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,11 @@ class Exact:
     One evaluation of D^ counts as one of D. Raises UsageError where the law cannot be told.
     """
 
-    def around(self, denoise: Denoiser, measurement: Measurement, data: Data) -> Denoiser:
-        from diffgeo.inverse.posterior import posterior_denoiser
-
+    def around(self, denoise: Denoiser, measurement: Measurement, data: Data | None) -> Denoiser:
+        if data is None:
+            raise UsageError(
+                "algorithm=exact asks the law for its posterior, and no law is named: write data="
+            )
         posterior = posterior_denoiser(data, measurement)
         return denoise.standing_in(posterior) if isinstance(denoise, Counted) else posterior
 
@@ -61,7 +64,7 @@ class Correction(ABC):
     ) -> Tensor:
         """D^, [B,*D]."""
 
-    def around(self, denoise: Denoiser, measurement: Measurement, data: Data) -> Denoiser:
+    def around(self, denoise: Denoiser, measurement: Measurement, data: Data | None) -> Denoiser:
         return self.told(denoise, measurement)
 
     def told(self, denoise: Denoiser, measurement: Measurement) -> Told:
