@@ -12,6 +12,8 @@ from diffgeo.inverse.algorithms.guided import (
     pigdm,
     prox,
 )
+from diffgeo.inverse.algorithms.optimized import constraint, reddiff, regularizer
+from diffgeo.inverse.algorithms.particles import tds
 from diffgeo.inverse.algorithms.stepped import (
     daps,
     ddnm_plus,
@@ -25,6 +27,7 @@ from diffgeo.inverse.algorithms.stepped import (
 )
 
 __all__ = [
+    "constraint",
     "daps",
     "ddnm",
     "ddnm_plus",
@@ -40,5 +43,8 @@ __all__ = [
     "pigdm",
     "projection",
     "prox",
+    "reddiff",
+    "regularizer",
     "repaint",
+    "tds",
 ]

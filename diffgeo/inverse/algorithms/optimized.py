@@ -22,9 +22,7 @@ def regularizer(
     return Algorithm(step=ProjectedGradient(lipschitz, level, passes))
 
 
-def constraint(
-    lipschitz: float | None = None, passes: int = 1, noise: float = 1.0
-) -> Algorithm:
+def constraint(lipschitz: float | None = None, passes: int = 1, noise: float = 1.0) -> Algorithm:
     """min |y - A(x)|^2/2 on the support, by denoising steps down the levels, for any operator that
     autograd can follow. Does not sample the posterior: its draws end in minima on the support
     (tests/test_regularizer.py)."""
