@@ -309,6 +309,14 @@ class ImageSet(Manifold, Streamed, Protocol):
     def denoiser(self) -> ImageDenoiser: ...
 
 
+@runtime_checkable
+class Uneven(Data, Protocol):
+    """A law of atoms or images that do not weigh the same, such as the posterior of a set."""
+
+    @property
+    def log_weights(self) -> Tensor: ...  # of sum 1, float64: [N], or of images [G,N]
+
+
 class Run(NamedTuple):
     """What a metric may look at: a cloud, and when there was one, the simulation that made it."""
 

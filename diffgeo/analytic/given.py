@@ -31,7 +31,8 @@ from diffgeo.analytic.measurement import Linear, Operator
 from diffgeo.core import Sigma, column
 from diffgeo.errors import UsageError
 
-EXACT = 1e-9  # of |y|: how near a noiseless measurement must be met
+EXACT = 1e-6  # of |y|: how near a noiseless measurement must be met; it may come from float32
+NEVER = -1e15  # the logarithm of the weight of an atom that cannot be
 BLOCK = 1 << 18  # numbers of a signal or of a measurement that are looked at at a time
 
 
@@ -215,27 +216,40 @@ def log_likelihood(operator: Operator, x0: Tensor, y: Tensor, sigma_n: float) ->
 class Reweighted(NamedTuple):
     """What a measurement makes of weights: n measurements, k atoms."""
 
-    log_weight: Tensor  # of sum 1, [n,k]
+    log_weight: Tensor  # of sum 1, finite, [n,k]
     log_evidence: Tensor  # log p(y), nats, [n]; without noise the logarithm of a probability
 
     @property
     def ess(self) -> Tensor:
         """How many atoms of equal weight are as uneven, 1/sum w^2, [n]."""
-        return 1 / self.log_weight.exp().square().sum(1)
+        return 1 / self.log_weight.flatten(1).exp().square().sum(1)
+
+    def shaped(self, shape: Sequence[int]) -> Reweighted:
+        """The atoms in another order of axes, [n,...]."""
+        return self._replace(log_weight=self.log_weight.view(*shape))
 
 
 def reweighted(
-    operator: Operator, x0: Tensor, log_weights: Tensor, y: Tensor, sigma_n: float
+    operator: Operator, x0: Tensor, log_weights: Tensor | None, y: Tensor, sigma_n: float
 ) -> Reweighted:
-    """Atoms x0 [k,*D] of log weights [k], of sum 1, given measurements y [n,*M]. Raises UsageError
-    where none has that y."""
-    logs = log_likelihood(operator, x0, y, sigma_n) + log_weights
+    """Atoms x0 [k,*D] of log weights [k] of sum 1, or equal ones, given measurements y [n,*M].
+    Raises UsageError where none has a y."""
+    likely = log_likelihood(operator, x0, y, sigma_n)
+    return normalized(likely, y, sigma_n, log_weights)
+
+
+def normalized(
+    likely: Tensor, y: Tensor, sigma_n: float, log_weights: Tensor | None = None
+) -> Reweighted:
+    """The weights of k atoms from the `log_likelihood` [n,k] of measurements y [n,*M]; log_weights
+    [k] of sum 1 before, equal if None. Raises UsageError where none has a y."""
+    logs = likely - math.log(likely.shape[1]) if log_weights is None else likely + log_weights
     check_possible(logs)
     total = logs.logsumexp(1, keepdim=True)
     evidence = total[:, 0]
     if sigma_n > 0:
         evidence = evidence - y[0].numel() / 2 * math.log(2 * math.pi * sigma_n**2)
-    return Reweighted(logs - total, evidence)
+    return Reweighted((logs - total).clamp(min=NEVER), evidence)
 
 
 # denoisers of rows that each have their own y

@@ -48,11 +48,18 @@ class Weighed(NamedTuple):
     weight: Tensor  # [R,G,n]
     place: Tensor  # of the heaviest image among the n, [R]
     turn: Tensor  # its orientation, [R]
+    log_prior: Tensor | None  # of the images' own weights, [R,G,n]; None: they are equal
 
     @property
     def nearest(self) -> Tensor:
         """The number of the heaviest image, [R]."""
         return self.place if self.columns is None else self.columns[self.place]
+
+    @property
+    def own(self) -> Tensor:
+        """The logarithm of the heaviest image's own weight, [R]."""
+        assert self.log_prior is not None
+        return self.log_prior[torch.arange(len(self.place)), self.turn, self.place]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +169,8 @@ class ImageDenoiser(Pixels):
         found = torch.empty(len(x), dtype=torch.float64, device=x.device)
         for part in self._weights(x, sigma, label, exclude):
             square = self._residual(part, x).square().sum((1, 2, 3)) / self.scale**2
-            atoms = len(self.turns) * (part.weight.shape[2] - part.left_out)
             mass = weights.total(part.weight).log() - weights.log_heaviest(part.weight)
-            mass = mass - torch.as_tensor(atoms).to(mass).log()
+            mass = mass + self._share(part).to(mass)
             level = part.level / self.scale
             found[part.rows] = weights.log_density(square, mass, level, x[0].numel())
         return found
@@ -236,16 +242,32 @@ class ImageDenoiser(Pixels):
             size = dense.rows(count, len(self.turns))
             for part, own in zip(rows.split(size), hidden.split(size), strict=True):
                 left_out = own if bool((own >= 0).any()) else None
-                found = self._softmax(dense, x[part], levels[part], columns, left_out)
-                yield Weighed(part, columns, (own >= 0).long(), levels[part], *found)
+                log_prior = self.log_prior(part, columns, left_out)
+                found = self._softmax(dense, x[part], levels[part], columns, left_out, log_prior)
+                yield Weighed(part, columns, (own >= 0).long(), levels[part], *found, log_prior)
+
+    def log_prior(
+        self, rows: Tensor, columns: Tensor | None, hidden: Tensor | None
+    ) -> Tensor | None:
+        """log of the images' own weights in each orientation, of sum 1, float64 [R,G,n]: of some
+        rows and of the images `columns`, that in the place `hidden` left out. None: they are
+        equal."""
+        return None
 
     def _softmax(
-        self, dense: Dense, x: Tensor, level: Tensor, columns: Tensor | None, hidden: Tensor | None
+        self,
+        dense: Dense,
+        x: Tensor,
+        level: Tensor,
+        columns: Tensor | None,
+        hidden: Tensor | None,
+        log_prior: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The weights, the place of the heaviest and its orientation; a call of its own, after
         which queries and logits are gone."""
         y = self._queries(x)
-        logit, top, exact = dense.logits(y, columns, hidden)
+        prior = None if log_prior is None else level[:, None, None] ** 2 * log_prior
+        logit, top, exact = dense.logits(y, columns, hidden, prior)
         best = exact.flatten(1).argmax(1, keepdim=True)
         place = top.flatten(1).gather(1, best)[:, 0]
         turn = best[:, 0] // top.shape[2]
@@ -291,12 +313,21 @@ class ImageDenoiser(Pixels):
         """y - b in bytes: how far each row is from its heaviest image, float64 [R,C,H,W]."""
         return self.bytes(x[part.rows]) - self._heaviest(part)
 
+    def _share(self, part: Weighed) -> Tensor:
+        """The logarithm of the heaviest image's weight in the law that each row is of, [R]."""
+        if part.log_prior is not None:
+            return part.own
+        atoms = len(self.turns) * (part.weight.shape[2] - part.left_out)
+        return -torch.as_tensor(atoms, dtype=torch.float64).log()
+
     def _trace(self, part: Weighed, sums: Tensor, entropy: Tensor, x: Tensor) -> Tensor:
         """tr dD/dx, float64 [R]: see `analytic.weights`."""
         total = weights.total(part.weight)
         share = total.view(-1, 1, 1, 1)
         step = (self._image(part, sums) - share * self._heaviest(part)) / share
         excess = entropy / total + weights.log_heaviest(part.weight)
+        if part.log_prior is not None:  # log(p_b/p_i) holds log(w_b/w_i), which is no distance
+            excess = excess - part.own + (part.weight * part.log_prior).sum((1, 2)) / total
         residual = self._residual(part, x)
         return weights.trace(excess, step.flatten(1), residual.flatten(1), part.level)
 

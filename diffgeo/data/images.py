@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -29,9 +29,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from diffgeo.analytic.images import ImageDenoiser
+from diffgeo.analytic.measurement import Operator
 from diffgeo.core import Sigma
 from diffgeo.data.pixels import Rows, gather, layout
 from diffgeo.errors import UsageError
+
+if TYPE_CHECKING:
+    from diffgeo.data.images_given import GivenImages
 
 HOLDS = ("auto", "device", "memory", "stream")
 EXACT = 256  # 256 * 255^2 < 2^24: so many squares of bytes are added exactly in float32
@@ -316,9 +320,28 @@ class Images:
         where the set has no other."""
         return self.twin()
 
+    @property
+    def support(self) -> Tensor | None:
+        """The numbers of the images that weigh anything; None: all do."""
+        return None
+
+    def given(self, operator: Operator, y: Tensor, sigma_n: float) -> GivenImages:
+        """The same images, of weight exp(-|y - A(a_i)|^2/2 sigma_n^2), whatever A is: a measurement
+        y [*M]. Raises UsageError."""
+        # images with weights are images: the module that has them imports this one
+        from diffgeo.data.images_given import given
+
+        return given(self, operator, y, sigma_n)
+
+    def given_rows(self, operator: Operator, y: Tensor, sigma_n: float) -> ImageDenoiser:
+        """The posterior mean of rows with measurements y [B,*M]. Raises UsageError."""
+        from diffgeo.data.images_given import given_rows
+
+        return given_rows(self, operator, y, sigma_n)
+
     def project(self, x: Tensor) -> Tensor:
         """The nearest image (or mirror image), [n,C,H,W] -> [n,C,H,W]."""
-        index = self.denoiser().nearest(x)[1][:, 0]
+        index = self.denoiser().nearest(x, columns=self.support)[1][:, 0]
         image = self.dequantize(gather(self.images, index.cpu()).to(x.device)).to(x)
         if not self.flip:
             return image

@@ -26,11 +26,12 @@ from torch import Tensor
 from typing_extensions import Protocol, runtime_checkable
 
 from diffgeo.analytic.exact import Density
-from diffgeo.core import Data, ImageSet, Known, generator
+from diffgeo.core import Data, ImageSet, Known, Uneven, generator
 from diffgeo.data.gaussian import Mixture
 from diffgeo.data.gaussian import spectrum as eigen
 from diffgeo.data.images import Images
 from diffgeo.data.law import Ambient, Blurred
+from diffgeo.data.weighted import WeightedCloud
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.store.caches import cache_folder
 from diffgeo.store.checkpoint import load_tensors, save_tensors
@@ -77,11 +78,21 @@ def moments(data: Data, n: int = SAMPLES, seed: int = 0) -> Moments:
     Of images it is one decomposition, cached: 25 CPU s and 75 MB for the 3072 numbers of CIFAR-10.
     Raises UsageError for images too large to have a covariance.
     """
+    check_even(data)
     if isinstance(data, ImageSet):
         return of_images(data, data.images)
     found = at_infinite_noise(data) or of_law(data, n, seed)
     basis, variance = eigen(found.covariance)
     return Moments(found.mean, basis, variance, found.about)
+
+
+def check_even(data: Data) -> None:
+    """Raise UsageError for images with weights: their covariance is that of equal ones here."""
+    if isinstance(data, ImageSet) and isinstance(data, Uneven):
+        raise UsageError(
+            f"{data.name}: these images have weights, and a covariance is fitted to equally likely "
+            "ones; write model=exact, or leave out operator="
+        )
 
 
 def at_infinite_noise(data: Data) -> Fit | None:
@@ -123,6 +134,7 @@ def class_moments(data: Data) -> tuple[Tensor, list[Moments]]:
             "model=gaussian_classes needs a law with classes, a labelled set of images or "
             "data=mixture: write model=gaussian for one mean and covariance"
         )
+    check_even(data)
     counts = torch.bincount(data.labels, minlength=data.classes)
     found = []
     for label in range(data.classes):
@@ -194,6 +206,7 @@ def described(data: ImageSet, flip: bool) -> str:
 
 def fit(data: Data, flip: bool = False, n: int = SAMPLES, seed: int = 0) -> Fit:
     """The Gaussian that has the moments of `data`, in the coordinates of its flattened points."""
+    check_even(data)
     return images(data, flip) if isinstance(data, ImageSet) else of_law(data, n, seed)
 
 
@@ -214,6 +227,10 @@ def of_law(data: Data, n: int = SAMPLES, seed: int = 0) -> Fit:
         within = (data.components[:, None, None] * data.covariances).sum(0)
         between = (apart.mT * data.components) @ apart
         return Fit(data.mean, within + between, "the exact moments of the mixture")
+    if isinstance(data, WeightedCloud):
+        apart = data.points.double() - data.mean
+        covariance = (apart.mT * data.shares) @ apart
+        return Fit(data.mean, covariance, f"the exact moments of {len(apart)} weighted points")
     if data.atoms is not None and data.weights is not None:
         apart = data.atoms.double() - data.mean
         covariance = (apart.mT * data.weights) @ apart

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -152,19 +151,13 @@ class Cloud(Law):
         self.std = (square / self.points.numel()) ** 0.5
         self._prepared: dict[torch.device, exact.Streamed | exact.Dense] = {}
 
-    @property
-    def log_weights(self) -> Tensor:
-        """log(1/N) of each, [N]."""
-        count = len(self.points)
-        return torch.full((count,), -math.log(count), dtype=torch.float64)
-
     def given(self, operator: Operator, y: Tensor, sigma_n: float) -> Law:
         """The same points, of weight exp(-|y - A(a_i)|^2/2 sigma_n^2), whatever A is."""
         # clouds with weights are clouds: the module that has them imports this one
         from diffgeo.data.weighted import weighted
 
         posteriors.check(operator, y, sigma_n, self.shape)
-        return weighted(self.points, self.log_weights, operator, y, sigma_n)
+        return weighted(self.points, None, operator, y, sigma_n)
 
     def sample(self, n, generator):
         pick = torch.randint(len(self.points), (n,), generator=generator, device=generator.device)

@@ -11,7 +11,6 @@ cloud is no posterior.
 from __future__ import annotations
 
 import hashlib
-import math
 
 import torch
 from torch import Tensor
@@ -34,7 +33,7 @@ class WeightedCloud(Cloud):
     def __init__(self, points: Tensor, log_weights: Tensor):
         held = log_weights - log_weights.max() > NOTHING
         super().__init__(points=points[held])
-        self._log_weights = log_weights[held].double().log_softmax(0)
+        self.log_weights = log_weights[held].double().log_softmax(0)
         share = self.shares
         self.mean = share @ self.points.double()
         square = torch.zeros((), dtype=torch.float64)
@@ -43,14 +42,13 @@ class WeightedCloud(Cloud):
         self.std = float(square.sqrt())
 
     @property
-    def log_weights(self) -> Tensor:
-        """log w_i, of sum 1, [N]."""
-        return self._log_weights
-
-    @property
     def shares(self) -> Tensor:
         """The weights, of sum 1, [N]. (`weights` is None: a plot does not show them one by one.)"""
         return self.log_weights.exp()
+
+    def given(self, operator: Operator, y: Tensor, sigma_n: float) -> WeightedCloud:
+        posteriors.check(operator, y, sigma_n, self.shape)
+        return weighted(self.points, self.log_weights, operator, y, sigma_n)
 
     def sample(self, n, generator):
         share = self.shares.to(generator.device)
@@ -71,9 +69,10 @@ class WeightedCloud(Cloud):
 
 
 def weighted(
-    points: Tensor, log_weights: Tensor, operator: Operator, y: Tensor, sigma_n: float
+    points: Tensor, log_weights: Tensor | None, operator: Operator, y: Tensor, sigma_n: float
 ) -> WeightedCloud:
-    """The posterior of points [N,d] of log weights [N], of sum 1. Raises UsageError."""
+    """The posterior of points [N,d] of log weights [N] of sum 1, or equal ones. Raises
+    UsageError."""
     found = posteriors.reweighted(operator, points, log_weights, y[None], sigma_n)
     law = WeightedCloud(points, found.log_weight[0])
     return law.known_by(float(found.log_evidence), float(found.ess))
@@ -84,5 +83,4 @@ def given_draws(law: Law, operator: Operator, y: Tensor, sigma_n: float) -> Weig
     estimate. Raises UsageError."""
     posteriors.check(operator, y, sigma_n, law.shape)
     draws = law.sample(DRAWS, generator(0, *b"given"))
-    equal = torch.full((DRAWS,), -math.log(DRAWS), dtype=torch.float64)
-    return weighted(draws, equal, operator, y, sigma_n)
+    return weighted(draws, None, operator, y, sigma_n)

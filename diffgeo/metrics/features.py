@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from diffgeo.core import Data, ImageSet, Run, generator
+from diffgeo.core import Data, ImageSet, Run, Uneven, generator
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine.precision import full_precision
 from diffgeo.metrics.base import Measure
@@ -161,8 +161,11 @@ class OfFeatures(Measure):
         return self.features != "inception"
 
     def suits(self, data: Data) -> TypeGuard[ImageSet]:
-        """Whether the law has images of the kind that the features are of."""
-        return isinstance(data, ImageSet) and (self.features != "auto" or data.shape[0] == 1)
+        """Whether the law has images of the kind that the features are of, equally likely ones as
+        references are made of."""
+        if not isinstance(data, ImageSet) or isinstance(data, Uneven):
+            return False
+        return self.features != "auto" or data.shape[0] == 1
 
     def prepare(self, data: Data, n: int) -> None:
         """Load what the metric of n images will need, so that a run need not end before it fails.
@@ -170,6 +173,11 @@ class OfFeatures(Measure):
         if not isinstance(data, ImageSet):
             raise UsageError(
                 f"a {type(self).__name__} is of images, and data= is none: write metrics=default"
+            )
+        if isinstance(data, Uneven) and not self.optional:
+            raise UsageError(
+                f"a {type(self).__name__} is held against equally likely images, and a posterior's "
+                "have weights: write metrics=none, or diffgeo restore for metrics of a posterior"
             )
         if not self.suits(data):
             return
