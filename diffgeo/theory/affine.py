@@ -154,10 +154,17 @@ def started(sampler: Sampler, shape: tuple[int, ...], sigma: float) -> Moments:
     return Moments(begun[0], spread.mT @ spread)
 
 
-def law(sampler: Sampler, denoise: Denoiser, sigmas: Tensor, shape: tuple[int, ...]) -> Moments:
+def law(
+    sampler: Sampler,
+    denoise: Denoiser,
+    sigmas: Tensor,
+    shape: tuple[int, ...],
+    start: Moments | None = None,
+) -> Moments:
     """The law of the samples of a run down `sigmas`: mean [d], covariance [d,d].
 
     sampler: as the rows are told it, on one measurement that all share. denoise: D^.
+    start: the law of the state at the first level; None: the sampler's own.
     Raises UsageError on a method whose steps are not affine, or chosen by the state.
     """
     if sampler.adaptive:
@@ -167,7 +174,7 @@ def law(sampler: Sampler, denoise: Denoiser, sigmas: Tensor, shape: tuple[int, .
         )
     sampler = sampler.on(sigmas)
     levels = sigmas.tolist()
-    state = started(sampler, shape, levels[0])
+    state = started(sampler, shape, levels[0]) if start is None else start
     draws = 1
     for k, (sigma, sigma_next) in enumerate(pairwise(levels)):
         past = levels[max(0, k - sampler.memory) : k]
