@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from diffgeo.config import kinds, offers
+from diffgeo.config import kinds, measured, offers
 from diffgeo.config.beginning import beginning
 from diffgeo.config.limits import (
     check_finite,
@@ -190,9 +190,14 @@ def threads(data: Data) -> int:
 
 
 def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
-    """The law and its model, on the device; sets cfg.sigma_data where it is open."""
+    """The law, given a measurement where the config has one, and its model, on the device; sets
+    cfg.sigma_data where it is open."""
     data = build(cfg.data)
     check_finite(data, cfg.data)
+    conditioned = measured.conditions(cfg)
+    if conditioned:
+        operator = build(part(cfg, "operator"))(shape=tuple(data.shape))
+        data = measured.posterior(data, operator, cfg.y, cfg.sigma_n)
     if cfg.get("sigma_data") is None:
         cfg.sigma_data = float(data.std) or 1.0  # one point has no deviation
     torch.manual_seed(cfg.seed)  # the network's initial weights
@@ -200,6 +205,11 @@ def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
     advice = "write a smaller net.width, net.channels, net.depth or net.blocks"
     with memory.Bounded(largest("net", cfg.net), advice):
         model = build(cfg.model)(data=data, net=build(cfg.net))
+    if conditioned and trainable(model):
+        raise UsageError(
+            "operator= conditions a law, and a network knows none: write model=exact, or "
+            "diffgeo restore run=FOLDER for the network's guess of the posterior"
+        )
     return data, model.to(device) if trainable(model) else model
 
 

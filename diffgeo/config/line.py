@@ -24,12 +24,13 @@ from diffgeo.config.strangers import check_directory, check_replayed, words_of
 from diffgeo.errors import UsageError
 from diffgeo.store.digest import verified
 
-# options that name what a run is made from
-INPUTS = (
+# options that name the files that a run is made from
+FILES = (
     "run",
     "noise",
     "samples",
     "data.file",
+    "operator.file",
     "model.path",
     "model.folder",
     "schedule.file",
@@ -37,8 +38,9 @@ INPUTS = (
     "sampler.schedule.folder",
     "spectrum",
 )
+INPUTS = (*FILES, "y")  # y= may be a list of numbers too
 PATHS = (
-    *INPUTS,
+    *FILES,
     "resume",
     "data.path",
     "data.root",
