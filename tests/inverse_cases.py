@@ -41,7 +41,7 @@ def geometric(steps: int, highest: float, lowest: float = 1e-4) -> torch.Tensor:
 
 
 def limit(value, first: int, terms: int = 3) -> torch.Tensor:
-    """Of value(N) = value + a/N + b/N^2 + ..., from N = first, 2 first, 4 first ... (Richardson)."""
+    """Of value(N) = value + a/N + b/N^2 + ..., at N = first, 2 first, 4 first ... (Richardson)."""
     values = [value(first * 2**k) for k in range(terms)]
     for power in range(1, terms):
         finer = zip(values[1:], values, strict=False)

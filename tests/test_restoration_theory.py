@@ -5,13 +5,15 @@ import math
 
 import pytest
 import torch
-from inverse_cases import LINE, ONE, f64, geometric, limit, measured, w2
+from inverse_cases import FOUR, G4, LINE, ONE, f64, geometric, limit, measured, w2
 
+from diffgeo.analytic import normal
 from diffgeo.data import Gaussian
 from diffgeo.inverse import algorithms
+from diffgeo.inverse.steps import DAPS
 from diffgeo.sampler import DDPM, Euler
 from diffgeo.schedule import VE
-from diffgeo.theory import restoration
+from diffgeo.theory import affine, restoration
 
 STEPS = (5, 10, 20, 50, 100, 300)
 # as printed, to a unit of the last digit where that is coarser than 1e-3
@@ -151,12 +153,40 @@ def test_mmps_is_exact_on_a_gaussian():
         assert w2(algorithms.mmps(), sampler, grid) == pytest.approx(exact, abs=1e-7)
 
 
-@pytest.mark.slow
+def flow_map(prior: Gaussian):
+    """Where the exact probability flow ends, for a denoiser."""
+
+    def end(x, sigma, **cond):
+        levels = torch.full((len(x),), float(sigma), dtype=f64)
+        return normal.flow(x, levels, 0 * levels, prior.mean, prior.basis, prior.variance)
+
+    return end
+
+
+def daps_by_flow(prior: Gaussian, measurement, sigmas) -> affine.Moments:
+    """DAPS whose x^ is the exact flow map."""
+    return affine.law(DAPS().told(measurement), flow_map(prior), sigmas, prior.shape)
+
+
 def test_daps_with_the_flow_map():
-    """By Heun's rule in 100 steps for the flow map; 7.3857 at 5 steps, where 7.38 is printed."""
-    for steps, expected in ((5, 7.386), (10, 2.30), (20, 1.147), (50, 0.6817), (100, 0.5474)):
-        found = w2(algorithms.daps(flow=100), Euler(), VE().grid(steps))
-        assert abs(found - expected) <= (2e-3 if expected == 2.30 else 1e-3), (steps, found)
+    posterior = G4.given(FOUR.operator, FOUR.y, FOUR.sigma_n)
+    for steps, expected in zip(STEPS, (7.38, 2.30, 1.147, 0.6817, 0.5474, 0.4587), strict=True):
+        law = daps_by_flow(G4, FOUR, VE().grid(steps))
+        found = restoration.gap(law, posterior.mean, posterior.covariance).w2
+        assert abs(found - expected) <= (5e-3 if steps < 20 else 1e-3), (steps, found)
+
+
+def test_the_flow_map_of_daps_is_the_flow():
+    """By Heun's rule, of second order: from 15 to 30 steps the error of the law falls by 4."""
+    sigmas = VE().grid(3)
+    right = daps_by_flow(G4, FOUR, sigmas).covariance
+
+    def off(flow: int) -> float:
+        law = restoration.restored(G4, FOUR, algorithms.daps(flow=flow), Euler(), sigmas)
+        return float((law.covariance - right).norm() / right.norm())
+
+    assert off(15) < 0.05
+    assert off(15) / off(30) == pytest.approx(4, rel=0.3)
 
 
 # one dimension: N(0, 1), y = x0 + .5 n = 1, posterior (.8, .2)
@@ -292,12 +322,15 @@ def test_the_limit_of_ddrm_forgets_the_prior():
         assert 0.4 < float(fine[1] / coarse[1]) < 0.65
 
 
-@pytest.mark.slow
 def test_the_limit_of_daps_with_the_flow_map():
     """The prior counts half: precision 1/2c + h^2/s^2, here 4.5."""
-    algorithm = algorithms.daps(flow=60)
-    found = limit(lambda steps: moments(algorithm, Euler(), geometric(steps, 80, 0.003)), 25, 4)
-    torch.testing.assert_close(found, torch.tensor([8 / 9, 2 / 9], dtype=f64), rtol=0, atol=2e-4)
+
+    def runs(steps: int) -> torch.Tensor:
+        law = daps_by_flow(LINE, ONE, geometric(steps, 80))
+        return torch.cat([law.mean, law.covariance[0]])
+
+    expected = torch.tensor([8 / 9, 2 / 9], dtype=f64)
+    torch.testing.assert_close(limit(runs, 50, 4), expected, rtol=0, atol=1e-5)
 
 
 PLANE = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]])
