@@ -1,0 +1,89 @@
+"""What `diffgeo restore` says: the row of every image as CSV, a table of the means, and in words
+what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from diffgeo.commands.restore.problem import Problem
+from diffgeo.config.line import value_of
+from diffgeo.config.titles import law_name, model_name
+from diffgeo.metrics.suite import table
+from diffgeo.run import Job
+from diffgeo.tables import csv_text
+
+Row = Mapping[str, float | None]
+
+# what a reader is shown first; everything is in metrics.json
+HIDDEN = ("calibration/rank_bins",)
+FEW = 2.0  # effective images below which a posterior on points is one image
+
+
+def csv_of(images: range, rows: Sequence[Row]) -> str:
+    """images.csv: a row an image, at full precision; empty where a number does not exist."""
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    lines = []
+    for number, row in zip(images, rows, strict=True):
+        cells = ["" if row.get(name) is None else repr(row[name]) for name in names]
+        lines.append([str(number), *cells])
+    return csv_text(["image", *names], lines)
+
+
+def title(cfg, job: Job, problem: Problem, nfe: float) -> str:
+    """What was restored, by what, in one line."""
+    law = law_name(problem.experiment.data, cfg, job.overrides)
+    model = model_name(problem.experiment.model, cfg)
+    steps = len(problem.restoration.simulation.sigmas) - 1
+    draws = problem.restoration.draws
+    return (
+        f"{chosen(cfg, job, 'algorithm')} of {chosen(cfg, job, 'operator')}, sigma_n "
+        f"{problem.restoration.sigma_n:g}: {counted(len(problem.asked.images), 'image')}, "
+        f"{counted(draws, 'draw')} each, {steps} steps, {nfe:.4g} evaluations; prior {law}, "
+        f"{model} denoiser"
+    )
+
+
+def counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def chosen(cfg, job: Job, group: str) -> str:
+    """A choice of a group as it was typed, else the name of what it builds."""
+    typed = value_of(group, list(job.overrides))
+    return typed or cfg[group]["_target_"].rpartition(".")[2]
+
+
+def text(heading: str, values: Row, problem: Problem) -> str:
+    """What is printed: at most twenty lines."""
+    shown = {}
+    for key, value in values.items():
+        if value is not None and key not in HIDDEN:
+            shown[key] = value
+    return "\n".join([heading, "", table(shown), *sentences(values, problem)])
+
+
+def sentences(values: Row, problem: Problem) -> list[str]:
+    """What the numbers mean, where they are easily misread."""
+    lines = []
+    ess = values.get("posterior/ess")
+    if ess is not None and ess < FEW:
+        lines.append(
+            f"effective sample size {ess:.3g}: the exact posterior of this law is all but one "
+            "image, so it has no spread to be right about"
+        )
+    if values.get("restore/misfit") is not None:
+        lines.append("misfit: 1 is expected of a draw of the posterior, as of the truth")
+    if problem.posterior and problem.asked.images and "exact/misfit" not in values:
+        lines.append("no exact posterior of this law and operator is known")
+    null = [key for key, value in values.items() if value is None]
+    told = [key for key in null if key not in ("posterior/ess", "posterior/log_evidence")]
+    if told:
+        lines.append(f"without a number: {', '.join(told)}")
+    return lines
+
+
+def written(folder: Path, drawn: bool) -> str:
+    """What lies where."""
+    pictures = ", figures/" if drawn else ""
+    return f"written: {folder}/metrics.json, restored.npy, measurement.npy, images.csv{pictures}"
