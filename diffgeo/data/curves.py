@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from diffgeo.analytic import arcs, curve, curve_density
+from diffgeo.analytic import given as posteriors
+from diffgeo.analytic.measurement import Operator
 from diffgeo.data.law import Law
 from diffgeo.errors import UsageError
 
@@ -60,6 +62,33 @@ class Planar(Law):
     def covariance_product(self, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
         covariance = curve_density.covariance(x, sigma, self.arc)
         return torch.einsum("bij,bj->bi", covariance, v)
+
+    def given(self, operator: Operator, y: Tensor, sigma_n: float) -> Law:
+        """By quadrature over the parameter, whatever A is."""
+        # the posterior is a law too: the module that has it imports that of all laws
+        from diffgeo.data import line_given
+
+        posteriors.check(operator, y, sigma_n, self.shape)
+        return line_given.given(self, operator, y, sigma_n)
+
+    # as a `line_given.Line`
+
+    def panels(self) -> tuple[Tensor, Tensor]:
+        """The root panels that have more than e^-80 of the mass."""
+        middles, levels = (torch.tensor(part, dtype=torch.float64) for part in self.arc.grids[0])
+        half = self.arc.unit * torch.exp2(-levels / 4)
+        nearest = (middles.abs() - half).clamp(min=0)
+        held = self.arc.stiffness * nearest**2 / 2 < 80
+        return (middles - half)[held], (middles + half)[held]
+
+    def at(self, u: Tensor) -> Tensor:
+        return torch.stack(self.arc.point(u), 1)
+
+    def log_prior(self, u: Tensor) -> Tensor:
+        return -self.arc.stiffness * u**2 / 2 - math.log(self.arc.mass)
+
+    def arc_length(self, u: Tensor) -> Tensor:
+        return self.arc.length(u)
 
 
 def uniform_moments(arc: arcs.Arc) -> tuple[Tensor, float]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffgeo.analytic import given as posteriors
 from diffgeo.analytic import segment as exact
+from diffgeo.analytic.measurement import Linear, Operator
 from diffgeo.data.law import Law
 from diffgeo.errors import UsageError
 
@@ -98,6 +100,31 @@ class Segments(Law):
 
     def covariance_product(self, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
         return self._by_parts(exact.covariance_product, x, sigma, v)
+
+    def given(self, operator: Operator, y: Tensor, sigma_n: float) -> Law:
+        """A truncated normal along each segment; by quadrature where A is not linear."""
+        # the posterior is a law on segments too: the module that has it imports this one
+        from diffgeo.data import flat_given, line_given
+
+        posteriors.check(operator, y, sigma_n, self.shape)
+        if isinstance(operator, Linear):
+            return flat_given.given(self, operator, y, sigma_n)
+        return line_given.given(self, operator, y, sigma_n)
+
+    # as a `line_given.Line`, u being the coordinate
+
+    def panels(self) -> tuple[Tensor, Tensor]:
+        """The segments, [k] ends each."""
+        return self.offset[:-1], self.offset[1:]
+
+    def at(self, u: Tensor) -> Tensor:
+        return self.point(u)
+
+    def log_prior(self, u: Tensor) -> Tensor:
+        return torch.full_like(u, -math.log(float(self.offset[-1])))
+
+    def arc_length(self, u: Tensor) -> Tensor:
+        return u
 
     def _by_parts(self, formula: Callable[..., Tensor], x: Tensor, *rows: Tensor) -> Tensor:
         """A formula of the segments, for as many rows at a time as stay in the cache."""

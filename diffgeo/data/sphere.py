@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffgeo.analytic import given as posteriors
 from diffgeo.analytic import sphere as exact
+from diffgeo.analytic.measurement import Operator
 from diffgeo.data.law import Law
 from diffgeo.errors import UsageError
 
@@ -80,3 +82,27 @@ class Circle(Sphere):
 
     def quantile(self, u: Tensor) -> Tensor:
         return 2 * math.pi * self.radius * u
+
+    def given(self, operator: Operator, y: Tensor, sigma_n: float) -> Law:
+        """By quadrature over the angle, whatever A is."""
+        # the posterior is a law too: the module that has it imports that of all laws
+        from diffgeo.data import line_given
+
+        posteriors.check(operator, y, sigma_n, self.shape)
+        return line_given.given(self, operator, y, sigma_n)
+
+    # as a `line_given.Line`, u being the angle
+
+    def panels(self) -> tuple[Tensor, Tensor]:
+        """The quarters."""
+        ends = math.pi / 2 * torch.arange(5, dtype=torch.float64)
+        return ends[:-1], ends[1:]
+
+    def at(self, u: Tensor) -> Tensor:
+        return self.radius * torch.stack([u.cos(), u.sin()], 1)
+
+    def log_prior(self, u: Tensor) -> Tensor:
+        return torch.full_like(u, -math.log(2 * math.pi))
+
+    def arc_length(self, u: Tensor) -> Tensor:
+        return self.radius * u
