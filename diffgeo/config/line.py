@@ -8,6 +8,7 @@
     sample run=R ...         R's recorded overrides, then the line's
     sample -m                figures=false
     against=exact,gaussian   against=[exact,gaussian]         an option whose default is a list
+    algorithm=exact,dps      algorithms=[exact,dps]           of a command that takes several
     -m                       a sweep folder named after the line: the same line finds its jobs again
 
 This module imports neither Hydra nor torch.
@@ -38,7 +39,7 @@ FILES = (
     "sampler.schedule.folder",
     "spectrum",
 )
-INPUTS = (*FILES, "y")  # y= may be a list of numbers too
+INPUTS = (*FILES, "y", "mean", "covariance")  # these three may be lists of numbers too
 PATHS = (
     *FILES,
     "resume",
@@ -236,6 +237,7 @@ def prepare(command: str, line: list[str]) -> list[str]:
     flags, words = parted(line)
     groups = groups_of(conf_dir())
     own = own_options(command)
+    words = [plural(word, list_options(command)) for word in words]
     check(flags, words, groups)
     if not any(flag.startswith(DIRECTORIES) for flag in flags):
         check_added(words, own | own_options("base") | {group.split("/")[0] for group in groups})
@@ -317,6 +319,13 @@ def as_hydra_reads(word: str, sweep: bool) -> str:
     if key in PATHS and value != "null" and not several:
         return f"{key}={quoted(unquoted(value))}"
     return word
+
+
+def plural(word: str, lists: set[str]) -> str:
+    """The choice of a group, algorithm=[exact,diffpir], as the option of a command that takes a
+    list of its choices, algorithms=[exact,diffpir]: Hydra would look for one choice."""
+    key, equals, value = word.partition("=")
+    return f"{key}s={value}" if equals and f"{key}s" in lists else word
 
 
 def bracketed(word: str, lists: set[str]) -> str:

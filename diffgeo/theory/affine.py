@@ -11,7 +11,8 @@ row 0, a row for each entry of z and a row for each entry of every draw. Then
     mean' = M mean + b,      Cov' = M Cov M' + W W'
 
 is exact, whatever the method, its memory and its operator: there is no second copy of a scheme.
-A last row, of no basis, must come out as M, b and W say: a step that is not affine is refused.
+Two more rows, far away on both sides, must come out as M, b and W say: a step that is not affine is
+refused.
 For d in the hundreds. theory.tableau is this for methods that look at no measurement, in any d.
 """
 
@@ -29,7 +30,8 @@ from diffgeo.core import Denoiser, Past, Sampler
 from diffgeo.errors import UsageError
 
 f64 = torch.float64
-AFFINE = 1e-7  # how far the last row may be off, of its largest term
+AFFINE = 1e-9  # how far a last row may be off, of its largest term
+FAR = 1000.0  # of the last two rows: where the sign of a residual has changed
 MOST = 1 << 24  # numbers in the batch of basis rows: 128 MiB
 
 
@@ -56,7 +58,7 @@ class Map(NamedTuple):
 
 class Draws:
     """The noise of a batch of basis rows: the draw number i is a unit vector in the rows of its
-    entries, 0 in all others, and anything in the last row."""
+    entries, something of no basis in the last two rows, and 0 in all others."""
 
     def __init__(self, before: int, count: int, size: int, shape: tuple[int, ...]):
         self.before = before  # rows ahead of those of the first draw
@@ -64,26 +66,27 @@ class Draws:
         self.size = size
         self.shape = shape
         self.drawn = 0
-        self.last: list[Tensor] = []  # what the last row was given
+        self.last: list[Tensor] = []  # what the last two rows were given, [2,size]
 
     @property
     def rows(self) -> int:
-        return self.before + self.count * self.size + 1
+        return self.before + self.count * self.size + 2
 
     def __call__(self) -> Tensor:
         draw = torch.zeros(self.rows, self.size, dtype=f64)
         first = self.before + self.drawn * self.size
         if self.drawn < self.count:
             draw[first : first + self.size] = torch.eye(self.size, dtype=f64)
-        draw[-1] = ordinary(self.size, self.drawn)
-        self.last.append(draw[-1].clone())
+        draw[-2:] = ordinary(self.size, self.drawn)
+        self.last.append(draw[-2:].clone())
         self.drawn += 1
         return draw.view(self.rows, *self.shape)
 
 
 def ordinary(size: int, number: int) -> Tensor:
-    """A vector of no basis, another one for each number, [size]."""
-    return torch.sin(1.0 + 1.7 * number + torch.arange(size, dtype=f64) ** 1.3)
+    """A vector of no basis, another one for each number, and its opposite, [2,size]."""
+    one = FAR * torch.sin(1.0 + 1.7 * number + torch.arange(size, dtype=f64) ** 1.3)
+    return torch.stack([one, -one])
 
 
 def probe(
@@ -111,7 +114,7 @@ def probe(
         )
     rows = torch.zeros(noise.rows, parts * size, dtype=f64)
     rows[1 : 1 + parts * size] = torch.eye(parts * size, dtype=f64)
-    rows[-1] = ordinary(parts * size, -1)
+    rows[-2:] = ordinary(parts * size, -1)
     states = [part.reshape(-1, *shape) for part in rows.split(size, 1)]
     history = [Past(s, states[1 + 2 * i], states[2 + 2 * i]) for i, s in enumerate(past)]
     step = sampler.step(denoise, states[0].clone(), sigma, sigma_next, history, noise)
@@ -121,23 +124,25 @@ def probe(
     remembered = [*states[1:], left, step.denoised]
     kept = remembered[max(0, len(remembered) - 2 * sampler.memory) :] if sampler.memory else []
     ends = torch.cat([end.flatten(1).to(f64) for end in (step.x, *kept)], 1)
-    return read(sampler, ends, rows[-1], noise)
+    return read(sampler, ends, rows[-2:], noise)
 
 
 def read(sampler: Sampler, ends: Tensor, last: Tensor, noise: Draws) -> Map:
-    """The map that took the basis rows to `ends`. Raises UsageError where the row `last` does not
-    agree with it."""
+    """The map that took the basis rows to `ends`. Raises UsageError where the rows `last` [2,n] do
+    not agree with it."""
+    check_rows(sampler, len(ends), noise.rows)
     shift = ends[0]
-    linear = ends[1:-1] - shift
+    linear = ends[1:-2] - shift
     states = noise.before - 1
     found = Map(linear[:states].mT, shift, linear[states:].mT)
-    terms = [found.matrix * last, shift[:, None]]
+    expected = last @ found.matrix.mT + shift
+    size = last.abs() @ found.matrix.abs().mT + shift.abs()
     if noise.last:
-        terms.append(found.noise * torch.cat(noise.last))
-    expected = sum(term.sum(1) for term in terms)
-    scale = max(float(term.abs().max()) for term in terms)
-    wrong = float((ends[-1] - expected).abs().max())
-    if not wrong <= AFFINE * scale:
+        drawn = torch.cat(noise.last, 1)
+        expected = expected + drawn @ found.noise.mT
+        size = size + drawn.abs() @ found.noise.abs().mT
+    wrong = float((ends[-2:] - expected).abs().max())
+    if not wrong <= AFFINE * float(size.max()):
         raise UsageError(
             f"a step of {type(sampler).__name__} is not affine in its state and its noise, so its "
             "law has no closed form: write another algorithm or sampler, or `diffgeo restore`"
@@ -145,11 +150,22 @@ def read(sampler: Sampler, ends: Tensor, last: Tensor, noise: Draws) -> Map:
     return found
 
 
+def check_rows(sampler: Sampler, found: int, given: int) -> None:
+    """Raise UsageError unless every row was moved by itself."""
+    if found != given:
+        raise UsageError(
+            f"{type(sampler).__name__} moves several states a sample, so its law has no closed "
+            "form: write another algorithm, or `diffgeo restore`"
+        )
+
+
 def started(sampler: Sampler, shape: tuple[int, ...], sigma: float) -> Moments:
-    """The law of the state at the first level."""
+    """The law of the state at the first level. Raises UsageError where a sample is several
+    states."""
     size = prod(shape)
     unit = torch.cat([torch.zeros(1, size, dtype=f64), torch.eye(size, dtype=f64)])
     begun = sampler.start(unit.view(-1, *shape), sigma).flatten(1)
+    check_rows(sampler, len(begun), len(unit))
     spread = begun[1:] - begun[0]
     return Moments(begun[0], spread.mT @ spread)
 
