@@ -18,7 +18,7 @@ import importlib.metadata
 import platform
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -140,7 +140,10 @@ class RunFolder:
         return [key for key in keys if key not in FREE and key.split(".")[0] not in FREE]
 
     def finish(
-        self, values: dict[str, float], device: torch.device | str = "cpu", **measured
+        self,
+        values: Mapping[str, float | None],
+        device: torch.device | str = "cpu",
+        **measured,
     ) -> None:
         """Write what made this run (versions, commit, device, seed, command, what was measured:
         seconds, evaluations), with a digest of every file of numbers that is there; and last of all

@@ -1,8 +1,8 @@
 """`operator=`, `y=` and `sigma_n=` of a command that samples: the law becomes p(x0 | y), and its
 exact denoiser that of the posterior.
 
-A command with an `algorithm=` (restore) asks what an approximation makes of the measurement, and
-leaves the law as it is.
+A command with `algorithm=` or `algorithms=` (restore) asks what an approximation makes of the
+measurement, and leaves the law as it is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from diffgeo.store.arrays import read_array
 def conditions(cfg) -> bool:
     """Whether the law of a config is to be conditioned on a measurement. Raises UsageError where
     only a part of one is written."""
-    if "algorithm" in cfg:
+    if "algorithm" in cfg or "algorithms" in cfg:
         return False
     there = [key for key in ("operator", "y", "sigma_n") if cfg.get(key) is not None]
     if there == ["operator", "y", "sigma_n"]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from diffgeo.config.line import conf_dir
 from diffgeo.config.words import Reader
 from diffgeo.core import Data, Sampler
 from diffgeo.errors import UsageError
+from diffgeo.inverse.algorithm import Algorithm
 
 
 def names(group: str) -> list[str]:
@@ -48,6 +49,43 @@ def law(name: str) -> Data:
     from diffgeo.config.build import build
 
     return build(OmegaConf.load(conf_dir() / "data" / f"{name}.yaml"))
+
+
+def algorithm(name: str, options: Mapping[str, object] = {}) -> Algorithm:
+    """The algorithm of conf/algorithm/NAME.yaml, with other options where some are given. Raises
+    UsageError on a name or an option that there is not."""
+    from omegaconf import OmegaConf
+
+    from diffgeo.config.build import build
+
+    there = names("algorithm")
+    if name not in there:
+        raise UsageError(f"there is no algorithm {name}; write some of {', '.join(there)}")
+    node = OmegaConf.to_container(OmegaConf.load(conf_dir() / "algorithm" / f"{name}.yaml"))
+    assert isinstance(node, dict)
+    for key, value in options.items():
+        if key not in node or key.startswith("_"):
+            known = [str(own) for own in node if not str(own).startswith("_")]
+            told = f"write one of {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"algorithm={name} has no option {key}: {told}")
+        node[key] = value
+    return build(OmegaConf.create({"algorithm": node}).algorithm)
+
+
+def algorithm_options(node) -> dict[str, dict]:
+    """`options=`, what algorithms are given other than in their own configs, by name. Raises
+    UsageError."""
+    from omegaconf import OmegaConf
+
+    values = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+    if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
+        raise UsageError("options= takes options by algorithm: write options.diffpir.zeta=.3")
+    there = names("algorithm")
+    if unknown := sorted(set(values) - set(there)):
+        raise UsageError(
+            f"options.{unknown[0]}: there is no such algorithm; write some of {', '.join(there)}"
+        )
+    return {str(name): own for name, own in values.items()}
 
 
 def laws(text: str) -> list[str]:
