@@ -21,10 +21,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from diffgeo.core import Noise
+from diffgeo.analytic.measurement import Measurement
+from diffgeo.core import Data, Noise, generator
 from diffgeo.errors import UsageError
 from diffgeo.geometry.paths import chord, length
 from diffgeo.inverse.condition import Measured
+from diffgeo.inverse.posterior import Prior
 from diffgeo.simulation import Simulation
 
 WORTHLESS = 1e8  # the noise of a measurement that says nothing
@@ -117,3 +119,15 @@ def moves(simulation: Simulation, numbers: range) -> Moves:
         torch.stack(of_state),
         start.counted.rows / len(numbers),
     )
+
+
+def posterior_draws(
+    data: Data, told: Measurement, n: int, seed: int
+) -> tuple[Tensor, Tensor] | None:
+    """Two sets of n draws of the exact posterior given the first of the measurements, float64; None
+    where the law knows none."""
+    if not isinstance(data, Prior):
+        return None
+    law = data.given(told.operator, told.y[0], told.sigma_n)
+    one = law.sample(n, generator(seed, *b"posterior")).double()
+    return one, law.sample(n, generator(seed, *b"again")).double()

@@ -21,21 +21,17 @@ import torch
 from torch import Tensor
 
 from diffgeo.analytic.measurement import Measurement
-from diffgeo.config.build import Experiment, assemble, build
-from diffgeo.config.kinds import choices, plain
-from diffgeo.config.limits import part
-from diffgeo.config.measured import table
-from diffgeo.config.named import algorithm, algorithm_options, names
-from diffgeo.core import Manifold, generator
+from diffgeo.config.build import Experiment, assemble
+from diffgeo.config.restoring import measurement_of, simulations_of
+from diffgeo.core import Manifold
 from diffgeo.errors import UsageError
-from diffgeo.geometry.restoration import BLIND, Moves, moves
-from diffgeo.inverse.condition import Measured
-from diffgeo.inverse.posterior import Prior
+from diffgeo.geometry.restoration import BLIND, Moves, moves, posterior_draws
 from diffgeo.machine import memory
 from diffgeo.metrics.transport import sliced_w2
 from diffgeo.plot.geometry import restoration as picture
 from diffgeo.plot.geometry import starts
 from diffgeo.run import Job, RunFolder, loaded, take_model
+from diffgeo.simulation import Simulation
 from diffgeo.store.files import write_text
 from diffgeo.tables import csv_text, markdown
 
@@ -58,13 +54,15 @@ def main(cfg, job: Job) -> None:
     take_model(cfg, job.overrides)
     experiment = assemble(cfg, loaded)
     told = measurement_of(cfg, experiment)
-    simulations = told_apart(cfg, experiment, told)
+    simulations = simulations_of(cfg, experiment, told)
+    check_algorithms(simulations)
     check_room(experiment, len(simulations))
     folder = RunFolder.of("trajectory restore", cfg, job)
     if folder.begin():
         return
     started = time.process_time()
-    posterior = draws_of(experiment, told)
+    n = len(experiment.numbers)
+    posterior = posterior_draws(experiment.data, told, n, experiment.simulation.seed)
     found = {}
     for name, simulation in simulations.items():
         found[name] = run(simulation, experiment.numbers, told, posterior)
@@ -85,48 +83,15 @@ def main(cfg, job: Job) -> None:
     print(f"written: {job.path}/metrics.json, moves.csv{drawn}")
 
 
-def measurement_of(cfg, experiment: Experiment) -> Measurement:
-    """The one measurement. Raises UsageError where it has another shape, or no noise."""
-    operator = build(part(cfg, "operator"))(shape=tuple(experiment.data.shape))
-    y = table(cfg.y)
-    if y.numel() != math.prod(operator.measured):
-        raise UsageError(
-            f"y= has {y.numel()} numbers, and operator= measures {list(operator.measured)}: write "
-            "one y of that shape"
-        )
-    sigma_n = plain("sigma_n", cfg.sigma_n)
-    if not 0 < sigma_n < math.inf:
-        raise UsageError(
-            f"sigma_n={sigma_n:g}: the data is held against data that is worth nothing, which "
-            "needs noise; write a deviation above 0"
-        )
-    return Measurement(operator, y.double().view(1, *operator.measured), float(sigma_n))
-
-
-def told_apart(cfg, experiment: Experiment, told: Measurement) -> dict:
-    """A simulation an algorithm, all from the same noise. Raises UsageError."""
-    asked = choices("algorithms", cfg.algorithms, names("algorithm"))
-    if not asked:
-        raise UsageError("algorithms=[] asks for none: write some, as algorithms=[diffpir,dps_yt]")
-    if blind := [name for name in asked if name in BLIND]:
+def check_algorithms(simulations: Mapping[str, Simulation]) -> None:
+    """Raise UsageError on an algorithm whose steps cannot be taken apart."""
+    if blind := [name for name in simulations if name in BLIND]:
         raise UsageError(
             f"algorithms={blind[0]}: its step does not look at sigma_n, so it cannot be told that "
             "the data is worth nothing; leave it out"
         )
-    options = algorithm_options(cfg.options)
-    simulations = {}
-    for name in asked:
-        condition = Measured(
-            told,
-            algorithm(name, options.get(name, {})),
-            experiment.data,
-            draws=experiment.numbers.stop,
-            inner=experiment.simulation.condition,
-        )
-        simulation = replace(experiment.simulation, condition=condition)
-        moves(replace(simulation, sigmas=simulation.sigmas[-2:]), range(1))  # refuses what it must
-        simulations[name] = simulation
-    return simulations
+    for simulation in simulations.values():
+        moves(replace(simulation, sigmas=simulation.sigmas[-2:]), range(1))  # says so itself
 
 
 def check_room(experiment: Experiment, algorithms: int) -> None:
@@ -137,24 +102,11 @@ def check_room(experiment: Experiment, algorithms: int) -> None:
     memory.check_fits(f"n={n}", n * one, f"write n={max(1, memory.total() // (2 * one))} or less")
 
 
-def draws_of(experiment: Experiment, told: Measurement) -> tuple[Tensor, Tensor] | None:
-    """Two sets of draws of the exact posterior, as many as there are paths; None where the law
-    knows none."""
-    data = experiment.data
-    if not isinstance(data, Prior):
-        return None
-    law = data.given(told.operator, told.y[0], told.sigma_n)
-    n = len(experiment.numbers)
-    seed = experiment.simulation.seed
-    one = law.sample(n, generator(seed, *b"posterior")).double()
-    return one, law.sample(n, generator(seed, *b"again")).double()
-
-
 def sliced(x: Tensor, y: Tensor) -> float:
     return sliced_w2(x.flatten(1).cpu().numpy(), y.flatten(1).cpu().numpy())
 
 
-def run(simulation, numbers: range, told: Measurement, posterior) -> Found:
+def run(simulation: Simulation, numbers: range, told: Measurement, posterior) -> Found:
     """One algorithm."""
     found = moves(simulation, numbers)
     end = found.states[-1]

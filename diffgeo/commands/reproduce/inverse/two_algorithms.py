@@ -7,11 +7,11 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from diffgeo.commands.trajectory.restore import draws_of, measurement_of, told_apart
 from diffgeo.config.build import assemble
+from diffgeo.config.restoring import measurement_of, simulations_of
 from diffgeo.core import Manifold
 from diffgeo.errors import UsageError
-from diffgeo.geometry.restoration import moves
+from diffgeo.geometry.restoration import moves, posterior_draws
 from diffgeo.plot.geometry import restoration as picture
 from diffgeo.plot.geometry import starts
 from diffgeo.run import loaded, read_config
@@ -19,6 +19,7 @@ from diffgeo.store.digest import verified
 from diffgeo.tables import markdown
 
 SHOWN = (10.0, 1.0, 0.1)  # levels of the text
+DOTS = 500  # draws of the posterior in a picture
 
 
 def paths(out: Path, every: Mapping, cell: str) -> None:
@@ -28,16 +29,16 @@ def paths(out: Path, every: Mapping, cell: str) -> None:
     experiment = assemble(cfg, loaded)
     data = experiment.data
     told = measurement_of(cfg, experiment)
-    posterior = draws_of(experiment, told)
+    posterior = posterior_draws(data, told, DOTS, experiment.simulation.seed)
     if posterior is None or not isinstance(data, Manifold):
         raise UsageError(f"{cell}: this law cannot be drawn with its posterior")
     found = {}
-    for name, simulation in told_apart(cfg, experiment, told).items():
+    for name, simulation in simulations_of(cfg, experiment, told).items():
         found[name] = moves(simulation, range(picture.DRAWN))
     states = {name: own.states for name, own in found.items()}
     estimates = {name: own.estimates for name, own in found.items()}
     sigma = experiment.simulation.sigmas
-    picture.paths(out / "paths.png", states, estimates, sigma, data, posterior[0][:500])
+    picture.paths(out / "paths.png", states, estimates, sigma, data, posterior[0])
 
 
 def levels(out: Path, every: Mapping, cells: Sequence[str]) -> str:
