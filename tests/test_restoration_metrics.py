@@ -144,4 +144,5 @@ def test_one_draw_has_no_cloud_and_one_point_no_spread():
 def test_a_summary_is_a_mean_with_its_error_and_nothing_where_an_image_has_nothing():
     rows = [{"a": 1.0, "b": None, "c": 2.0}, {"a": 3.0, "b": 1.0, "c": math.inf}]
     assert summary(rows) == {"a": 2.0, "a_se": 1.0, "b": None, "c": None}
+    assert summary([{"a": 1.0}, {"a": 3.0, "d": 5.0}]) == {"a": 2.0, "a_se": 1.0, "d": 5.0}
     assert summary(rows[:1]) == {"a": 1.0, "b": None, "c": 2.0}

@@ -8,7 +8,8 @@ are ranked by one metric, as mean and standard deviation over those that differ 
 seed, and the best within each number of network evaluations is named; then the noise floors. The
 picture has a panel a metric: against the network evaluations when the runs differ in them, with a
 line for each choice of the other settings; there is none where the runs share no metric. Writes
-compare.csv, .md and .png into the folder.
+compare.csv, .md and .png into the folder, and of restorations of the same measurements a sheet that
+shows them side by side, restored-0.png.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from diffgeo.errors import UsageError
 from diffgeo.report import comparison, comparison_text
+from diffgeo.report.gallery import galleries
 from diffgeo.store.files import write_text
 
 
@@ -47,7 +49,9 @@ def main(arguments: list[str]) -> None:
     pictured = drawn(folder / "compare.png", rows)
     if not pictured:
         print("no picture: there is no metric that the runs share")
-    print(f"written: {folder}/compare.csv, compare.md{', compare.png' if pictured else ''}")
+    made = ["compare.csv", "compare.md"] + (["compare.png"] if pictured else [])
+    made += [path.name for path in galleries(folder, rows)]
+    print(f"written: {folder}/{', '.join(made)}")
 
 
 def drawn(path: Path, rows: Sequence[comparison.Row]) -> bool:

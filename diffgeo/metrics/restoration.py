@@ -178,11 +178,11 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def summary(rows: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """The mean over images of every column, and `_se` beside it where there are several; None where
-    an image has no such number."""
+    """The mean of every column over the images that have it, and `_se` beside it where there are
+    several; None where one of them has no such number."""
     found: dict[str, float | None] = {}
-    for key in rows[0]:
-        values = [row[key] for row in rows]
+    for key in dict.fromkeys(key for row in rows for key in row):
+        values = [row[key] for row in rows if key in row]
         known = [value for value in values if value is not None and math.isfinite(value)]
         if len(known) < len(values):
             found[key] = None

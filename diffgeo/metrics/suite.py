@@ -36,7 +36,7 @@ ERROR = "_se"
 SIDES = (FLOOR, SPREAD, FLOOR_ERROR, NOISE, "_sd", "_se")
 
 # shares and weights have no better side: they are within a floor from above and from below
-TWO_SIDED = ("distance/below_", "atoms/w_")
+TWO_SIDED = ("distance/below_", "atoms/w_", "posterior/spread_ratio")
 
 
 def check(samples: Tensor, data: Data) -> None:

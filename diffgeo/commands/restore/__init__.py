@@ -59,7 +59,7 @@ def main(cfg, job: Job) -> None:
     sampled = time.process_time() - began
     rows, besides = measured(problem, draws, accounts)
     values = numbers(problem, draws, rows, besides, nfe)
-    stored(problem, job.path)
+    stored(problem, besides, job.path)
     write_text(job.path / "images.csv", told.csv_of(problem.asked.images, rows))
     title = told.title(cfg, job, problem, nfe)
     if problem.experiment.figures:
@@ -114,14 +114,17 @@ def made_from(problem: Problem) -> str:
     return digest_of({"y": torch.stack(y)}, prior=prior, operator=operator)
 
 
-def stored(problem: Problem, folder: Path) -> None:
-    """measurement.npy [images,*M], and truth.npy [images,*D] where there is one."""
+def stored(problem: Problem, besides: list[Beside | None], folder: Path) -> None:
+    """measurement.npy [images,*M]; truth.npy [images,*D] where there is one; of images beside.npy,
+    which `compare` shows."""
     images = problem.asked.images
     y = torch.stack([problem.asked.measured(number) for number in images])
     write_array(folder / "measurement.npy", y.numpy())
     if problem.asked.truth is not None:
         truths = torch.stack([problem.asked.truth(number) for number in images])
         write_array(folder / "truth.npy", truths.numpy())
+    if isinstance(problem.experiment.data, ImageSet):
+        write_array(folder / "beside.npy", pictures.beside_images(problem, besides).numpy())
 
 
 def measured(

@@ -70,6 +70,11 @@ def truths(cfg, data: Data) -> tuple[Callable[[int], Tensor], range, int | None,
     of the law."""
     word = shown(cfg.image)
     index = INDEX.fullmatch(word)
+    if cfg.split is not None and not (index and isinstance(data, ImageSet)):
+        raise UsageError(
+            f"split={shown(cfg.split)} says where an index counts in a set of images, and there is "
+            "none: write split=null, or image=0:20"
+        )
     if word == "draw":
         return drawn(data, cfg.seed), range(cfg.images), None, True
     if index and isinstance(data, ImageSet):

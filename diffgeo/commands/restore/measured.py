@@ -119,8 +119,9 @@ def of_image(
     if exact is not None:
         row["posterior/ess"] = exact.ess
         row["posterior/log_evidence"] = exact.log_evidence
-        for key, value in against(draws, exact.law, exact.draws).items():
-            row[f"posterior/{key}"] = value
+        if exact.pairs:  # of the first images alone: a floor is of the same images
+            for key, value in against(draws, exact.law, exact.draws).items():
+                row[f"posterior/{key}"] = value
     return row
 
 

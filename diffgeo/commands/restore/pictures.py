@@ -53,7 +53,7 @@ def of_images(
     rows: Sequence[Row],
     title: str,
 ) -> None:
-    """truth | y | exact mean, exact draw | draw, mean, |error|, spread: a row an image."""
+    """truth | A^+ y | exact mean, exact draw | draw, mean, |error|, spread: a row an image."""
     truth = problem.asked.truth
     several = draws.shape[1] > 1
     known = any(own is not None for own in besides)
@@ -74,7 +74,8 @@ def of_images(
         cells: list[Cell | None] = []
         if x0 is not None:
             cells.append(Cell(data.quantize(x0)))
-        cells.append(seen_of(problem.measurement(number), data))
+        seen = seen_of(problem.measurement(number))
+        cells.append(None if seen is None else Cell(data.quantize(seen)))
         if known:
             cells += exact_cells(besides[place], rows[place], data)
         cells += own_cells(draws[place], x0, rows[place], data)
@@ -83,14 +84,28 @@ def of_images(
     plot.images(path, lines, heads, names, title, groups)
 
 
-def seen_of(measurement: Measurement, data: ImageSet) -> Cell | None:
-    """What was measured as an image: y where it is one, else A^+ y."""
-    y = measurement.y
-    if y.ndim == 3 and len(y) in (1, 3):
-        return Cell(data.quantize(y.double()))
-    if isinstance(measurement.operator, Linear):
-        return Cell(data.quantize(pinv(measurement.operator, y[None].double())[0]))
-    return None
+def seen_of(measurement: Measurement) -> Tensor | None:
+    """What was measured as an image [C,H,W], A^+ y; None of an operator that is not linear."""
+    if not isinstance(measurement.operator, Linear):
+        return None
+    return pinv(measurement.operator, measurement.y[None].double())[0]
+
+
+def beside_images(problem: Problem, besides: Sequence[Beside | None]) -> Tensor:
+    """A^+ y, the exact posterior's mean and one of its draws, [images,3,*D]; nan where there is
+    none."""
+    images = problem.asked.images
+    shape = problem.restoration.simulation.shape
+    found = torch.full((len(images), 3, *shape), torch.nan, dtype=torch.float64)
+    for place, number in enumerate(images):
+        seen = seen_of(problem.measurement(number))
+        if seen is not None:
+            found[place, 0] = seen
+        exact = besides[place]
+        if exact is not None:
+            found[place, 1] = exact.mean
+            found[place, 2] = exact.draws[0]
+    return found
 
 
 def exact_cells(exact: Beside | None, row: Row, data: ImageSet) -> list[Cell | None]:

@@ -11,12 +11,23 @@ from diffgeo.config.line import value_of
 from diffgeo.config.titles import law_name, model_name
 from diffgeo.metrics.suite import table
 from diffgeo.run import Job
-from diffgeo.tables import csv_text
+from diffgeo.tables import aligned, csv_text
 
 Row = Mapping[str, float | None]
 
-# what a reader is shown first; everything is in metrics.json
-HIDDEN = ("calibration/rank_bins",)
+# beside each other: of the draws and of the exact posterior's; what is to be expected
+BESIDE = {
+    "error": "",
+    "psnr": "",
+    "psnr_of_mean": "",
+    "ssim": "",
+    "misfit": "1",
+    "coverage_50": "0.5",
+    "coverage_90": "0.9",
+    "crps": "",
+    "energy_score": "",
+    "rank_p": "above .001",
+}
 FEW = 2.0  # effective images below which a posterior on points is one image
 
 
@@ -55,12 +66,37 @@ def chosen(cfg, job: Job, group: str) -> str:
 
 
 def text(heading: str, values: Row, problem: Problem) -> str:
-    """What is printed: at most twenty lines."""
-    shown = {}
+    """What is printed."""
+    distances = {}
     for key, value in values.items():
-        if value is not None and key not in HIDDEN:
-            shown[key] = value
-    return "\n".join([heading, "", table(shown), *sentences(values, problem)])
+        if value is not None and key.startswith(("posterior/", "algorithm/")):
+            distances[key] = value
+    parts = [heading, "", *side_by_side(values)]
+    if distances:
+        parts += ["", table(distances)]
+    return "\n".join([*parts, *sentences(values, problem)])
+
+
+def side_by_side(values: Row) -> list[str]:
+    """A table: what was restored, and draws of the exact posterior."""
+    lines = [["", "restored", "exact posterior", "expected"]]
+    for name, expected in BESIDE.items():
+        own = [f"restore/{name}", f"calibration/{name}"]
+        exact = [f"exact/{name}", f"calibration/{name}_exact"]
+        cells = [cell(values, own), cell(values, exact)]
+        if any(cells):
+            lines.append([name, *cells, expected])
+    return aligned(lines, left=(0, 1, 2, 3))
+
+
+def cell(values: Row, keys: Sequence[str]) -> str:
+    """The value of the first key that has one, with its standard error."""
+    for key in keys:
+        value = values.get(key)
+        error = values.get(f"{key}_se")
+        if value is not None:
+            return f"{value:.4g}" + (f" +- {error:.2g}" if error is not None else "")
+    return ""
 
 
 def sentences(values: Row, problem: Problem) -> list[str]:
@@ -72,8 +108,6 @@ def sentences(values: Row, problem: Problem) -> list[str]:
             f"effective sample size {ess:.3g}: the exact posterior of this law is all but one "
             "image, so it has no spread to be right about"
         )
-    if values.get("restore/misfit") is not None:
-        lines.append("misfit: 1 is expected of a draw of the posterior, as of the truth")
     if problem.posterior and problem.asked.images and "exact/misfit" not in values:
         lines.append("no exact posterior of this law and operator is known")
     null = [key for key, value in values.items() if value is None]
