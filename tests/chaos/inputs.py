@@ -42,6 +42,7 @@ def arrays(folder: Path) -> None:
     random = np.random.default_rng(0)
     np.save(folder / "cloud.npy", random.normal(size=(50, 2)))
     np.save(folder / "wide.npy", np.zeros((5, 3)))
+    np.save(folder / "half_mask.npy", np.full((8, 8), 0.5))
     np.save(folder / "scalar.npy", np.float64(1))
     np.save(folder / "none.npy", np.zeros((0, 2)))
     np.save(folder / "nan.npy", np.full((5, 2), np.nan))

@@ -1,6 +1,8 @@
 """What people mistype, over every command and every group: a line, its exit status, and a word that
 the one line of complaint holds. {in} is the folder of `inputs.py`."""
 
+from mistakes_restore import RESTORE
+
 COMMANDS = [
     ("nosuch", 2, "there is no command 'nosuch'"),
     ("tarin data=line", 2, "there is no command 'tarin'"),
@@ -361,4 +363,4 @@ TRAJECTORY = [
     ("sample model=gaussian_classes data=line", 2, "gaussian_classes"),
 ]
 
-MISTAKES = [*COMMANDS, *TRAIN, *LAWS, *SAMPLE, *EVALUATE, *OTHERS, *THEORY, *TRAJECTORY]
+MISTAKES = [*COMMANDS, *TRAIN, *LAWS, *SAMPLE, *EVALUATE, *OTHERS, *THEORY, *TRAJECTORY, *RESTORE]
