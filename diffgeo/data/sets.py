@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffgeo.data import prepared
 from diffgeo.data.images import Images
+from diffgeo.data.images_blurred import BlurredImages
 from diffgeo.data.photographs import CelebA, Folder
 from diffgeo.data.pixels import layout, resized
 from diffgeo.data.sources import Cifar10, Digits, Idx, Npz, Opened, Source
@@ -77,7 +78,8 @@ def image_set(
     path: str | None = None,
     file: str | None = None,
     background: str | Sequence[int] | None = None,
-) -> Images:
+    blur: float = 0.0,
+) -> Images | BlurredImages:
     """The law of one split of an image set, which is prepared first where it is not.
 
     root: the folder of prepared sets ($DIFFGEO_DATA, else ~/.cache/diffgeo/data).
@@ -86,6 +88,8 @@ def image_set(
     exact_only: without stand-ins. hold, workers: see `Images`.
     download: whether torchvision may be asked. crop, path, file, background: see CelebA, Folder,
     Npz.
+    blur: deviation of noise added to every image, in units of the data; above 0 it is a law of
+    numbers and no longer one of bytes.
     Raises UsageError, DiffgeoError.
     """
     if size is not None and not 1 <= size < 1 << 31:
@@ -131,7 +135,8 @@ def image_set(
         found = law(other)
         return None if found is None else replace(found, twin=lambda: made)
 
-    return replace(made, twin=twin)
+    found = replace(made, twin=twin)
+    return found if blur == 0 else BlurredImages(found, blur)
 
 
 class Chosen(NamedTuple):
