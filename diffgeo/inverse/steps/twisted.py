@@ -15,17 +15,19 @@ the posterior itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from diffgeo.analytic.measurement import Measurement
-from diffgeo.core import Noise, Sampler, Step
+from diffgeo.core import Denoiser, Noise, Sampler, Step
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.inverse.steps.twists import Told, Twist
 from diffgeo.sampler.base import Method
+
+NUMBERS = 1 << 18  # of particles that are looked at together: 2 MiB
 
 
 @dataclass(frozen=True)
@@ -149,14 +151,13 @@ class Running(Method):
         options = self.rows.options
         if not self.clouds:
             self.begin(x, sigma, noise)
-        # every row on its own: its numbers are then the same alone or among others
         draws = several(noise, options.particles)
         offset = uniform(noise())
+        choice = uniform(noise())
         states = []
         denoised = []
-        for row, cloud in enumerate(self.clouds):
-            measurement = of_row(self.rows.measurement, row)
-            told = options.twist(denoise, measurement, cloud.x, sigma)
+        for row, told in enumerate(self.told(denoise, sigma)):
+            cloud = self.clouds[row]
             cloud.weighted(told.log_twist)
             left = -told.log_twist
             if cloud.ess() < options.resample:
@@ -168,8 +169,9 @@ class Running(Method):
                 left = left[kept]
             if sigma_next == 0:
                 cloud.x = told.denoised
+                measurement = self.rows.measurement.of(slice(row, row + 1))
                 cloud.weighted(left + log_likelihood(measurement, cloud.x))
-                number = cloud.one(float(offset[row]))
+                number = cloud.one(float(choice[row]))
             else:
                 cloud.x, ratio = proposed(cloud.x, told, sigma, sigma_next, draws[row])
                 cloud.log_weight = cloud.log_weight + left + ratio
@@ -185,6 +187,20 @@ class Running(Method):
         for row in range(len(x)):
             self.clouds.append(Cloud(torch.cat([x[row : row + 1], others[row]])))
 
+    def told(self, denoise: Denoiser, sigma: float) -> Iterator[Told]:
+        """What the particles of each row are told, as many rows at once as NUMBERS are worth."""
+        options = self.rows.options
+        for rows in torch.arange(len(self.clouds)).split(self.at_once()):
+            x = torch.cat([self.clouds[row].x for row in rows.tolist()])
+            measurement = self.rows.measurement.of(rows.repeat_interleave(options.particles))
+            every = options.twist(denoise, measurement, x, sigma)
+            parts = [part.split(options.particles) for part in every]
+            yield from (Told(*own) for own in zip(*parts, strict=True))
+
+    def at_once(self) -> int:
+        """How many rows are looked at together."""
+        return max(1, NUMBERS // self.clouds[0].x.numel())
+
     def note(self) -> None:
         """Leave in the tally what is known so far."""
         tally = self.rows.tally
@@ -192,13 +208,6 @@ class Running(Method):
         least = [cloud.least_ess for cloud in self.clouds]
         tally["log_evidence"] = torch.tensor(totals, dtype=torch.float64)
         tally["least_ess"] = torch.tensor(least, dtype=torch.float64)
-
-
-def of_row(measurement: Measurement, row: int) -> Measurement:
-    """The measurement that all particles of a row share."""
-    if measurement.shared:
-        return measurement
-    return Measurement(measurement.operator, measurement.y[row], measurement.sigma_n)
 
 
 def several(noise: Callable[[], Tensor], count: int) -> Tensor:
