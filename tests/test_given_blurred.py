@@ -9,6 +9,7 @@ from diffgeo.analytic.given import matrix
 from diffgeo.analytic.measurement import Measurement
 from diffgeo.core import ImageSet, Known, Manifold, generator
 from diffgeo.data import Mixture, Points, image_set
+from diffgeo.denoiser import is_own
 from diffgeo.errors import UsageError
 from diffgeo.inverse import operators
 from diffgeo.inverse.operators.matrices import Matrix
@@ -53,6 +54,7 @@ def test_blurred_images_are_a_mixture(flip):
     assert gap(law.mean, mixture.mean) < 1e-12 and abs(law.std - mixture.std) < 1e-12
     ours, theirs = law.denoiser(), mixture.denoiser()
     assert isinstance(ours, Density) and isinstance(theirs, Density)
+    assert is_own(ours, law)  # or every exact run would be measured as a network's
     x = law.sample(3, generator(1))
     v = torch.randn(x.shape, dtype=f64, generator=generator(2))
     for sigma in (0.05, 0.8, 5.0):
@@ -76,6 +78,7 @@ def test_their_posterior_is_the_mixtures(name, flip):
     assert abs(ours.ess - 1 / float(theirs.components.square().sum())) < 1e-5
     assert gap(ours.mean, theirs.mean) < 1e-6 and abs(ours.std - theirs.std) < 1e-6
     one, other = ours.denoiser(), theirs.denoiser()
+    assert is_own(one, ours) and not is_own(law.denoiser(), ours)
     assert isinstance(other, Density)
     x = law.sample(3, generator(1))
     v = torch.randn(x.shape, dtype=f64, generator=generator(2))

@@ -64,13 +64,17 @@ class BlurredImages(Law):
         return x.clone()
 
     def tangent(self, p):
-        axes = torch.eye(self.dim, dtype=p.dtype, device=p.device)
-        return axes.view(*self.shape, self.dim).expand(len(p), *self.shape, self.dim)
+        """Every direction, of flattened images: [n,d,d]."""
+        return torch.eye(self.dim, dtype=p.dtype, device=p.device).expand(len(p), -1, -1)
 
     def posterior(self, x, sigma):
-        return self.denoiser()(x, sigma)
+        return self._denoiser(x, sigma)
 
     def denoiser(self) -> Denoiser:
+        return self._denoiser
+
+    @cached_property
+    def _denoiser(self) -> Denoiser:
         return BlurredImageDenoiser(self.images.denoiser(), self.blur)
 
     def measured(self, operator: Operator, y: Tensor, sigma_n: float) -> Measured:
@@ -159,8 +163,10 @@ class GivenBlurredImages(BlurredImages):
         y = told.y.to(device) - told.sigma_n * noise
         return prox(told.operator, moved, y, self.rho)
 
-    def denoiser(self) -> Denoiser:
-        return GivenBlurredDenoiser(self.told, torch.tensor([self.log_evidence]).double())
+    @cached_property
+    def _denoiser(self) -> Denoiser:
+        evidence = torch.tensor([self.log_evidence], dtype=torch.float64)
+        return GivenBlurredDenoiser(self.told, evidence)
 
     def given(self, operator: Operator, y: Tensor, sigma_n: float) -> GivenBlurredImages:
         raise UsageError("blurred images are conditioned once: stack the two measurements into one")
