@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from diffgeo.analytic.exact import Finite
-from diffgeo.analytic.measurement import Measurement, Operator
 from diffgeo.analytic.images_given import reweighted
+from diffgeo.analytic.measurement import Measurement, Operator
 from diffgeo.core import ImageSet, Uneven, generator
 from diffgeo.data import Points, image_set
 from diffgeo.errors import UsageError
@@ -151,7 +151,7 @@ def test_what_is_of_equal_images_is_refused():
 
 @pytest.mark.slow
 def test_on_mnist_the_posterior_is_one_image(real):
-    """The median of 1/sum w^2 over 20 test images, as the specification has it but for which images:
+    """The median of 1/sum w^2 over 20 test images, other ones than the specification has:
     over five sets of 20 it went from 1 to 1 (box, s .1), 5.7 to 10.5 (pool x4, s .3), 1720 to 3420
     (pool x7, s .3), 2710 to 3890 (pool x4, s 1)."""
     data = image_set("mnist", root=str(real))
