@@ -4,10 +4,12 @@ import math
 
 import torch
 
+from diffgeo.analytic import normal
 from diffgeo.analytic.measurement import Measurement
 from diffgeo.data import Gaussian
 from diffgeo.inverse.operators.matrices import Matrix
-from diffgeo.theory import restoration
+from diffgeo.inverse.steps import DAPS
+from diffgeo.theory import affine, restoration
 
 f64 = torch.float64
 G4 = Gaussian(
@@ -47,3 +49,18 @@ def limit(value, first: int, terms: int = 3) -> torch.Tensor:
         finer = zip(values[1:], values, strict=False)
         values = [(2**power * fine - coarse) / (2**power - 1) for fine, coarse in finer]
     return values[-1]
+
+
+def flow_map(prior: Gaussian):
+    """Where the exact probability flow ends, for a denoiser."""
+
+    def end(x, sigma, **cond):
+        levels = torch.full((len(x),), float(sigma), dtype=f64)
+        return normal.flow(x, levels, 0 * levels, prior.mean, prior.basis, prior.variance)
+
+    return end
+
+
+def daps_by_flow(prior: Gaussian, measurement, sigmas) -> affine.Moments:
+    """DAPS whose x^ is the exact flow map."""
+    return affine.law(DAPS().told(measurement), flow_map(prior), sigmas, prior.shape)

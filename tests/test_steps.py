@@ -225,12 +225,12 @@ def test_daps_by_langevin():
     the exact draw and variance 1/(P (1 - hP/2)), here 1/(P (1 - size/2))."""
     precision = 1 / SIGMA**2 + 1 / 0.25
     exact = affine.probe(steps.DAPS().told(ONE), LINE.denoiser(), (1,), SIGMA, 0.0)
-    chain = steps.DAPS(langevin=200, size=0.2).told(ONE)
+    chain = steps.DAPS(langevin=120, size=0.3).told(ONE)
     found = affine.probe(chain, LINE.denoiser(), (1,), SIGMA, 0.0)
     torch.testing.assert_close(found.matrix, exact.matrix, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(found.shift, exact.shift, rtol=1e-9, atol=1e-12)
     variance = float(found.noise.square().sum())
-    assert variance == pytest.approx(1 / (precision * 0.9), rel=1e-9)
+    assert variance == pytest.approx(1 / (precision * 0.85), rel=1e-9)
 
 
 # every algorithm with its own step, and some rules, on a law that is no Gaussian
@@ -255,7 +255,6 @@ ALL = (
     "ddrm",
     "ddnm_plus",
     "daps",
-    "daps_published",
 )
 
 
@@ -264,7 +263,7 @@ def test_a_sample_does_not_depend_on_its_batch(name):
     """Bytes: sample 5 alone and among 8, each image with a y of its own, two draws of each."""
     several = Measurement(PART.operator, draw(6, 4, 1), 0.4)
     condition = Measured(several, named.algorithm(name), M2, draws=2)
-    simulation = Simulation(Euler(), M2.denoiser(), VE().grid(4), (2,), seed=3, condition=condition)
+    simulation = Simulation(Euler(), M2.denoiser(), VE().grid(3), (2,), seed=3, condition=condition)
     together = simulation.draw(range(8)).samples
     alone = simulation.draw(range(5, 6)).samples
     assert torch.equal(together[5:6], alone)
