@@ -1,5 +1,6 @@
 """Restoration from Python: ten lines, a denoiser of the user's own, and no law beside it."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -67,3 +68,20 @@ def test_langevin_steps_of_daps_find_the_posterior_of_an_operator_that_clips():
     dps = draws(operator, y, 0.3, algorithms.dps(zeta=1.0), 4000, steps=200)
     assert abs(float(daps.mean()) - mean) < 0.07 and abs(float(daps.var()) - variance) < 0.07
     assert float(dps.mean()) - mean > 0.2 and float(dps.var()) > 3 * variance
+
+
+def test_each_image_is_measured_by_its_own_kernel(inside, tmp_path):
+    """Motion: image i by the kernel of (seed, i), which the run keeps, alone or among others."""
+    line = "data=digits operator=motion operator.size=5 sigma_n=0 algorithm=ddnm sampler.steps=2"
+    folder = tmp_path / "run"
+    words = f"restore {line} posterior=false figures=false image=3:6 hydra.run.dir={folder}"
+    assert inside(*words.split()).returncode == 0
+    truth = torch.from_numpy(np.load(folder / "truth.npy"))
+    y = torch.from_numpy(np.load(folder / "measurement.npy"))
+    kernels = torch.from_numpy(np.load(folder / "operator_kernel.npy"))
+    blur = operators.motion((1, 8, 8), size=5)
+    for place in range(3):
+        own = blur.of_image(3 + place)
+        assert torch.equal(kernels[place], own.kernel)
+        assert torch.allclose(own(truth[place][None])[0], y[place], atol=1e-12)
+    assert not torch.allclose(blur(truth[:1])[0], y[0], atol=0.1)

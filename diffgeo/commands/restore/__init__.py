@@ -35,6 +35,8 @@ from diffgeo.commands.restore.measured import (
 )
 from diffgeo.commands.restore.problem import Problem, posed
 from diffgeo.core import ImageSet
+from diffgeo.inverse.operators.base import Imagewise, Stored
+from diffgeo.inverse.restoration import Restoration
 from diffgeo.machine import memory
 from diffgeo.run import Job, RunFolder
 from diffgeo.simulation.draw import origin
@@ -116,15 +118,29 @@ def made_from(problem: Problem) -> str:
 
 def stored(problem: Problem, besides: list[Beside | None], folder: Path) -> None:
     """measurement.npy [images,*M]; truth.npy [images,*D] where there is one; of images beside.npy,
-    which `compare` shows."""
+    which `compare` shows; of an operator that each image has its own of, what they are made of."""
     images = problem.asked.images
     y = torch.stack([problem.asked.measured(number) for number in images])
     write_array(folder / "measurement.npy", y.numpy())
     if problem.asked.truth is not None:
         truths = torch.stack([problem.asked.truth(number) for number in images])
         write_array(folder / "truth.npy", truths.numpy())
+    if isinstance(problem.restoration.operator, Imagewise):
+        for name, each in of_each(problem.restoration, images).items():
+            write_array(folder / f"operator_{name}.npy", each.numpy())
     if isinstance(problem.experiment.data, ImageSet):
         write_array(folder / "beside.npy", pictures.beside_images(problem, besides).numpy())
+
+
+def of_each(restoration: Restoration, images: range) -> dict[str, Tensor]:
+    """What the operators of these images are made of, by name, [images,...]."""
+    found: dict[str, list[Tensor]] = {}
+    for number in images:
+        operator = restoration.operator_of(number)
+        assert isinstance(operator, Stored)
+        for name, values in operator.contents().items():
+            found.setdefault(name, []).append(values)
+    return {name: torch.stack(each) for name, each in found.items()}
 
 
 def measured(

@@ -27,6 +27,7 @@ from diffgeo.core import Data, ImageSet, generator
 from diffgeo.data.pictures import SUFFIXES, decode
 from diffgeo.data.prepared import SPLITS
 from diffgeo.errors import UsageError
+from diffgeo.inverse.operators.base import Imagewise
 from diffgeo.store.arrays import read_array
 
 INDEX = re.compile(r"(\d+)(?::(\d+))?")
@@ -56,7 +57,8 @@ def asked(cfg, data: Data, operator: Operator, sigma_n: float) -> Asked:
     truth, images, count, drawn = truths(cfg, data)
 
     def measured(number: int) -> Tensor:
-        clean = operator(truth(number)[None])[0].double()
+        own = operator.of_image(number) if isinstance(operator, Imagewise) else operator
+        clean = own(truth(number)[None])[0].double()
         noise = torch.randn(
             operator.measured, generator=generator(cfg.seed, *b"noise", number), dtype=torch.float64
         )
