@@ -44,7 +44,6 @@ SHOWN = (
     "restore/misfit",
     "posterior/mean_error",
     "posterior/spread_ratio",
-    "posterior/ess",
     "calibration/coverage_90",
     "fid",
     "fid_*",
