@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffgeo.analytic.measurement import Operator
 from diffgeo.config.kinds import plain, shown
-from diffgeo.core import Data
+from diffgeo.core import Data, Manifold
 from diffgeo.errors import UsageError
 from diffgeo.inverse.posterior import Posterior, Prior
 from diffgeo.store.arrays import read_array
@@ -81,6 +81,6 @@ def said(law: Posterior) -> str:
         parts.append(f"log p(y) = {law.log_evidence:.6g} nats")
     if law.ess is not None:
         parts.append(f"effective sample size of its atoms {law.ess:.4g}")
-        if law.ess < 2:
+        if law.ess < 2 and isinstance(law, Manifold) and law.dim == 0:
             parts.append("nearly one atom: the spread of these samples says nothing")
     return "posterior: " + (", ".join(parts) or "no density of y without noise")
