@@ -146,7 +146,8 @@ class PiGDM(Correction):
     likelihood, and its gradient goes through D. One product with dD/dx.
 
     t: deviation of the prior N(m, t^2 I) for which this is exact; published 1.
-    Not the posterior of another prior: on G4 its W2 stays at .08 (tests/test_restoration_theory).
+    Not the posterior of another prior: on G4 its W2 stays at .08 with DDIM
+    (tests/test_restoration_theory.py).
     """
 
     t: float = 1.0
@@ -170,7 +171,8 @@ class JFPS(Correction):
     """The prox with a prior scale: PiGDM with S = r^2 I, so no Jacobian.
 
     t: deviation of the prior N(m, t^2 I) for which this is exact.
-    Not the posterior of another prior: on G4 with DDPM its W2 stays at .17.
+    Not the posterior of another prior: on G4 with DDPM its W2 stays at .17
+    (tests/test_restoration_theory.py).
     """
 
     t: float = 1.0
@@ -195,8 +197,9 @@ class Likelihood(Correction):
 
         D^ = D + zeta S A' (y - A D)/s^2
 
-    Never the posterior: many DDPM steps have about half of its variance, many DDIM steps none. The
-    step is explicit and stiff: it diverges unless the levels resolve v dD/dx |A|^2/s^2.
+    Never the posterior: many DDPM steps have about half of its variance, many DDIM steps c
+    exp(-kappa) (tests/test_restoration_limits.py). The step is explicit and stiff: it diverges
+    unless the levels resolve v dD/dx |A|^2/s^2.
 
     zeta: the strength. Raises UsageError on a negative one, and where sigma_n is 0.
     """
@@ -230,7 +233,8 @@ class Prox(Correction):
         D^ = argmin |y - A z|^2 + rho |z - D|^2,    rho = lambda s^2/v,
 
     without a Jacobian. D_y to O(v^2) as v -> 0 at lambda = 1, not the posterior: with DDIM the
-    variance of N(0, c) ends at c kappa^(-kappa/(kappa - 1)), kappa = c |A|^2/s^2.
+    variance of N(0, c) ends at c kappa^(-kappa/(kappa - 1)), kappa = c |A|^2/s^2
+    (tests/test_restoration_limits.py).
 
     lam: lambda. Below 1 the data count 1/lambda times. Raises UsageError unless it is positive.
     """

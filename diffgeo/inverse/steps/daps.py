@@ -42,7 +42,7 @@ class DAPS:
     langevin: steps of Langevin's dynamics; 0: the exact draw, for linear operators.
     size: of a step of it, at most 1 (stable below 2). curvature: the largest |A' u|^2 over |u|^2.
     Samples the posterior of a Gaussian prior as steps grow where x^ = D(x), and no other's; with
-    the flow map the prior counts half (tests/test_restoration_theory.py).
+    the flow map the prior counts half (tests/test_restoration_limits.py).
     Raises UsageError on negative numbers, on an operator that is not linear without Langevin steps,
     and with them where sigma_n is 0.
     """

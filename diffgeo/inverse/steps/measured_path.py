@@ -30,7 +30,7 @@ class MeasuredPath:
         which b is multiplied; published .35.
     Does not sample the posterior: the data are counted at every level. On N(0, 1), lambda 1, the
     mean is right and the variance c/(1 + 2 kappa), for c/(1 + kappa)
-    (tests/test_restoration_theory.py).
+    (tests/test_restoration_limits.py).
     Raises UsageError on a lambda or a damping that is not positive, on sigma_n = 0, and on an
     operator that is not linear.
     """

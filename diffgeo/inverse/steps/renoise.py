@@ -40,7 +40,7 @@ class Renoise(Method):
     """x' = D + sigma' (sqrt(1 - zeta) e + sqrt(zeta) eps), of whatever denoiser it is given.
 
     A step that looks at no measurement: under a rule it moves D^. Does not sample the posterior at
-    a fixed zeta > 0 (tests/test_restoration_theory.py: the factor T).
+    a fixed zeta > 0 (tests/test_restoration_limits.py: the factor T).
     Raises UsageError on a zeta outside [0, 1].
     """
 
@@ -80,7 +80,7 @@ class DiffPIR:
     zeta: share of fresh noise. lam: lambda in rho = lambda sigma_n^2/sigma^2.
     Does not sample the posterior: at lambda = 1 and a fixed zeta > 0 the mean is right on a
     Gaussian and the variance is (1 + sqrt(1 - zeta))/2 of the posterior's, at zeta = 1 a half; at
-    zeta = 0 both are wrong (tests/test_restoration_theory.py).
+    zeta = 0 both are wrong (tests/test_restoration_limits.py).
     Raises UsageError on a zeta outside [0, 1] and a lambda that is not positive.
     """
 

@@ -60,7 +60,7 @@ class Replacement:
         inpainting, as many evaluations more.
     Does not sample the posterior: z is drawn without a look at y. Of two coordinates of correlation
     r, one of them measured, the other's mean is y (1 - sqrt(1 - r^2))/r, not r y, and its variance
-    (1 - r^2) atanh(r)/r is too wide; many repeats repair both (tests/test_restoration_theory.py).
+    (1 - r^2) atanh(r)/r is too wide; many repeats repair both (tests/test_restoration_limits.py).
     Raises UsageError on repeats below 1, on more rows than columns, and on RePaint where A is no
     mask.
     """
