@@ -7,7 +7,12 @@ import torch
 from scipy.special import gammaincc, ndtr
 
 from diffgeo.core import generator
+from diffgeo.data.gaussian import Gaussian, Mixture
+from diffgeo.data.images import Images
+from diffgeo.data.images_blurred import BlurredImages
 from diffgeo.errors import UsageError
+from diffgeo.inverse import algorithms, operators
+from diffgeo.inverse.restoration import Restoration
 from diffgeo.metrics.calibration import (
     bins_of,
     coverage,
@@ -18,6 +23,9 @@ from diffgeo.metrics.calibration import (
     ranks,
     scores,
 )
+from diffgeo.sampler import DDPM
+from diffgeo.schedule import VE
+from diffgeo.simulation import Simulation
 
 f64 = torch.float64
 
@@ -134,3 +142,77 @@ def test_what_cannot_be_calibrated_is_refused():
         scores(draws, truth)
     few = scores(*problems(4, 5, 2))
     assert few["rank_p"] is None and few["rank_bins"] == 1
+
+
+# restorations
+
+
+def restored(law, operator, algorithm, sigma_n, problems, draws, steps):
+    """(draws [P,L,*D], truths [P,*D]) of problems whose truths are drawn from the law."""
+    truths = law.sample(problems, generator(0, *b"truth")).double()
+    y = operator(truths)
+    y = y + sigma_n * torch.randn(y.shape, generator=generator(0, *b"noise"), dtype=f64)
+    simulation = Simulation(DDPM(), law.denoiser(), VE().grid(steps), law.shape, seed=5)
+    restoration = Restoration(
+        simulation, algorithm, operator, sigma_n, y.__getitem__, problems, law, draws, batch=2000
+    )
+    return torch.cat([part.draws for part in restoration.parts(range(problems))]), truths
+
+
+def gaussian():
+    law = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]])
+    return law, operators.matrix(shape=(2,), entries=[[1.0, 0.5]]), 0.4
+
+
+def mixture():
+    law = Mixture(
+        [[0.0, 0.0], [2.0, 1.0], [-1.0, 2.0]],
+        [[[1.0, 0.6], [0.6, 0.5]], [[0.3, -0.1], [-0.1, 0.2]], [[0.25, 0.5], [0.5, 1.0]]],
+        [0.5, 0.3, 0.2],
+    )
+    return law, operators.matrix(shape=(2,), entries=[[1.0, 0.5]]), 0.4
+
+
+def blurred_images():
+    """Sixty pictures of 4 x 4, noise of .3 on each: a mixture of isotropic Gaussians."""
+    pixels = torch.randint(256, (60, 1, 4, 4), generator=generator(7), dtype=torch.uint8)
+    law = BlurredImages(Images(pixels), 0.3)
+    return law, operators.pool(shape=(1, 4, 4), factor=2), 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "problem, problems, steps",
+    [(gaussian, 600, 200), (mixture, 600, 200), (blurred_images, 80, 60)],
+)
+def test_the_exact_posterior_is_calibrated_under_a_sampler(problem, problems, steps):
+    law, operator, sigma_n = problem()
+    draws, truth = restored(law, operator, algorithms.exact(), sigma_n, problems, 39, steps)
+    found = scores(draws, truth)
+    for mass in (50, 90):
+        assert abs(found[f"coverage_{mass}"] - mass / 100) < 4 * found[f"coverage_{mass}_se"]
+    assert found["rank_p"] > 1e-3
+
+
+@pytest.mark.slow
+def test_diffpir_at_zeta_one_covers_three_quarters_of_a_nominal_ninety_percent():
+    """Many steps at zeta = 1 have half of the posterior's variance in every direction, so the
+    interval of 90 % covers 2 Phi(1.645 sqrt(1/2)) - 1 = 75.5 % (spec section 4)."""
+    law, operator, sigma_n = gaussian()
+    draws, truth = restored(law, operator, algorithms.diffpir(zeta=1.0), sigma_n, 1000, 99, 300)
+    found = scores(draws, truth)
+    off = abs(found["coverage_90"] - 0.755)
+    assert off < 4 * found["coverage_90_se"] and found["coverage_90_se"] < 0.012
+    assert found["rank_p"] < 1e-10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "algorithm", [algorithms.diffpir(zeta=1.0), algorithms.ddrm()], ids=["diffpir", "ddrm"]
+)
+def test_over_confident_algorithms_are_seen_on_a_mixture_and_on_images_too(algorithm):
+    for problem, problems in ((mixture, 600), (blurred_images, 150)):
+        law, operator, sigma_n = problem()
+        draws, truth = restored(law, operator, algorithm, sigma_n, problems, 19, 60)
+        found = scores(draws, truth)
+        assert found["coverage_90"] + 4 * found["coverage_90_se"] < 0.9
