@@ -53,7 +53,9 @@ def test_an_offline_run_holds_config_scalars_summary_and_samples(tmp_path, monke
         assert written.is_dir() or key.encode() not in written.read_bytes()
     (file,) = tmp_path.rglob("*.wandb")
     found = list(records(file))
-    config = {u.key: json.loads(u.value_json) for r in found for u in r.run.config.update}
+    # on a busy machine W&B writes the config after the run, as a record of its own
+    updates = [u for r in found for u in (*r.run.config.update, *r.config.update)]
+    config = {u.key: json.loads(u.value_json) for u in updates}
     history = [
         {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in r.history.item}
         for r in found

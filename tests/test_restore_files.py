@@ -1,5 +1,7 @@
 """What `diffgeo restore` leaves: shards that a killed run goes on from, and its sheet of images."""
 
+import shutil
+
 import numpy as np
 import torch
 from configs import composed
@@ -31,6 +33,22 @@ def test_a_killed_run_goes_on_from_its_shards_and_from_no_other_s(tmp_path):
             expected[8:16] = 0.25
         assert torch.equal(found, expected)
         assert np.array_equal(np.load(place / "restored.npy"), expected.numpy())
+
+
+def test_what_a_step_tells_of_every_draw_survives_a_kill(tmp_path):
+    """The objective that `constraint` reached: the same where the first group was there already."""
+    line = ("data=digits", "operator=pool", "image='0:12'", "sampler.steps=2", "draws=2")
+    problem = posed(composed("restore", *line, "algorithm=constraint"), Job(tmp_path))
+    draws, _, account = restored(problem, tmp_path / "whole")
+    measurement = problem.measurement(3)
+    objective = measurement.square(draws[3]) / 2
+    torch.testing.assert_close(account["objective"][3], objective, rtol=1e-9, atol=1e-12)
+    first = min((tmp_path / "whole/shards").iterdir())
+    (tmp_path / "half/shards").mkdir(parents=True)
+    shutil.copy(first, tmp_path / "half/shards")
+    _, _, again = restored(problem, tmp_path / "half")
+    assert account["objective"].shape == (12, 2)
+    assert torch.equal(again["objective"], account["objective"])
 
 
 def test_a_sheet_shows_pixels_as_they_are_and_maps_on_one_scale(tmp_path):

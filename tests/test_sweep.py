@@ -8,6 +8,8 @@ import math
 import pytest
 from test_cli import QUICK
 
+from diffgeo.report.comparison import Row, by_problem, over_seeds
+
 
 def read(text: str) -> list[dict[str, str]]:
     """The rows of a printed table."""
@@ -222,3 +224,25 @@ def test_several_processes_draw_the_same_samples(diffgeo, tmp_path):
                 tmp_path / f"two/{job}/{name}"
             ).read_bytes()
     assert "ranked by" in done.stdout and (tmp_path / "two/compare.png").is_file()
+
+
+def test_rivals_are_ranked_within_their_problem_and_by_what_is_good():
+    """PSNR is better the larger, a misfit the nearer to 1; a run on another operator is no
+    rival."""
+    rows = []
+    for operator, algorithm, psnr, misfit in (
+        ("pool", "exact", 16.0, 0.98),
+        ("pool", "dps", 9.0, 12.0),
+        ("pool", "ddrm", 13.0, 0.2),
+        ("blur", "dps", 18.0, 3.0),
+        ("blur", "ddrm", 19.0, 5.0),
+    ):
+        settings = {"algorithm": algorithm, "operator": operator}
+        rows.append(Row(f"{len(rows)}", settings, {"restore/psnr": psnr, "restore/misfit": misfit}))
+    groups = over_seeds(rows)
+    pool, blur = by_problem(groups, "restore/psnr").values()
+    assert [group.settings["algorithm"] for group in pool] == ["exact", "ddrm", "dps"]
+    assert [group.settings["algorithm"] for group in blur] == ["ddrm", "dps"]
+    pool, blur = by_problem(groups, "restore/misfit").values()
+    assert [group.settings["algorithm"] for group in pool] == ["exact", "ddrm", "dps"]
+    assert [group.settings["algorithm"] for group in blur] == ["dps", "ddrm"]

@@ -67,6 +67,15 @@ WORK = (
     "kid",
     "kid/*",
 )
+# better the larger, and better the nearer to a number; all others are better the smaller
+LARGER = ("restore/psnr*", "restore/ssim", "distance/below_*", "precision*", "recall*")
+NEAREST = {
+    "restore/misfit": 1.0,
+    "posterior/spread_ratio": 1.0,
+    "calibration/coverage_50": 0.5,
+    "calibration/coverage_90": 0.9,
+}
+PROBLEM = ("data", "operator", "sigma_n", "image", "split", "y")  # options that say what is solved
 ROUNDING = 1e-12  # what a distance from a law of full dimension is
 FEW = 8  # metrics that are shown where runs have none of SHOWN
 UNFINISHED = "not finished"
@@ -223,6 +232,31 @@ def over_seeds(rows: Sequence[Row]) -> list[Group]:
         spread = {name: mean_of([row.metrics[name] for row in together]) for name in sorted(shared)}
         groups.append(Group(dict(key), len(together), spread))
     return groups
+
+
+def badness(key: str, value: float) -> tuple[bool, float]:
+    """How bad a value of a metric is: what sorts the best first, and nan behind all."""
+    if key in NEAREST:
+        return math.isnan(value), abs(value - NEAREST[key])
+    if any(fnmatch(key, pattern) for pattern in LARGER):
+        return math.isnan(value), -value
+    return math.isnan(value), value
+
+
+def problem_of(group: Group) -> tuple[tuple[str, str], ...]:
+    """The settings of a group that say what it solves: groups of other problems are no rivals."""
+    return tuple((k, v) for k, v in group.settings.items() if k.split(".")[0] in PROBLEM)
+
+
+def by_problem(groups: Sequence[Group], by: str) -> dict[tuple, list[Group]]:
+    """The groups that have the metric `by`, those of each problem from the best to the worst."""
+    found: dict[tuple, list[Group]] = {}
+    for group in groups:
+        if by in group.metrics:
+            found.setdefault(problem_of(group), []).append(group)
+    for rivals in found.values():
+        rivals.sort(key=lambda group: badness(by, group.metrics[by][0]))
+    return found
 
 
 def mean_of(values: Sequence[float]) -> tuple[float, float]:

@@ -7,7 +7,17 @@ import math
 from collections.abc import Sequence
 
 from diffgeo.metrics.suite import FLOOR, FLOOR_ERROR, SPREAD
-from diffgeo.report.comparison import NFE, SHOWN, Group, Row, common, differ, named, over_seeds
+from diffgeo.report.comparison import (
+    NFE,
+    SHOWN,
+    Group,
+    Row,
+    by_problem,
+    common,
+    differ,
+    named,
+    over_seeds,
+)
 from diffgeo.tables import csv_text, markdown
 
 
@@ -17,19 +27,20 @@ def report(rows: Sequence[Row], by: str) -> str:
     if differ(rows, NFE):
         asked.insert(0, NFE)
     shown = [key for key in dict.fromkeys(asked) if any(key in row.metrics for row in rows)]
-    ranked = [group for group in over_seeds(rows) if by in group.metrics]
-    ranked.sort(key=lambda group: worst_last(group.metrics[by][0]))
     text = jobs(rows, shown)
-    if len(ranked) > 1:
-        text += ranking(ranked, by, shown)
-        if differ(rows, NFE):
-            text += best_within(ranked, by)
+    problems = by_problem(over_seeds(rows), by)
+    for problem, ranked in problems.items():
+        if len(ranked) > 1:
+            among = said(problem) if len(problems) > 1 else ""
+            text += ranking(ranked, by, shown, among)
+            if differ(rows, NFE):
+                text += best_within(ranked, by, among)
     return text + floors(rows, shown)
 
 
-def worst_last(mean: float) -> tuple[bool, float]:
-    """Sorts numbers as they are, and nan behind all of them."""
-    return math.isnan(mean), mean
+def said(problem: Sequence[tuple[str, str]]) -> str:
+    """` of operator=pool`: which of several problems."""
+    return " of " + " ".join(f"{key}={value}" for key, value in problem)
 
 
 def jobs(rows: Sequence[Row], shown: Sequence[str]) -> str:
@@ -54,8 +65,8 @@ def written(group: Group, key: str) -> str:
     return f"{mean:.4g} +- {deviation:.2g}"
 
 
-def ranking(ranked: Sequence[Group], by: str, shown: Sequence[str]) -> str:
-    """The groups from the best to the worst."""
+def ranking(ranked: Sequence[Group], by: str, shown: Sequence[str], among: str) -> str:
+    """The groups of one problem from the best to the worst."""
     names = list(ranked[0].settings)
     lines = []
     for rank, group in enumerate(ranked, 1):
@@ -65,10 +76,10 @@ def ranking(ranked: Sequence[Group], by: str, shown: Sequence[str]) -> str:
     over = ", one run each: seed=0,1,2 on the line would say what of it is chance"
     if any(group.runs > 1 for group in ranked):
         over = ", mean +- standard deviation over seeds"
-    return f"\nranked by {by}{over}\n\n" + markdown(["rank", *names, "runs", *shown], lines)
+    return f"\nranked by {by}{among}{over}\n\n" + markdown(["rank", *names, "runs", *shown], lines)
 
 
-def best_within(ranked: Sequence[Group], by: str) -> str:
+def best_within(ranked: Sequence[Group], by: str, among: str) -> str:
     """The best group within each number of evaluations at which it changes."""
     names = list(ranked[0].settings)
     lines = []
@@ -80,7 +91,7 @@ def best_within(ranked: Sequence[Group], by: str) -> str:
             settings = [best.settings[name] for name in names]
             lines.append([f"{budget:g}", *settings, written(best, by)])
         last = best
-    title = f"\nbest {by} within so many network evaluations a sample\n\n"
+    title = f"\nbest {by}{among} within so many network evaluations a sample\n\n"
     return title + markdown(["evaluations", *names, by], lines)
 
 

@@ -2,8 +2,9 @@
 goes on where it was.
 
     shards/000000512-000001024.safetensors      samples 512 .. 1023 as the law stores them, with the
-                                                network evaluations they took and a digest of
-                                                what they were drawn from
+                                                network evaluations they took, a digest of what
+                                                they were drawn from, and what else was told of
+                                                each
     samples.npy                                 all, assembled at the end, row by row
 
 A shard is whole or absent, and sample i depends on (seed, i) alone: the gaps between shards are all
@@ -15,18 +16,20 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from diffgeo.errors import DiffgeoError
 from diffgeo.store.checkpoint import load_tensors, save_tensors
 from diffgeo.store.npy import rows
 
 NAME = re.compile(r"(\d{9,})-(\d{9,})\.safetensors")
+TOLD = "told/"  # before the names of what is told of samples
 CURE = "delete it to draw it again"
 
 
@@ -95,11 +98,31 @@ def gaps(shards: Iterable[Shard], numbers: range) -> list[range]:
     return [gap for gap in missing if gap]
 
 
-def write(folder: Path, numbers: range, array: np.ndarray, nfe: float, origin: str = "") -> None:
-    """One shard: the samples of `numbers`, the evaluations a sample, and the digest of what they
-    were drawn from."""
+def write(
+    folder: Path,
+    numbers: range,
+    array: np.ndarray,
+    nfe: float,
+    origin: str = "",
+    told: Mapping[str, Tensor] | None = None,
+) -> None:
+    """One shard: the samples of `numbers`, the evaluations a sample, the digest of what they were
+    drawn from, and by name what else is told of each of them, [n,...]."""
     name = f"{numbers.start:09d}-{numbers.stop:09d}.safetensors"
-    save_tensors(folder / name, {"samples": torch.from_numpy(array)}, nfe=repr(nfe), origin=origin)
+    tensors = {"samples": torch.from_numpy(array)}
+    for key, values in (told or {}).items():
+        tensors[TOLD + key] = values.contiguous()
+    save_tensors(folder / name, tensors, nfe=repr(nfe), origin=origin)
+
+
+def told(folder: Path, numbers: range) -> dict[str, Tensor]:
+    """What else shards tell of `numbers`, all of which they hold, by name, [n,...]."""
+    found: dict[str, list[Tensor]] = {}
+    for shard in held(folder, numbers):
+        for key, values in load_tensors(shard.path, cure=CURE)[0].items():
+            if key.startswith(TOLD):
+                found.setdefault(key.removeprefix(TOLD), []).append(values)
+    return {key: torch.cat(parts) for key, parts in found.items()}
 
 
 def assemble(folder: Path, numbers: range, path: Path) -> float:

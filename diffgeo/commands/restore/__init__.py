@@ -57,9 +57,9 @@ def main(cfg, job: Job) -> None:
         memory.advised("write a smaller batch= or fewer draws="),
         problem.experiment.sampling.running(problem.restoration.simulation) as simulation,
     ):
-        draws, nfe, accounts = restored(problem.drawn_by(simulation), job.path)
+        draws, nfe, account = restored(problem.drawn_by(simulation), job.path)
     sampled = time.process_time() - began
-    rows, besides = measured(problem, draws, accounts)
+    rows, besides = measured(problem, draws, account)
     values = numbers(problem, draws, rows, besides, nfe)
     stored(problem, besides, job.path)
     write_text(job.path / "images.csv", told.csv_of(problem.asked.images, rows))
@@ -78,21 +78,21 @@ def main(cfg, job: Job) -> None:
     print(told.written(job.path, bool(problem.experiment.figures)))
 
 
-def restored(problem: Problem, folder: Path) -> tuple[Tensor, float, list[dict[str, Tensor]]]:
+def restored(problem: Problem, folder: Path) -> tuple[Tensor, float, dict[str, Tensor]]:
     """The draws [images,draws,*D], in `folder`/restored.npy; the evaluations of one; and what the
-    step tells of each image that this process restored. Images go through shards: those that are
+    step tells of every draw, by name, [images,draws]. Images go through shards: those that are
     there are not restored again."""
     images = problem.asked.images
     path = folder / "restored.npy"
-    accounts: list[dict[str, Tensor]] = []
     if not isinstance(problem.experiment.data, ImageSet):
         parts = list(problem.restoration.parts(images))
-        for part in parts:
-            accounts.append(part.told)
+        account = {}
+        for name in parts[0].told:
+            account[name] = torch.cat([part.told[name] for part in parts])
         draws = torch.cat([part.draws for part in parts])
         nfe = sum(part.nfe * len(part.images) for part in parts) / len(images)
         write_array(path, draws.cpu().numpy())
-        return draws.cpu(), nfe, accounts
+        return draws.cpu(), nfe, account
     place = folder / "shards"
     named = made_from(problem)
     shards.sift(place, named)
@@ -101,11 +101,12 @@ def restored(problem: Problem, folder: Path) -> tuple[Tensor, float, list[dict[s
     with tqdm(total=len(images), initial=there, desc="restore", unit="image", disable=None) as bar:
         for gap in gaps:
             for part in problem.restoration.parts(gap):
-                shards.write(place, part.images, part.draws.cpu().numpy(), part.nfe, named)
-                accounts.append(part.told)
+                array = part.draws.cpu().numpy()
+                shards.write(place, part.images, array, part.nfe, named, part.told)
                 bar.update(len(part.images))
     nfe = shards.assemble(place, images, path)
-    return torch.from_numpy(np.load(path, allow_pickle=False)), nfe, accounts
+    draws = torch.from_numpy(np.load(path, allow_pickle=False))
+    return draws, nfe, shards.told(place, images)
 
 
 def made_from(problem: Problem) -> str:
@@ -144,7 +145,7 @@ def of_each(restoration: Restoration, images: range) -> dict[str, Tensor]:
 
 
 def measured(
-    problem: Problem, draws: Tensor, accounts: list[dict[str, Tensor]]
+    problem: Problem, draws: Tensor, account: dict[str, Tensor]
 ) -> tuple[list[Row], list[Beside | None]]:
     """The row of every image, and the exact posterior beside it."""
     data = problem.experiment.data
@@ -161,19 +162,10 @@ def measured(
         x0 = None if truth is None else truth(number)
         rows.append(of_image(data, measurement, draws[place], x0, exact))
         besides.append(exact)
-    tell(rows, accounts)
+    for name, values in account.items():
+        for row, own in zip(rows, values, strict=True):
+            row[f"algorithm/{name}"] = float(own.double().mean())
     return rows, besides
-
-
-def tell(rows: list[Row], accounts: list[dict[str, Tensor]]) -> None:
-    """Add what the step tells of every image, in the mean over its draws, where it told of all."""
-    if not accounts:
-        return
-    for name in accounts[0]:
-        values = torch.cat([account[name] for account in accounts])
-        if len(values) == len(rows):
-            for row, own in zip(rows, values, strict=True):
-                row[f"algorithm/{name}"] = float(own.double().mean())
 
 
 def numbers(
