@@ -9,6 +9,7 @@ from diffgeo.core import ImageSet, Uneven
 from diffgeo.data import Gaussian, Mixture
 from diffgeo.denoiser import is_own
 from diffgeo.errors import UsageError
+from diffgeo.report.finish import of_posterior
 
 MEASURED = ("operator=matrix", "operator.entries=[[1,.5]]", "y=[1.2]", "sigma_n=.4")
 
@@ -24,6 +25,7 @@ def test_draws_have_the_moments_of_the_posterior(sampler, capsys):
     law = found.data
     assert isinstance(law, Mixture) and is_own(found.model, law)
     assert "posterior: log p(y) = -1.3467 nats" in capsys.readouterr().out
+    assert of_posterior(law) == {"posterior/log_evidence": law.log_evidence}
     x = found.simulation.draw(found.numbers).samples
     standard = (x.var(0) / len(x)).sqrt()
     # 40 steps leave less of a bias than 4000 draws see
@@ -38,11 +40,12 @@ def test_a_measurement_of_images_weighs_them(capsys):
     assert isinstance(found.data, ImageSet) and isinstance(found.data, Uneven)
     assert is_own(found.model, found.data)
     assert "effective sample size of its atoms" in capsys.readouterr().out
+    assert of_posterior(found.data)["posterior/ess"] == found.data.ess >= 1
 
 
 def test_without_a_measurement_the_law_is_the_law():
     found = experiment("data=gaussian")
-    assert isinstance(found.data, Gaussian) and found.data.log_evidence is None
+    assert isinstance(found.data, Gaussian) and of_posterior(found.data) == {}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from diffgeo.core import Data, Denoiser, Known, Sigma, column
 from diffgeo.errors import UsageError
 
 
+@runtime_checkable
 class Posterior(Known, Protocol):
     """The law p(x0 | y)."""
 

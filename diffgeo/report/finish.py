@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from diffgeo.config.build import Experiment, fitted
-from diffgeo.core import ImageSet, Run
+from diffgeo.core import Data, ImageSet, Run
 from diffgeo.denoiser import is_own
+from diffgeo.inverse.posterior import Posterior
 from diffgeo.machine import memory
 from diffgeo.machine.distributed import ALONE, World
 from diffgeo.metrics.suite import text
@@ -122,6 +123,7 @@ def measure(
     started = time.process_time()
     values = metrics(run, experiment.data)
     told = metrics.describe(run, experiment.data)
+    values |= of_posterior(experiment.data)
     if run.nfe is not None:
         values["sampling/nfe"] = run.nfe
     measured["metrics_cpu_s"] = time.process_time() - started
@@ -138,3 +140,12 @@ def measure(
     print(text(metrics, values))
     drawn = ", figures/" if experiment.figures else ""
     print(f"written: {folder.path}/metrics.json{drawn}")
+
+
+def of_posterior(data: Data) -> dict[str, float]:
+    """What is known of a law that a measurement has made: log p(y) in nats, and how many atoms of
+    equal weight are as uneven as its own."""
+    if not isinstance(data, Posterior):
+        return {}
+    known = {"posterior/log_evidence": data.log_evidence, "posterior/ess": data.ess}
+    return {name: value for name, value in known.items() if value is not None}
