@@ -15,9 +15,10 @@ from diffgeo.core import Run, generator
 from diffgeo.data import Images, Line
 from diffgeo.errors import UsageError
 from diffgeo.metrics import FID, Suite, features, statistics
-from diffgeo.metrics.features import OfFeatures, Pixels, batches, of_samples
+from diffgeo.metrics.features import OfFeatures, batches, of_samples
 from diffgeo.metrics.fid import PROTOCOLS, name_of
 from diffgeo.metrics.frechet import between, moments
+from diffgeo.metrics.nets import Pixels
 
 
 @pytest.fixture(autouse=True)

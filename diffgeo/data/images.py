@@ -7,9 +7,6 @@ The pixels lie where there is room (`hold`): on the device that asks, in memory,
 where workers stream them. What is drawn does not depend on it: a draw is one integer i < 2N (i < N
 without mirror images) from the caller's generator, image i >> 1, mirrored if i is odd; picking,
 flipping and scaling then run on the generator's device, on bytes as far as they can.
-
-mean and std are exact: sums of a few hundred bytes and of their squares are integers below 2^24,
-which float32 adds without rounding.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,16 +28,15 @@ from torch.utils.data import DataLoader
 from diffgeo.analytic.images import ImageDenoiser
 from diffgeo.analytic.measurement import Operator
 from diffgeo.core import Sigma
-from diffgeo.data.pixels import Rows, gather, layout
+from diffgeo.data.byte_moments import moments
+from diffgeo.data.pixels import Rows, gather
+from diffgeo.data.stored import check_labels, read_stored
 from diffgeo.errors import UsageError
 
 if TYPE_CHECKING:
     from diffgeo.data.images_given import GivenImages
 
 HOLDS = ("auto", "device", "memory", "stream")
-EXACT = 256  # 256 * 255^2 < 2^24: so many squares of bytes are added exactly in float32
-# bytes that become floats at once: larger blocks leave the cache, and cost three times as much
-CACHED = 1 << 18
 
 
 def memory() -> int:
@@ -99,7 +95,7 @@ class Images:
                 f"images are uint8 [N,C,H,W] with C = 1 or 3, not {kind} {list(images.shape)}"
             )
         if self.labels is not None:
-            self._check_labels(self.labels)
+            check_labels(self.labels, len(self.images), self.classes, self.name)
         if not -1e6 < self.low < self.high < 1e6:
             raise UsageError(
                 f"data.low={self.low} data.high={self.high}: write the values of black and white, "
@@ -107,20 +103,6 @@ class Images:
             )
         if self.hold not in HOLDS:
             raise UsageError(f"data.hold={self.hold} is unknown: write one of {', '.join(HOLDS)}")
-
-    def _check_labels(self, labels: Tensor) -> None:
-        if self.classes < 1:
-            raise UsageError(
-                f"{self.name} has labels and classes={self.classes}: give the number of classes, "
-                "or no labels"
-            )
-        count = len(self.images)
-        if labels.shape != (count,) or int(labels.min()) < 0 or int(labels.max()) >= self.classes:
-            span = f" in {int(labels.min())}..{int(labels.max())}" if len(labels) else ""
-            raise UsageError(
-                f"the labels of {self.name} must be {count} numbers in 0..{self.classes - 1}, one "
-                f"an image, not {len(labels)}{span}"
-            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -156,21 +138,7 @@ class Images:
     def restore(self, array: np.ndarray) -> Tensor:
         """The inverse of `store`: uint8 [n,C,H,W]. Raises UsageError on images of another size, or
         grey for colour."""
-        array = np.asarray(array)
-        channels, height, width = self.shape
-        if array.dtype != np.uint8:
-            raise UsageError(
-                f"images are arrays of uint8, not of {array.dtype}: write bytes 0..255, "
-                f"[n,{height},{width}" + (",3]" if channels == 3 else "]")
-            )
-        pixels = layout(array)
-        if pixels is None or tuple(pixels.shape[1:]) != self.shape or not len(pixels):
-            found = str(list(array.shape)) if pixels is None else images_of(pixels.shape[1:])
-            raise UsageError(
-                f"the array holds {found}, {self.name} has {images_of(self.shape)}: write another "
-                "data=, or images of that kind"
-            )
-        return pixels
+        return read_stored(array, self.shape, self.name)
 
     # draws
 
@@ -291,19 +259,7 @@ class Images:
     @cached_property
     def _moments(self) -> tuple[Tensor, float]:
         """Mean [C,H,W] and mean variance of a pixel, in bytes."""
-        stored = self.images.permute(0, 2, 3, 1)  # in the order of the bytes
-        total = torch.zeros(stored[0].numel(), dtype=torch.float64)
-        square = 0.0
-        rows = max(1, min(EXACT, CACHED // len(total)))
-        room = torch.empty(rows, len(total))
-        for block in stored.split(rows):
-            values = room[: len(block)].copy_(block.flatten(1))
-            total += values.sum(0)
-            square += float(values.square_().sum(0).double().sum())
-        mean = (total / len(self)).view(stored.shape[1:]).permute(2, 0, 1)
-        if self.flip:
-            mean = (mean + mean.flip(-1)) / 2
-        return mean, max(0.0, square / self.images.numel() - float(mean.square().mean()))
+        return moments(self.images, self.flip)
 
     @property
     def mean(self) -> Tensor:
@@ -386,10 +342,3 @@ class Images:
                 content.update(block.cpu().contiguous().numpy())
         size = "x".join(map(str, self.images.shape))
         return f"{self.name}-{self.split}-{size}-{content.hexdigest()[:16]}"
-
-
-def images_of(shape: Sequence[int]) -> str:
-    """A shape (C, H, W) in words."""
-    channels, height, width = shape
-    kind = {1: "grey", 3: "colour"}[channels]
-    return f"{kind} images of {height} x {width}"

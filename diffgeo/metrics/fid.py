@@ -27,9 +27,10 @@ import torch
 
 from diffgeo.core import Data, ImageSet, Run
 from diffgeo.errors import UsageError
-from diffgeo.metrics.features import Features, OfFeatures, batches, of_samples, training
+from diffgeo.metrics.features import OfFeatures, batches, of_samples, training
 from diffgeo.metrics.frechet import Moments, between, moments
 from diffgeo.metrics.inception_weights import KNOWN
+from diffgeo.metrics.nets import Features
 from diffgeo.metrics.statistics import digest, known, of_training, read
 from diffgeo.store.caches import at_home
 

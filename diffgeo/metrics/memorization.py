@@ -22,7 +22,8 @@ from torch import Tensor
 from diffgeo.core import Data, ImageSet, Run, generator
 from diffgeo.errors import UsageError
 from diffgeo.metrics.base import Measure
-from diffgeo.metrics.features import device_of, training
+from diffgeo.metrics.features import training
+from diffgeo.metrics.nets import device_of
 
 
 def distinct(images: Tensor, flip: bool = False) -> Tensor:

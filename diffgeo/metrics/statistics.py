@@ -25,8 +25,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from diffgeo.core import ImageSet
 from diffgeo.errors import DiffgeoError, UsageError
-from diffgeo.metrics.features import Features, batches, content, kept
+from diffgeo.metrics.features import batches, content, kept
 from diffgeo.metrics.frechet import Moments, Stream
+from diffgeo.metrics.nets import Features
 from diffgeo.store.arrays import real
 from diffgeo.store.files import write_bytes
 
