@@ -39,6 +39,7 @@ from diffgeo.store.digest import PROVENANCE, verified
 from diffgeo.store.files import json_text, take, tidy, write_json, write_text
 
 # what a run may be taken up again with otherwise set
+OFF = ("None", "False", "0", "0.0")  # what a new option is by default
 FREE = (
     "n",
     "figures",
@@ -134,8 +135,9 @@ class RunFolder:
 
     def differs_from(self, other: dict) -> list[str]:
         """The keys, sorted, in which another config differs from this one, but for those that a run
-        may be taken up again with otherwise set."""
-        pairs = flat(other).items() ^ flat(self.config).items()
+        may be taken up again with otherwise set. An option that is off is as if it were not there:
+        an older diffgeo had no such option."""
+        pairs = set_in(other).items() ^ set_in(self.config).items()
         keys = sorted({key for key, _ in pairs})
         return [key for key in keys if key not in FREE and key.split(".")[0] not in FREE]
 
@@ -246,6 +248,11 @@ def flat(node, prefix: str = "") -> dict[str, str]:
     for key, child in node.items():
         found |= flat(child, f"{prefix}.{key}" if prefix else str(key))
     return found
+
+
+def set_in(config: dict) -> dict[str, str]:
+    """`flat`, without the options that are off."""
+    return {key: value for key, value in flat(config).items() if value not in OFF}
 
 
 def read_config(path: Path) -> DictConfig:

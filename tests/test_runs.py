@@ -55,6 +55,30 @@ def test_runs_of_different_kinds_are_refused_in_one_sweep(inside, runs):
     assert done.returncode == 2 and "these runs differ in data" in done.line
 
 
+def test_an_option_that_is_off_makes_no_other_run(tmp_path):
+    """The folder of an older diffgeo goes on: it had no such option."""
+    from diffgeo.run import RunFolder
+
+    old = {"seed": 0, "data": {"low": -1.0}}
+    now = {"seed": 0, "data": {"low": -1.0, "blur": 0.0}, "operator": None, "y": None}
+    folder = RunFolder(tmp_path, "train", now)
+    assert folder.differs_from(old) == []
+    assert folder.differs_from(old | {"seed": 7}) == ["seed"]
+    assert folder.differs_from(old | {"y": [1.2]}) == ["y"]
+    assert folder.differs_from({"seed": 0}) == ["data.low"]
+
+
+def test_the_run_of_another_command_is_refused_with_its_option():
+    from diffgeo.config.strangers import check_kind
+    from diffgeo.errors import UsageError
+
+    check_kind(
+        "r", ["data.blur", "schedule@sampler.schedule", "hydra.run.dir"], {"data", "schedule"}
+    )
+    with pytest.raises(UsageError, match="run=r was made with draws=, which this command does not"):
+        check_kind("r", ["data", "draws"], {"data"})
+
+
 def test_theory_takes_the_run_s_model_and_the_line_s_law(inside, runs):
     assert (
         inside(

@@ -21,7 +21,7 @@ import re
 from pathlib import Path
 
 from diffgeo.config.mistakes import check, groups_of
-from diffgeo.config.strangers import check_directory, check_replayed, words_of
+from diffgeo.config.strangers import check_directory, check_kind, check_replayed, words_of
 from diffgeo.errors import UsageError
 from diffgeo.store.digest import verified
 
@@ -237,10 +237,11 @@ def prepare(command: str, line: list[str]) -> list[str]:
     flags, words = parted(line)
     groups = groups_of(conf_dir())
     own = own_options(command)
+    names = own | own_options("base") | {group.split("/")[0] for group in groups}
     words = [plural(word, list_options(command)) for word in words]
     check(flags, words, groups)
     if not any(flag.startswith(DIRECTORIES) for flag in flags):
-        check_added(words, own | own_options("base") | {group.split("/")[0] for group in groups})
+        check_added(words, names)
     out = [as_hydra_reads(word, sweep) for word in words]
     if not sweep:
         out = [bracketed(word, list_options(command)) for word in out]
@@ -254,7 +255,9 @@ def prepare(command: str, line: list[str]) -> list[str]:
         # a command that does not look at the run's own samples has no option for what they are
         # made of; one that compares several starts has a list of them
         foreign = set(STARTS) - (own - list_options(command))
-        out = [o for o in known if key_of(o) not in foreign] + out
+        known = [o for o in known if key_of(o) not in foreign]
+        check_kind(folder, map(key_of, known), names)
+        out = known + out
     if sweep and command == "sample" and value_of("figures", out) is None:
         out.append("figures=false")  # the sweep's own picture is compare.png
     if sweep and value_of("hydra.sweep.dir", out) is None:

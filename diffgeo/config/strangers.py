@@ -15,7 +15,7 @@ This module imports neither Hydra nor torch when it is imported.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,18 @@ def check_replayed(path: Path, words: Sequence[str]) -> None:
             raise UsageError(
                 f"{path}: {shown!r} {reason}, and a folder may only choose groups and set plain "
                 "values: write what you want of it on this line, or delete it there"
+            )
+
+
+def check_kind(folder: str, recorded: Iterable[str], known: set[str]) -> None:
+    """Raise UsageError where a run was made with an option that this command does not have, as the
+    runs of some commands are; `recorded` are the keys of its line."""
+    for key in recorded:
+        first = re.split(r"[./@]", key)[0]
+        if first not in known and first != "hydra":
+            raise UsageError(
+                f"run={folder} was made with {first}=, which this command does not have: write the "
+                "folder of a diffgeo train or diffgeo sample"
             )
 
 
