@@ -19,6 +19,7 @@ from diffgeo.metrics.restoration import (
     summary,
     window,
 )
+from diffgeo.metrics.transport import energy
 
 M = torch.tensor([0.5, -1.0, 0.0, 2.0], dtype=torch.float64)
 C = [[2, 0.5, 0, 0], [0.5, 1, 0.3, 0], [0, 0.3, 0.5, 0.1], [0, 0, 0.1, 0.2]]
@@ -146,3 +147,7 @@ def test_a_summary_is_a_mean_with_its_error_and_nothing_where_an_image_has_nothi
     assert summary(rows) == {"a": 2.0, "a_se": 1.0, "b": None, "c": None}
     assert summary([{"a": 1.0}, {"a": 3.0, "d": 5.0}]) == {"a": 2.0, "a_se": 1.0, "d": 5.0}
     assert summary(rows[:1]) == {"a": 1.0, "b": None, "c": 2.0}
+
+
+def test_a_cloud_that_is_not_finite_has_no_distance_and_not_the_distance_0():
+    assert math.isnan(energy(np.array([[np.nan], [1.0]]), np.zeros((2, 1))))

@@ -117,6 +117,8 @@ def test_a_draw_that_diverges_is_said():
     with pytest.raises(DiffgeoError, match="2 of 3 draws are not finite: the algorithm diverged"):
         check_finite(draws)
     check_finite(draws[:1])
+    with pytest.raises(DiffgeoError, match="1 of 1 draws are not finite"):
+        check_finite(torch.tensor([[1e200, 0.0]], dtype=torch.float64))  # its square is not
 
 
 # cost

@@ -246,10 +246,10 @@ class Prox(Correction):
             raise UsageError(f"algorithm.lam={self.lam}: lambda is a number above 0, such as 1")
 
     def check(self, measurement):
-        linear(measurement, "diffpir")
+        linear(measurement, "prox")
 
     def moved(self, denoise, measurement, x, sigma, **cond):
-        operator = linear(measurement, "diffpir")
+        operator = linear(measurement, "prox")
         rho = self.lam * measurement.sigma_n**2 / column(sigma, x) ** 2
         return prox(operator, denoise(x, sigma, **cond), measurement.y, rho)
 

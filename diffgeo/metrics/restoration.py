@@ -148,7 +148,7 @@ def against(draws: Tensor, posterior: Data, fresh: Tensor) -> Values:
     if isinstance(posterior, Covariant):
         covariance = torch.from_numpy(np.cov(x, rowvar=False).reshape(len(mean), len(mean)))
         square = frechet(off, covariance, torch.zeros_like(off), posterior.covariance.cpu())
-        values["w2_moments"] = math.sqrt(max(0.0, square))
+        values["w2_moments"] = math.sqrt(max(square, 0.0))  # nan stays nan
     trace = posterior.std**2 * x.shape[1]
     # of a law that is one point to rounding there is no spread to compare with
     if trace > 1e-12 * max(1.0, float(mean.square().sum())):

@@ -96,7 +96,7 @@ def energy(x: np.ndarray, y: np.ndarray) -> float:
 
     within = sum(2 * pdist(z).sum() / len(z) ** 2 for z in (x, y))
     square = 2 * cdist(x, y).mean() - within
-    return math.sqrt(max(0.0, square))
+    return math.sqrt(max(square, 0.0))  # nan stays nan
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ def main(cfg, job: Job) -> None:
     )
     shards.remove(job.path / "shards")
     print(told.text(title, values, problem))
+    for line in told.step_of_its_own(cfg, job, problem):
+        print(line)
     print(told.written(job.path, bool(problem.experiment.figures)))
 
 

@@ -1,6 +1,6 @@
 """What is to be restored: the truths that `image=` names, numbered, and their measurements.
 
-image=draw n=20    truths 0 .. 19 drawn from the law; truth i depends on (seed, i) alone
+image=draw images=20   truths 0 .. 19 drawn from the law; truth i depends on (seed, i) alone
 image=3            image 3 of a set of images, of the split that the law is not made of; of any
 image=0:20         other law its draw 3. 0:20 are the twenty from 0 on
 image=FILE         one picture, or a .npy of one point [*D] or of several [n,*D]

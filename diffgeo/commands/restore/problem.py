@@ -3,13 +3,16 @@ said here, before a folder is made."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from diffgeo.analytic.measurement import Measurement
 from diffgeo.commands.restore.asked import Asked, asked
 from diffgeo.config.build import Experiment, assemble, build, fitted
 from diffgeo.config.kinds import plain, shown, whole
 from diffgeo.config.limits import part
+from diffgeo.config.line import key_of, words_of
 from diffgeo.core import ImageSet
 from diffgeo.errors import UsageError
 from diffgeo.inverse.budget import affordable
@@ -49,6 +52,7 @@ def posed(cfg, job: Job) -> Problem:
     DiffgeoError."""
     take_model(cfg, job.overrides)
     check_options(cfg)
+    check_unread(cfg, job.overrides)
     experiment = fitted(assemble(cfg, shared if job.sweep else loaded))
     data = experiment.data
     if cfg.draws is None:
@@ -101,6 +105,29 @@ def check_options(cfg) -> None:
     if cfg.label == "all":
         raise UsageError(
             "label=all gives the draws of one image different classes; write one class, or null"
+        )
+
+
+def check_unread(cfg, overrides: Sequence[str]) -> None:
+    """Raise UsageError where the line gives an option that nothing would look at."""
+    typed = set(map(key_of, overrides))
+    if cfg.run is not None:  # what its own line gave was for its own command
+        typed -= set(map(key_of, words_of(Path(cfg.run) / "overrides.yaml")))
+    if "n" in typed:
+        raise UsageError(
+            f"n={shown(cfg.n)}: what is restored are images=, and of each draws=; write "
+            "images=20 draws=4"
+        )
+    if cfg.y is not None:
+        for name in sorted(typed & {"image", "images", "split"}):
+            raise UsageError(
+                f"{name}={shown(cfg[name])}: with y= the measurement is given, and there is no "
+                f"truth; leave out {name}= or y="
+            )
+    if "images" in typed and shown(cfg.image) != "draw":
+        raise UsageError(
+            f"images={shown(cfg.images)} is how many are drawn, with image=draw; image="
+            f"{shown(cfg.image)} says how many there are: write a range such as image=0:20"
         )
 
 

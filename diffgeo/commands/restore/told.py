@@ -10,6 +10,8 @@ from diffgeo.commands.restore.problem import Problem
 from diffgeo.config.line import value_of
 from diffgeo.config.titles import law_name, model_name
 from diffgeo.core import Manifold
+from diffgeo.errors import UsageError
+from diffgeo.inverse.posterior import Prior
 from diffgeo.metrics.suite import table
 from diffgeo.run import Job
 from diffgeo.tables import aligned, csv_text
@@ -112,12 +114,34 @@ def sentences(values: Row, problem: Problem) -> list[str]:
             "image, so it has no spread to be right about"
         )
     if problem.posterior and problem.asked.images and "exact/misfit" not in values:
-        lines.append("no exact posterior of this law and operator is known")
+        lines.append(f"no exact posterior beside: {why_none(problem)}")
     null = [key for key, value in values.items() if value is None]
     told = [key for key in null if key not in ("posterior/ess", "posterior/log_evidence")]
     if told:
         lines.append(f"without a number: {', '.join(told)}")
     return lines
+
+
+def why_none(problem: Problem) -> str:
+    """Why there is no exact posterior of the first image."""
+    data = problem.experiment.data
+    if not isinstance(data, Prior):
+        return "none is known of this law"
+    first = problem.measurement(problem.asked.images.start)
+    try:
+        data.given(first.operator, first.y, first.sigma_n)
+    except UsageError as error:
+        return str(error)
+    return "none is known of some image"
+
+
+def step_of_its_own(cfg, job: Job, problem: Problem) -> list[str]:
+    """A line where a sampler was chosen for an algorithm that takes its levels alone."""
+    typed = value_of("sampler", list(job.overrides))
+    if typed is None or problem.restoration.algorithm.step is None:
+        return []
+    name = chosen(cfg, job, "algorithm")
+    return [f"algorithm={name} has a step of its own: sampler={typed} gives it the levels alone"]
 
 
 def written(folder: Path, drawn: bool) -> str:

@@ -23,6 +23,7 @@ from torch import Tensor
 from diffgeo.analytic.measurement import Measurement
 from diffgeo.core import Noise, Sampler, Step
 from diffgeo.errors import UsageError
+from diffgeo.inverse.linear import linear
 from diffgeo.inverse.rules import Prox
 from diffgeo.sampler.base import Method
 
@@ -92,9 +93,8 @@ class DiffPIR:
         Prox(self.lam)  # refuses a wrong lambda
 
     def told(self, measurement: Measurement) -> Sampler:
-        rule = Prox(self.lam)
-        rule.check(measurement)
-        return ProxRenoise(Renoise(self.zeta), rule, measurement)
+        linear(measurement, "diffpir")
+        return ProxRenoise(Renoise(self.zeta), Prox(self.lam), measurement)
 
 
 @dataclass(frozen=True, eq=False)
