@@ -11,7 +11,7 @@ import diffgeo  # noqa: F401                    # lets torch_fidelity import tor
 from diffgeo.core import Run, generator
 from diffgeo.data import Images
 from diffgeo.errors import UsageError
-from diffgeo.metrics import KID, FeatureW2, PrecisionRecall, features, precision_recall
+from diffgeo.metrics import KID, FeatureW2, PrecisionRecall, features, nets, precision_recall
 from diffgeo.metrics.features import of_truth
 from diffgeo.metrics.kid import kid, mmd2
 
@@ -127,15 +127,15 @@ def test_both_sides_are_equal_and_another_seed_costs_nothing(monkeypatch):
     data = Images(images(60, 0), name="noise")
     seen = []
     run = Run(images(20, 1), seed=1)
-    x = features.Pixels()(run.samples)
-    y = of_truth(features.Pixels(), data, 20)
+    x = nets.Pixels()(run.samples)
+    y = of_truth(nets.Pixels(), data, 20)
     for metric in (PrecisionRecall("pixels"), FeatureW2("pixels")):
         facts = metric.describe(run, data)
         assert facts["n"] == facts["true"] == 20
     values = PrecisionRecall("pixels")(run, data)
     assert tuple(values.values()) == precision_recall.precision_recall(x, y)
     monkeypatch.setattr(
-        features.Pixels,
+        nets.Pixels,
         "__call__",
         lambda self, pixels: seen.append(len(pixels)) or pixels.float().flatten(1),
     )

@@ -15,6 +15,7 @@ RESTORE = [
     (f"{PLANE} operator.file={{in}}/wide.npy", 2, "shape (m, 2)"),
     (f"{PLANE} operator.file={{in}}/nan.npy", 2, "not finite"),
     (f"{PLANE} operator.file={{in}}/objects.npy", 2, "Python objects"),
+    (f"{PLANE} operator.file=A.npy operator.entries=[[1,0]]", 2, "both set"),
     (f"{PLANE} operator.entries=abc", 2, "operator.entries=abc"),
     (f"{PLANE} operator.entries=[[1,2],[3]]", 2, "equal length"),
     (f"{PLANE} operator.entries=[[0,0]]", 2, "all 0"),

@@ -87,7 +87,12 @@ def matrix(
     Raises UsageError on a matrix of another width, of 0 alone, or with entries that are no finite
     numbers.
     """
-    if (file is None) == (entries is None):
+    if file is not None and entries is not None:
+        raise UsageError(
+            f"operator.file={file} and operator.entries= are both set: write one of them, the "
+            "other null"
+        )
+    if file is None and entries is None:
         raise UsageError(
             "operator=matrix takes one matrix: write operator.file=A.npy, or "
             "'operator.entries=[[1,.5]]'"
