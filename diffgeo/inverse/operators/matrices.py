@@ -89,8 +89,8 @@ def matrix(
     """
     if file is not None and entries is not None:
         raise UsageError(
-            f"operator.file={file} and operator.entries= are both set: write one of them, the "
-            "other null"
+            f"operator=matrix takes one matrix, and operator.file={file} and operator.entries= are "
+            "both set: write null for one of them, as operator.entries=null"
         )
     if file is None and entries is None:
         raise UsageError(
