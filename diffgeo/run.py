@@ -38,8 +38,8 @@ from diffgeo.store.checkpoint import load_weights
 from diffgeo.store.digest import PROVENANCE, verified
 from diffgeo.store.files import json_text, take, tidy, write_json, write_text
 
-# what a run may be taken up again with otherwise set
 OFF = ("None", "False", "0", "0.0")  # what a new option is by default
+# what a run may be taken up again with otherwise set
 FREE = (
     "n",
     "figures",

@@ -7,7 +7,9 @@ conditioned once for each y that is another, and asked for the rows that have it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,18 +58,18 @@ class ByRow:
     parts: tuple[Denoiser, ...]
     own: Tensor
 
-    def rows(self, x: Tensor, number: int) -> Tensor:
-        """The rows of one of the parts."""
+    def filled(self, found: Tensor, x: Tensor, ask: Callable[[Any, Tensor], Tensor]) -> Tensor:
+        """`found`, each part's rows filled in by what it is asked of them."""
         check_rows(x, self.own)
-        return (self.own.to(x.device) == number).nonzero()[:, 0]
+        own = self.own.to(x.device)
+        for number, part in enumerate(self.parts):
+            rows = (own == number).nonzero()[:, 0]
+            found[rows] = ask(part, rows)
+        return found
 
     def __call__(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
         levels = column(sigma, x)
-        found = torch.empty_like(x)
-        for number, part in enumerate(self.parts):
-            rows = self.rows(x, number)
-            found[rows] = part(x[rows], levels[rows])
-        return found
+        return self.filled(torch.empty_like(x), x, lambda part, rows: part(x[rows], levels[rows]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,29 +78,25 @@ class DensityByRow(ByRow):
 
     parts: tuple[Density, ...]
 
+    def number(self, x: Tensor, ask: Callable[[Density, Tensor], Tensor]) -> Tensor:
+        """A float64 number of each row, [B]."""
+        return self.filled(torch.empty(len(x), dtype=torch.float64, device=x.device), x, ask)
+
     def log_density(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
         levels = column(sigma, x)
-        found = torch.empty(len(x), dtype=torch.float64, device=x.device)
-        for number, part in enumerate(self.parts):
-            rows = self.rows(x, number)
-            found[rows] = part.log_density(x[rows], levels[rows])
-        return found
+        return self.number(x, lambda part, rows: part.log_density(x[rows], levels[rows]))
 
     def trace(self, x: Tensor, sigma: Sigma, **cond) -> Tensor:
         levels = column(sigma, x)
-        found = torch.empty(len(x), dtype=torch.float64, device=x.device)
-        for number, part in enumerate(self.parts):
-            rows = self.rows(x, number)
-            found[rows] = part.trace(x[rows], levels[rows])
-        return found
+        return self.number(x, lambda part, rows: part.trace(x[rows], levels[rows]))
 
     def covariance_product(self, x: Tensor, sigma: Sigma, v: Tensor, **cond) -> Tensor:
         levels = column(sigma, x)
-        found = torch.empty_like(x)
-        for number, part in enumerate(self.parts):
-            rows = self.rows(x, number)
-            found[rows] = part.covariance_product(x[rows], levels[rows], v[rows])
-        return found
+
+        def product(part: Density, rows: Tensor) -> Tensor:
+            return part.covariance_product(x[rows], levels[rows], v[rows])
+
+        return self.filled(torch.empty_like(x), x, product)
 
 
 def laws(data: Data, measurement: Measurement) -> tuple[list[Posterior], Tensor]:

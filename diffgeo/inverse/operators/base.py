@@ -13,6 +13,7 @@ Where A has fewer independent rows than rows, U holds the part of a measurement 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -41,7 +42,7 @@ class Imagewise(Protocol):
     def of_image(self, number: int) -> Operator: ...
 
 
-class Diagonal:
+class Diagonal(ABC):
     """A linear operator whose A A' is diagonal in a known basis U [*M, r] of its measurements.
 
     A subclass has `shape`, `measured`, `values`, the call, `adjoint`, `left` (U') and `combine`
@@ -52,17 +53,17 @@ class Diagonal:
     measured: tuple[int, ...]
 
     @property
+    @abstractmethod
     def values(self) -> Tensor:
         """The positive singular values s, float64 [r]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def __call__(self, x0: Tensor) -> Tensor:
         """A x0, [B,*D] -> [B,*M]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
         """A' y, [B,*M] -> [B,*D]."""
-        raise NotImplementedError
 
     def left(self, y: Tensor) -> Tensor:
         """U' y, [B,*M] -> [B,r]."""

@@ -31,6 +31,7 @@ from torch import Tensor
 from diffgeo.analytic.measurement import Linear, Measurement, Operator, pinv
 from diffgeo.core import Sampler, Step, generator
 from diffgeo.errors import UsageError
+from diffgeo.inverse.linear import pullback
 from diffgeo.sampler.base import Method
 
 BETAS = (0.9, 0.99)  # of Adam, as RED-diff is published
@@ -38,14 +39,8 @@ POWERS = 100  # iterations for |A|^2
 
 
 def gradient_of(measurement: Measurement, x: Tensor) -> Tensor:
-    """The gradient of |y - A(x)|^2/2 in x, [B,*D]; by autograd where A is not linear."""
-    operator = measurement.operator
-    if isinstance(operator, Linear):
-        return -operator.adjoint(measurement.residual(x))
-    with torch.enable_grad():
-        point = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(measurement.square(point).sum() / 2, point)
-    return gradient
+    """The gradient of |y - A(x)|^2/2 in x, [B,*D]."""
+    return -pullback(measurement.operator, x, measurement.residual(x))
 
 
 def square_norm(operator: Linear) -> float:
@@ -235,12 +230,12 @@ class ProjectedRows(Method):
 
     def gradient(self, x: Tensor) -> Tensor:
         """Of the objective, [B,*D]."""
-        operator = self.measurement.operator
-        if self.options.objective is None and isinstance(operator, Linear):
-            return -operator.adjoint(self.measurement.residual(x))
+        own = self.options.objective
+        if own is None:
+            return gradient_of(self.measurement, x)
         with torch.enable_grad():
             point = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.objective(point).sum(), point)
+            (gradient,) = torch.autograd.grad(own(point).sum(), point)
         return gradient
 
     def added_noise(self, sigma, sigma_next):
