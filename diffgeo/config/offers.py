@@ -46,7 +46,7 @@ class Slot(NamedTuple):
 
 
 SLOTS = {
-    "data": Slot(("data",), Data),
+    "data": Slot(("data", "pretrained.latent"), Data),
     "model": Slot(
         ("denoiser", "pretrained", "data.reference", "parameterization", "schedule"), partial=True
     ),
