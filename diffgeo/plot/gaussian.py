@@ -74,3 +74,38 @@ def flips(path, eigenvalues: Tensor, by_points: Mapping[int, Tensor], title: str
             )
         log_log(ax, r"eigenvalue $\lambda$", r"relative score error $\eta$ at the flip", title)
         ax.legend(frameon=False, fontsize=8)
+
+
+Line = tuple[Tensor, Tensor]  # times and errors
+
+
+def along(
+    path, exact: Mapping[str, Line], schemes: Mapping[tuple[str, str], Line], title: str
+) -> None:
+    """W2 to p_t on the way from noise (left) to data: the exact SDE and ODE from N(0, I), as the
+    left figure of Pierret and Galerne's deck; each scheme, full from p_T, dashed from N_0."""
+    names = list(dict.fromkeys(name for name, _ in schemes))
+    colour_of = {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(names)}
+    with sheet(path, 1, 2, (5.2, 3.8)) as (_, axes):
+        left, right = axes[0]
+        for (name, (t, w2)), colour in zip(exact.items(), (BLUE, VERMILION), strict=True):
+            left.plot(t, positive(w2), color=colour, linewidth=1.5, label=name)
+        left.set_title("exact dynamics from $N(0, I)$: initialization alone", fontsize=10)
+        for (name, start), (t, w2) in schemes.items():
+            exactly = start == "p_T"
+            label = name if exactly or (name, "p_T") not in schemes else None
+            right.plot(
+                t,
+                positive(w2),
+                "-" if exactly else "--",
+                color=colour_of[name],
+                linewidth=1.3,
+                label=label,
+            )
+        right.set_title(f"{title} (from $N(0, I)$ dashed)", fontsize=10)
+        for ax in (left, right):
+            ax.set(yscale="log", xlabel="$t$, from noise to data")
+            ax.invert_xaxis()
+            ax.minorticks_off()
+            ax.legend(frameon=False, fontsize=8)
+        left.set_ylabel(r"$W_2$ to $p_t$")

@@ -302,6 +302,19 @@ def discrete(
     return found
 
 
+def tables_of(
+    chart: Chart, samplers: Mapping[str, Sampler], sigmas: Tensor
+) -> list[list[linear.Tableau]]:
+    """The steps of each sampler down one grid."""
+    *upper, last = sigmas.tolist()
+    levels_of(chart).learn([*upper, last])
+    tables = []
+    for sampler in samplers.values():
+        lowest = VANISHING if last == 0 and sampler.at_end else last
+        tables.append(linear.tableaux(sampler, [*upper, lowest]))
+    return tables
+
+
 def ends(
     spectrum: Spectrum,
     chart: Chart,
@@ -316,13 +329,7 @@ def ends(
     """The run of each sampler from `variance` and `mean` of x_T, [*S,k], as an affine map of x; and
     the scale at the end."""
     *upper, last = sigmas.tolist()
-    levels_of(chart).learn([*upper, last])
-    tables = []
-    for sampler in samplers.values():
-        lowest = last
-        if last == 0 and sampler.at_end:
-            lowest = VANISHING
-        tables.append(linear.tableaux(sampler, [*upper, lowest]))
+    tables = tables_of(chart, samplers, sigmas)
 
     def scale(sigma: float) -> float:
         return float(chart.scale(torch.tensor(sigma, dtype=torch.float64)))

@@ -5,24 +5,31 @@
     diffgeo theory gaussian data=cifar10 eta=.003 random=true        the score errs by about so much
     diffgeo theory gaussian run=FOLDER                               by as much as a network does
     diffgeo theory gaussian spectrum=C.npy start=[p_T,N_0,S.npy]     from N(0, S) too, S any matrix
+    diffgeo theory gaussian data=cifar10 along=true                  the errors on the way, too
 
 prints W2 to p_0 of every scheme, truncation, grid and start in the published format; table.csv
 (and out=) has every cell at full precision, figures/modes.png the errors by eigenvalue. A random
 error is drawn draws= times: a number is then the mean over the draws +- the standard deviation of
-one of them.
+one of them. along=true adds W2 to p_t at every time on the way, along.csv and figures/along.png.
 """
 
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from diffgeo.commands.theory.gaussian_options import Grid, grid_of, other_starts, subject
+from diffgeo.commands.theory.gaussian_along import (
+    along_numbers,
+    along_text,
+    on_the_way,
+    way_of,
+    write_along,
+)
+from diffgeo.commands.theory.gaussian_options import Grid, grid_of, other_starts, subject, typical
 from diffgeo.commands.theory.gaussian_text import printed
 from diffgeo.errors import UsageError
 from diffgeo.run import Job, RunFolder
@@ -34,7 +41,6 @@ from diffgeo.theory.ablation_table import Comparison, compared, power_of_ten, ro
 from diffgeo.theory.gaussian import Spectrum
 
 ETA = 0.003  # relative score error of the figure, where none is given
-TYPICAL = 1e-3  # eps of the figure: the one that is asked for nearest to it
 
 
 def main(cfg, job: Job) -> None:
@@ -42,6 +48,7 @@ def main(cfg, job: Job) -> None:
     distance."""
     check_out(cfg.out, job)
     grid = grid_of(cfg)
+    way = way_of(cfg, grid)
     started = time.process_time()
     spectrum, about, error = subject(cfg, grid, job.overrides)
     others = other_starts(cfg, grid.files, error)
@@ -52,6 +59,7 @@ def main(cfg, job: Job) -> None:
         return
     started = time.process_time()
     cells = every_cell(spectrum, grid, others, error)
+    curves = on_the_way(spectrum, grid, way, error)
     measured = {"fitting_cpu_s": fitting, "table_cpu_s": time.process_time() - started}
     found = None
     if cfg.get("published"):
@@ -61,11 +69,16 @@ def main(cfg, job: Job) -> None:
     deliver(cfg.out, job.path)
     if cfg.figures:
         figures(job.path, grid, error)
-    folder.finish(metrics(cells, spectrum, found), **measured)
+    write_along(job.path, way, curves, cfg.figures)
+    values = metrics(cells, spectrum, found) | along_numbers(way, curves)
+    folder.finish(values, **measured)
     print(printed(about, cells, spectrum, grid, error, found))
+    print(along_text(way, curves), end="")
     written = [f"{job.path}/metrics.json", "table.csv"]
     if cfg.out:
         written.append(cfg.out)
+    if way is not None:
+        written.append("along.csv")
     if cfg.figures:
         written += ["modes.csv", "figures/"]
     print(f"written: {', '.join(written)}")
@@ -143,8 +156,7 @@ def figures(folder: Path, grid: Grid, error: Error) -> None:
     """The errors by eigenvalue: modes.csv and figures/modes.png."""
     from diffgeo.plot import gaussian as plot
 
-    positive = [e for e in grid.eps if e > 0] or [grid.chart.t_max / 1000]
-    eps = min(positive, key=lambda e: abs(math.log(e / TYPICAL)))
+    eps = typical(grid) or grid.chart.t_max / 1000
     eta = abs(error) if isinstance(error, float) and error else ETA
     steps = max(grid.points) - (grid.count == "points")
     curves = modes(SPAN, grid.chart, grid.schemes, steps, eps, eta)

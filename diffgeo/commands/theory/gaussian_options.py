@@ -32,6 +32,7 @@ from diffgeo.theory.process import process
 MOST_DIMENSIONS = 10**8  # of power and isotropic
 MOST_SAMPLES = 10**8  # of a law without moments in closed form
 MOST_DRAWS = 10_000  # of a random error
+TYPICAL = 1e-3  # eps of a figure: the one that is asked for nearest to it
 NAMED = ("power", "isotropic", "texture")  # spectra without a file
 
 
@@ -84,6 +85,15 @@ def grid_of(cfg) -> Grid:
     )
     check(chart, grid.eps, grid.points, grid.starts, grid.against, grid.distances, grid.count)
     return grid
+
+
+def typical(grid: Grid) -> float | None:
+    """The eps of the figures: of those above 0, the nearest to TYPICAL; None where there is
+    none."""
+    positive = [eps for eps in grid.eps if eps > 0]
+    if not positive:
+        return None
+    return min(positive, key=lambda eps: abs(math.log(eps / TYPICAL)))
 
 
 def scheme(name: str, chart: Schedule) -> Scheme:
