@@ -91,8 +91,7 @@ class Schedule(Protocol):
     def sigma(self, t: Tensor) -> Tensor: ...
     def t(self, sigma: Tensor) -> Tensor: ...
     def scale(self, sigma: Tensor) -> Tensor: ...
-    # training noise levels sigma [n]
-    def draw(self, n: int, generator: torch.Generator) -> Tensor: ...
+    def draw(self, n: int, generator: torch.Generator) -> Tensor: ...  # levels of training, [n]
     def grid(self, steps: int) -> Tensor: ...  # sampling levels [steps+1], decreasing, float64
 
 
@@ -102,8 +101,7 @@ class Chart(Schedule, Protocol):
 
     def beta(self, t: Tensor) -> Tensor: ...  # -d log(scale)/dt
     def g2(self, t: Tensor) -> Tensor: ...  # scale^2 d(sigma^2)/dt
-    # int_0^sigma scale(s) d(s^2)
-    def scale_integral(self, sigma: Tensor) -> Tensor: ...
+    def scale_integral(self, sigma: Tensor) -> Tensor: ...  # int_0^sigma scale(s) d(s^2)
     def __hash__(self) -> int: ...  # charts are values: what was computed of one is remembered
 
 
@@ -141,17 +139,15 @@ class Sampler(Protocol):
     """One step of a method, and what has to be known of it. `sampler.base.Method` has what most
     methods share."""
 
-    # in the step size, of the error of the flow (or in law, for stochastic methods); a test
-    # measures it
+    # in the step size, of the error of the flow (in law, where it draws noise); a test measures it
     @property
     def order(self) -> int: ...
 
     @property
     def memory(self) -> int: ...  # how many `Past` entries `step` looks at (0: a one-step method)
 
-    # whether it chooses its steps by the state, between the levels of the grid
     @property
-    def adaptive(self) -> bool: ...
+    def adaptive(self) -> bool: ...  # whether it chooses its steps between the levels by the state
 
     # whether it takes the slope at the end of a step too, which at sigma = 0 only a closed form has
     @property
@@ -159,8 +155,7 @@ class Sampler(Protocol):
 
     # this method on a grid [K+1], for those that must know theirs; else itself
     def on(self, sigmas: Tensor) -> Sampler: ...
-    # unit normal noise -> state at the first level
-    def start(self, noise: Tensor, sigma: float) -> Tensor: ...
+    def start(self, noise: Tensor, sigma: float) -> Tensor: ...  # unit noise -> the first state
     # may call `denoise` as often as it likes
     def step(
         self,
@@ -273,33 +268,40 @@ class Streamed(Data, Protocol):
     def pick(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]: ...
     # (x0 [n,*D], labels [n]), the same x0 as `sample`
     def sample_labelled(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]: ...
-    # the same for each generator in turn, with None for labels where the set has none
-    def stream(
+    def stream(  # the same for each generator in turn, labels None where the set has none
         self, n: int, generators: Iterable[torch.Generator]
     ) -> Iterator[tuple[Tensor, Tensor | None]]: ...
 
 
 @runtime_checkable
-class ImageSet(Manifold, Streamed, Protocol):
-    """A set of pictures held as bytes, each as likely as the others (and its mirror image, under
-    `flip`). A sample is low + (high - low) byte/255."""
+class Pictures(Data, Protocol):
+    """A law, or a model without one, whose samples are seen as pictures held as bytes."""
 
     @property
-    def images(self) -> Tensor: ...  # uint8 [N,C,H,W]
+    def picture(self) -> tuple[int, ...]: ...  # (C, H, W)
     @property
     def low(self) -> float: ...  # the value of black
     @property
     def high(self) -> float: ...  # the value of white
     @property
-    def flip(self) -> bool: ...
-    @property
     def name(self) -> str: ...
     @property
-    def split(self) -> str: ...  # train or test
-    @property
     def root(self) -> Path | None: ...  # the folder of prepared sets that it was read from
+    def quantize(self, x: Tensor) -> Tensor: ...  # samples -> uint8 [n,C,H,W]; bytes pass through
+
+
+@runtime_checkable
+class ImageSet(Manifold, Streamed, Pictures, Protocol):
+    """A set of pictures, each as likely as the others (and its mirror image, under `flip`). A
+    sample is low + (high - low) byte/255."""
+
+    @property
+    def images(self) -> Tensor: ...  # uint8 [N,C,H,W]
+    @property
+    def flip(self) -> bool: ...
+    @property
+    def split(self) -> str: ...  # train or test
     def __len__(self) -> int: ...
-    def quantize(self, x: Tensor) -> Tensor: ...  # numbers -> the nearest bytes
     def dequantize(self, pixels: Tensor) -> Tensor: ...  # bytes -> numbers, float32
     def rows(self, index: Tensor) -> Tensor: ...  # the bytes of some images, [n] -> [n,C,H,W]
     # bytes, and which are mirrored [n] -> x0
@@ -344,17 +346,15 @@ class Metric(Protocol):
 
     @property
     def floors(self) -> bool: ...  # whether it has a value of fresh true samples: a noise floor
-    # whether a cloud without a simulation is refused, not left out
     @property
-    def needs_run(self) -> bool: ...
+    def needs_run(self) -> bool: ...  # whether a cloud without a simulation is refused
     @property
     def prefix(self) -> str | None: ...  # of the keys that `text` shows; None: the table shows them
     @property
     def identity(self) -> str | None: ...  # a digest of the files that its values depend on
     # load what n samples will need, so that what is missing is said before a run
     def prepare(self, data: Data, n: int) -> None: ...
-    # what makes the numbers comparable, JSON-able; {} for nothing
-    def describe(self, run: Run, data: Data) -> dict: ...
+    def describe(self, run: Run, data: Data) -> dict: ...  # what makes the numbers comparable
     # `values` as a reader sees those that begin with `prefix`
     def text(self, values: Mapping[str, float]) -> str: ...
 

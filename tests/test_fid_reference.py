@@ -263,7 +263,7 @@ def test_fid_of_cifar10_is_torch_fidelitys(real, tmp_path):
         told["origin"] == "cifar10_train_49927.npz"
         and told["note"] == "moments of 49927 images; the training set here holds 50000"
     )
-    ours = load(None, str(path), True, False, "cpu")
+    ours = load(None, str(path), "tensorflow", False, "cpu")
     # the first held already
     halves = [moments(of_samples(ours, r, law, 200)) for r in (run, Run(images[200:]))]
     assert between(*halves) == pytest.approx(

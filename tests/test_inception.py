@@ -66,7 +66,7 @@ def test_pytorch_fid_reads_images_otherwise(weights, reference):
     with torch.inference_mode(), mock.patch(resize, lambda *_, **__: 128 * x + 128):
         theirs = reference(images)[0]
     with torch.inference_mode():
-        ours = Inception(weights, tensorflow=False)(images)
+        ours = Inception(weights, resize="pytorch_fid")(images)
         other = Inception(weights)(images)
     assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
     assert float((other - theirs).norm() / theirs.norm()) > 1e-2  # two protocols, two numbers
@@ -80,8 +80,8 @@ def test_scaling_against_the_two_libraries(size):
     )
 
     x = torch.rand(2, 3, size, size, generator=generator(1))
-    a = scaling(size, True)
-    b = scaling(size, False)
+    a = scaling(size, "tensorflow")
+    b = scaling(size, "pytorch_fid")
     assert torch.allclose(
         a @ (x @ a.mT),
         interpolate_bilinear_2d_like_tensorflow1x(x, size=(299, 299), align_corners=False),
@@ -164,7 +164,7 @@ def test_no_weights_and_no_network(tmp_path, monkeypatch):
         UsageError,
         match=r"put weights-inception.*metrics\.fid\.weights=FILE.*features=lenet or pixels",
     ) as error:
-        load(None, None, True, False, "cpu")
+        load(None, None, "tensorflow", False, "cpu")
     assert "\n" not in str(error.value)
 
 
@@ -181,7 +181,7 @@ def test_unreadable_weights(tmp_path, name, content_, words):
     if content_ is not None:
         path.write_bytes(content_)
     with pytest.raises(UsageError, match=f"metrics.fid.weights=.*{name}.*{words}"):
-        load(None, str(path), True, False, "cpu")
+        load(None, str(path), "tensorflow", False, "cpu")
 
 
 def test_nothing_is_unpickled(tmp_path):
@@ -193,12 +193,12 @@ def test_nothing_is_unpickled(tmp_path):
 def test_other_weights(tmp_path, weights, capsys):
     save_file({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.safetensors")
     with pytest.raises(UsageError, match="0 convolutions.*94"):
-        load(None, str(tmp_path / "resnet.safetensors"), True, False, "cpu")
+        load(None, str(tmp_path / "resnet.safetensors"), "tensorflow", False, "cpu")
     with pytest.raises(UsageError, match="Mixed_5b.branch1x1.bn.running_var is not there"):
         folded({k: v for k, v in weights.items() if k != "Mixed_5b.branch1x1.bn.running_var"})
     save_file(
         {k: v if v.ndim < 4 else v + 1e-3 for k, v in weights.items()},
         tmp_path / "other.safetensors",
     )
-    load(None, str(tmp_path / "other.safetensors"), True, False, "cpu")
+    load(None, str(tmp_path / "other.safetensors"), "tensorflow", False, "cpu")
     assert "compares with nobody's" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from diffgeo.config import kinds
 from diffgeo.config.line import conf_dir
 from diffgeo.config.words import HIGHEST
-from diffgeo.core import Data, ImageSet
+from diffgeo.core import Data, Pictures
 from diffgeo.errors import UsageError
 from diffgeo.machine import memory
 from diffgeo.machine.environment import MOST_THREADS
@@ -23,7 +23,7 @@ COUNTS = {
     "first": (0, HIGHEST),
     "batch": (1, HIGHEST),
 }
-MAY_BE_NULL = ("threads", "batch")
+MAY_BE_NULL = ("threads", "batch", "n")
 # slots of every config: each holds a node
 PARTS = ("data", "model", "net", "schedule", "weighting", "sampler", "metrics")
 MOST_OF_NET = 10**6  # of its channels, layers, frequencies: a matrix of two such is 4 TB
@@ -74,7 +74,7 @@ def check_finite(data: Data, node: DictConfig) -> None:
 def check_memory(data: Data, n: int) -> None:
     """Raise UsageError where n points, float64 and all in memory, are more than the machine has;
     images go through files."""
-    if isinstance(data, ImageSet):
+    if isinstance(data, Pictures):
         return
     one = 8 * math.prod(data.shape)
     memory.check_fits(f"n={n}", COPIES * n * one, f"write n={memory.total() // (4 * one)} or less")

@@ -112,6 +112,11 @@ class Images:
         """(C, H, W)"""
         return tuple(self.images.shape[1:])
 
+    @property
+    def picture(self) -> tuple[int, ...]:
+        """(C, H, W): a sample is its own picture."""
+        return self.shape
+
     # bytes and numbers
 
     def dequantize(self, pixels: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-from diffgeo.core import Data, Run
+from diffgeo.core import Data, Known, Pictures, Run
+from diffgeo.errors import UsageError
 
 
 class Measure(ABC):
@@ -38,8 +39,13 @@ class Measure(ABC):
         """The values by name, "group/name"; {} where the law or the run lacks what is needed."""
 
     def prepare(self, data: Data, n: int) -> None:
-        """Load what the metric of n samples will need. Raises UsageError on what is missing."""
-        return None
+        """Load what the metric of n samples will need. Raises UsageError on what is missing: here a
+        law, which a model of latents has not."""
+        if isinstance(data, Pictures) and not isinstance(data, Known):
+            raise UsageError(
+                f"a {type(self).__name__} is held against a law, and these pictures have none: "
+                "write metrics=none, metrics=clip, or metrics=fid metrics.fid.reference=FOLDER"
+            )
 
     def describe(self, run: Run, data: Data) -> dict:
         """What makes the values comparable, JSON-able."""

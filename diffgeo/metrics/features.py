@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from diffgeo.core import Data, ImageSet, Run, Uneven, generator
+from diffgeo.core import Data, ImageSet, Pictures, Run, Uneven, generator
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine.precision import full_precision
 from diffgeo.metrics.base import Measure
@@ -57,9 +57,13 @@ class OfFeatures(Measure):
             )
 
     @property
-    def tensorflow(self) -> bool:
-        """Whether Inception's input is scaled and normalized as by TensorFlow 1, not as by
-        pytorch-fid."""
+    def resize(self) -> str:
+        """How Inception's input is scaled: tensorflow, pytorch_fid or clean."""
+        return "tensorflow"
+
+    @property
+    def needs_set(self) -> bool:
+        """Whether the samples are held against the training images of their set."""
         return True
 
     @property
@@ -67,17 +71,19 @@ class OfFeatures(Measure):
         """Whether a suite measures noise floors: not in Inception features, which take too long."""
         return self.features != "inception"
 
-    def suits(self, data: Data) -> TypeGuard[ImageSet]:
-        """Whether the law has images of the kind that the features are of, equally likely ones as
-        references are made of."""
-        if not isinstance(data, ImageSet) or isinstance(data, Uneven):
+    def suits(self, data: Data) -> TypeGuard[Pictures]:
+        """Whether there are pictures of the kind that the features are of: of a set, equally likely
+        ones as references are made of."""
+        if not isinstance(data, Pictures) or isinstance(data, Uneven):
             return False
-        return self.features != "auto" or data.shape[0] == 1
+        if self.needs_set and not isinstance(data, ImageSet):
+            return False
+        return self.features != "auto" or data.picture[0] == 1
 
     def prepare(self, data: Data, n: int) -> None:
         """Load what the metric of n images will need, so that a run need not end before it fails.
         Raises UsageError."""
-        if not isinstance(data, ImageSet):
+        if not isinstance(data, Pictures):
             raise UsageError(
                 f"a {type(self).__name__} is of images, and data= is none: write metrics=default"
             )
@@ -86,6 +92,8 @@ class OfFeatures(Measure):
                 f"a {type(self).__name__} is held against equally likely images, and a posterior's "
                 "have weights: write metrics=none, or diffgeo restore for metrics of a posterior"
             )
+        if self.needs_set and not isinstance(data, ImageSet):
+            print(f"left out: a {type(self).__name__} needs training images", file=sys.stderr)
         if not self.suits(data):
             return
         if n < self.LEAST and not self.optional:
@@ -99,7 +107,7 @@ class OfFeatures(Measure):
             "thousands for a number to compare"
         )
 
-    def applies(self, data: Data, run: Run, say: bool = False) -> TypeGuard[ImageSet]:
+    def applies(self, data: Data, run: Run, say: bool = False) -> TypeGuard[Pictures]:
         """Whether there is a value. Below `LEAST` images raises UsageError, or with `optional` says
         so, when it shall."""
         if not self.suits(data):
@@ -113,7 +121,7 @@ class OfFeatures(Measure):
             print(f"left out: {self.few(n)} (features {self.features})", file=sys.stderr)
         return False
 
-    def facts(self, net: Features, run: Run, data: ImageSet, n: int) -> dict:
+    def facts(self, net: Features, run: Run, data: Pictures, n: int) -> dict:
         """What every metric of features tells: the set, how many samples, from which noise and how
         they became bytes as far as that is known here, the feature net and the hash of its weights,
         and what became of alpha where the samples are pictures that have it."""
@@ -137,10 +145,10 @@ class OfFeatures(Measure):
         }
         return facts if run.alpha is None else facts | {"alpha": run.alpha}
 
-    def net(self, data: ImageSet) -> Features:
+    def net(self, data: Pictures) -> Features:
         """The feature net, loaded once."""
         word = "lenet" if self.features == "auto" else self.features
-        wanted = Wanted(self.weights, self.tensorflow, self.half, device_of(self.device))
+        wanted = Wanted(self.weights, self.resize, self.half, device_of(self.device))
         return NETS[word](data, wanted)
 
 
@@ -183,7 +191,7 @@ def joined(parts: Iterator[Tensor], n: int, first: Tensor | None = None) -> Tens
 _held: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
-def of_samples(net: Features, run: Run, data: ImageSet, n: int) -> Tensor:
+def of_samples(net: Features, run: Run, data: Pictures, n: int) -> Tensor:
     """Features [n,d] of the first n samples, float32 on the CPU, computed once for every metric
     that asks."""
     held = _held.setdefault(run.samples, {})
@@ -201,9 +209,15 @@ def of_samples(net: Features, run: Run, data: ImageSet, n: int) -> Tensor:
     return held[net.key, version, most][:n]
 
 
-def training(data: ImageSet) -> ImageSet:
+def training(data: Data) -> ImageSet:
     """The law of the training images: the set that references are made of, whichever split is
-    measured."""
+    measured. Raises UsageError on pictures that are of no set."""
+    if not isinstance(data, ImageSet):
+        raise UsageError(
+            "there are no training images to hold these pictures against: write "
+            "metrics.fid.reference= a FILE.npz or a folder of pictures, and for the others "
+            "metrics.kid=null metrics.precision=null metrics.w2=null metrics.memorization=null"
+        )
     if data.split == "train":
         return data
     return data.other() or data

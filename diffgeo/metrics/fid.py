@@ -3,7 +3,7 @@
 
 A published FID is a number only under its protocol: how many images, from which seeds, how they
 become 8 bits, which graph of which weights sees them at which resize, and the moments of which
-images they are held against. Three are named here:
+images they are held against. Five are named here:
 
     torch_fidelity      50 000 images, torch-fidelity's graph and TensorFlow-1 resize, the training
                         images
@@ -11,8 +11,12 @@ images they are held against. Three are named here:
                         PNDM, DDIM and gradient estimation
     edm                 50 000 images, seeds 0-49 999, torch-fidelity's features, cifar10-32x32.npz:
                         EDM's tables, DPM-Solver-v3's
+    coco30k_pytorch_fid 30 000 pictures of as many captions, pytorch-fid 0.3's resize; the reference
+    coco30k_clean       is a folder of photographs, cut to the centred square, or an .npz; or
+                        clean-fid's resize. A published FID-30k names its choices, or is off by
+                        points
 
-All three quantize by round(127.5 (x + 1)) and use the same weights, of 2015-12-05. The expectation
+All quantize by round(127.5 (x + 1)) and use the same weights, of 2015-12-05. The expectation
 of the estimate falls with n (Chong and Forsyth 2020): a count below the protocol's is reported as
 `fid_5k`, never as `fid`. LeNet and pixel features give `frechet/<features>`.
 """
@@ -25,14 +29,16 @@ from pathlib import Path
 
 import torch
 
-from diffgeo.core import Data, ImageSet, Run
+from diffgeo.core import Data, Pictures, Run
 from diffgeo.errors import UsageError
 from diffgeo.metrics.features import OfFeatures, batches, of_samples, training
 from diffgeo.metrics.frechet import Moments, between, moments
 from diffgeo.metrics.inception_weights import KNOWN
 from diffgeo.metrics.nets import Features
+from diffgeo.metrics.photographs import check_folder, of_folder
 from diffgeo.metrics.statistics import digest, known, of_training, read
 from diffgeo.store.caches import at_home
+from diffgeo.store.digest import of_path
 
 # the features that the files in data.root's fid_stats/ are of
 STANDARD = f"inception-{KNOWN}-tensorflow-float32"
@@ -51,6 +57,27 @@ class Published:
     tensorflow: bool
     reference: str
     quantization: str = "uint8 of clamp(127.5 x + 128, 0, 255), x in [-1, 1]"
+
+    @property
+    def resize(self) -> str:
+        """How Inception's input is scaled."""
+        return "tensorflow" if self.tensorflow else "pytorch_fid"
+
+
+@dataclass(frozen=True)
+class OfPhotographs(Published):
+    """A protocol whose reference is a folder of photographs of all sizes.
+
+    crop: what of a photograph is looked at.
+    resizer: how pictures become 299 x 299.
+    """
+
+    crop: str = "the centred square, resized to the side of the generated pictures"
+    resizer: str = "pytorch_fid"
+
+    @property
+    def resize(self) -> str:
+        return self.resizer
 
 
 TORCH_FIDELITY = Published(
@@ -74,7 +101,23 @@ EDM = Published(
     tensorflow=True,
     reference="cifar10-32x32.npz",
 )
-PROTOCOLS = {protocol.name: protocol for protocol in (TORCH_FIDELITY, PYTORCH_FID_PNDM, EDM)}
+COCO_PYTORCH_FID = OfPhotographs(
+    name="coco30k_pytorch_fid",
+    count=30_000,
+    seeds="one picture for each of 30 000 captions",
+    tensorflow=False,
+    reference="COCO val2014, of which nobody says which images and how they were cut",
+)
+COCO_CLEAN = OfPhotographs(
+    name="coco30k_clean",
+    count=30_000,
+    seeds="one picture for each of 30 000 captions",
+    tensorflow=False,
+    reference="COCO val2014, the images of the captions",
+    resizer="clean",
+)
+ALL = (TORCH_FIDELITY, PYTORCH_FID_PNDM, EDM, COCO_PYTORCH_FID, COCO_CLEAN)
+PROTOCOLS = {protocol.name: protocol for protocol in ALL}
 
 
 def name_of(n: int, count: int) -> str:
@@ -91,10 +134,12 @@ class FID(OfFeatures):
     """`fid` (`fid_5k` below the protocol's count) in Inception features, `frechet/lenet`,
     `frechet/pixels`.
 
-    protocol: torch_fidelity, pytorch_fid_pndm, edm; of Inception features only.
-    reference: an .npz with the `mu` and `sigma` of the same features; null: the training images.
-        Under torch_fidelity their moments are read where a file in data.root's fid_stats/ says that
-        it is of them; `describe` says so, and how many it was made of.
+    protocol: torch_fidelity, pytorch_fid_pndm, edm, coco30k_pytorch_fid, coco30k_clean; of
+        Inception features only.
+    reference: an .npz with the `mu` and `sigma` of the same features, or a folder of pictures, of
+        which the centred squares count; null: the training images. Under torch_fidelity their
+        moments are read where a file in data.root's fid_stats/ says that it is of them; `describe`
+        says so, and how many it was made of.
 
     Raises UsageError.
     """
@@ -113,15 +158,21 @@ class FID(OfFeatures):
         return PROTOCOLS[self.protocol]
 
     @property
-    def tensorflow(self) -> bool:
-        return self.published.tensorflow
+    def resize(self) -> str:
+        return self.published.resize
+
+    @property
+    def needs_set(self) -> bool:
+        return self.reference is None
 
     @property
     def identity(self) -> str | None:
-        """The sha256 of the reference file: numbers that depend on it are kept under it."""
+        """The sha256 of the reference: numbers that depend on it are kept under it."""
         if self.reference is None:
             return None
         path = at_home(self.reference, "metrics.fid.reference")
+        if path.is_dir():
+            return of_path(path)
         if not path.is_file():
             return None
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -131,22 +182,25 @@ class FID(OfFeatures):
         n = len(run.samples)
         return min(n, self.published.count) if net.name == "inception" else n
 
-    def file(self, net: Features, law: ImageSet) -> Path | None:
-        """The file that holds the reference; None where it is computed from the images of the
-        training law."""
+    def file(self, net: Features, data: Pictures) -> Path | None:
+        """The file or folder that holds the reference; None where it is computed from the images of
+        the training law."""
         if self.reference is not None:
             return at_home(self.reference, "metrics.fid.reference")
         if self.protocol != TORCH_FIDELITY.name or net.key != STANDARD:
             return None
-        return known(law)
+        return known(training(data))
 
-    def truth(self, net: Features, data: ImageSet) -> tuple[Moments, str]:
+    def truth(self, net: Features, data: Pictures) -> tuple[Moments, str]:
         """The reference moments, and where they are from."""
-        law = training(data)
-        path = self.file(net, law)
+        path = self.file(net, data)
         if path is None:
+            law = training(data)
             origin = f"{len(law.images)} {law.split} images of {law.name}"
             return of_training(net, law), origin
+        if path.is_dir():
+            found = of_folder(net, path, data.picture)
+            return found, f"{found.n} pictures of {path.name}/"
         try:
             return read(path), path.name
         except Exception as error:  # numpy and zipfile raise half a dozen kinds
@@ -163,10 +217,14 @@ class FID(OfFeatures):
         if not self.suits(data):
             return
         net = self.net(data)
-        if self.file(net, training(data)) is None:
+        path = self.file(net, data)
+        if path is None:
+            return
+        if path.is_dir():
+            check_folder(path)
             return
         truth, origin = self.truth(net, data)
-        (black,) = batches(net, torch.zeros(1, *data.shape, dtype=torch.uint8))
+        (black,) = batches(net, torch.zeros(1, *data.picture, dtype=torch.uint8))
         self.fit(net, black.shape[1], truth, origin)
 
     def fit(self, net: Features, width: int, truth: Moments, origin: str) -> None:
@@ -202,8 +260,8 @@ class FID(OfFeatures):
         n = self.count(net, run)
         truth, origin = self.truth(net, data)
         reference = {"origin": origin, "n": truth.n, "hash": digest(truth)}
-        here = len(training(data).images)
-        if self.reference is None and truth.n not in (None, here):
+        here = len(training(data).images) if self.reference is None else truth.n
+        if truth.n not in (None, here):
             reference["note"] = f"moments of {truth.n} images; the training set here holds {here}"
         facts = self.facts(net, run, data, n) | {"reference": reference}
         if net.name == "inception":

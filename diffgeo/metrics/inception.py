@@ -16,7 +16,9 @@ quicker, and none changes a feature beyond rounding:
 
 Resizes: `tensorflow` reads pixel i at i h/299 and clamps at the border, (p - 128)/128
 (torch-fidelity; EDM's and StyleGAN's pickle writes the same as a grid_sample); `pytorch_fid` reads
-it at (i + 1/2) h/299 - 1/2, 2 p/255 - 1 (F.interpolate, pytorch-fid 0.3).
+it at (i + 1/2) h/299 - 1/2, 2 p/255 - 1 (F.interpolate, pytorch-fid 0.3); `clean` is Pillow's
+bicubic with antialiasing, unrounded, kept in 0..255, (p - 128)/128 (clean-fid; Parmar, Zhang, Zhu
+2022).
 """
 
 from __future__ import annotations
@@ -49,9 +51,14 @@ HEADS = (
 )
 
 
-def scaling(size: int, tensorflow: bool) -> Tensor:
-    """A [299,size] of bilinear interpolation, float32; rows sum to 1."""
-    if not tensorflow:
+RESIZES = ("tensorflow", "pytorch_fid", "clean")
+
+
+def scaling(size: int, resize: str = "tensorflow") -> Tensor:
+    """A [299,size] of the interpolation `resize`, float32; rows sum to 1."""
+    if resize == "clean":
+        return bicubic(size)
+    if resize == "pytorch_fid":
         one = torch.eye(size)[None]
         scaled = F.interpolate(one, size=SIDE, mode="linear", align_corners=False)
         return scaled[0].T.contiguous()
@@ -62,6 +69,23 @@ def scaling(size: int, tensorflow: bool) -> Tensor:
     a[rows, low] = 1 - (at - low)
     a[rows, (low + 1).clamp(max=size - 1)] += at - low
     return a
+
+
+def bicubic(size: int) -> Tensor:
+    """A [299,size] of Keys' cubic kernel with a = -1/2, as wide as the reduction asks for, cut at
+    the border and normalized there: Pillow's BICUBIC, float32; rows sum to 1."""
+    scale = size / SIDE
+    width = max(scale, 1.0)  # the kernel widens where there are fewer pixels afterwards
+    centre = (torch.arange(SIDE, dtype=torch.float64) + 0.5) * scale
+    first = (centre - 2 * width + 0.5).trunc().clamp(min=0)
+    last = (centre + 2 * width + 0.5).trunc().clamp(max=size)
+    pixel = torch.arange(size, dtype=torch.float64)
+    inside = (pixel >= first[:, None]) & (pixel < last[:, None])
+    d = ((pixel + 0.5 - centre[:, None]) / width).abs()
+    near = 1.5 * d**3 - 2.5 * d**2 + 1
+    far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+    kernel = torch.where(d < 1, near, torch.where(d < 2, far, 0.0)) * inside
+    return (kernel / kernel.sum(1, keepdim=True)).float()
 
 
 Layer = tuple[Tensor, Tensor]  # weight [o,i,h,w], bias [o]
@@ -115,18 +139,17 @@ class Inception:
         self,
         weights: dict[str, Tensor],
         key: str = "",
-        tensorflow: bool = True,
+        resize: str = "tensorflow",
         half: bool = False,
         device: str = "cpu",
     ):
         """weights: of torch-fidelity's module, by its names; `fc` is not used. Raises UsageError
         where one lacks."""
-        self.tensorflow = tensorflow
+        self.resize = resize
         self.device = torch.device(device)
         on_gpu = self.device.type == "cuda"
         self.dtype = torch.float16 if half and on_gpu else torch.float32
         self.batch = 256 if on_gpu else 16
-        resize = "tensorflow" if tensorflow else "pytorch_fid"
         self.key = f"inception-{key}-{resize}-{str(self.dtype).removeprefix('torch.')}"
         layers = folded(weights)
         self.sizes: dict[str, list[int]] = {}  # of the heads of a block, in channels
@@ -207,12 +230,15 @@ class Inception:
     def scaled(self, images: Tensor) -> Tensor:
         """uint8 [B,C,H,W] -> [B,3,299,299], normalized."""
         x = images.to(self.device).float()
-        x = (x - 128) / 128 if self.tensorflow else x / 127.5 - 1
         for size in x.shape[2:]:
             if size not in self.scalings:
-                self.scalings[size] = scaling(size, self.tensorflow).to(self.device)
+                self.scalings[size] = scaling(size, self.resize).to(self.device)
         rows, columns = (self.scalings[size] for size in x.shape[2:])
-        x = rows @ (x @ columns.mT)
+        if self.resize == "clean":  # which overshoots at edges
+            x = ((rows @ (x @ columns.mT)).clamp(0, 255) - 128) / 128
+        else:
+            x = x / 127.5 - 1 if self.resize == "pytorch_fid" else (x - 128) / 128
+            x = rows @ (x @ columns.mT)
         return x.expand(-1, 3, -1, -1).to(self.dtype, memory_format=torch.channels_last)
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -230,20 +256,20 @@ class Inception:
 
 
 def load(
-    root: Path | str | None, weights: str | None, tensorflow: bool, half: bool, device: str
+    root: Path | str | None, weights: str | None, resize: str, half: bool, device: str
 ) -> Inception:
     """Inception with the weights of a file, or `found`, or downloaded. Raises UsageError, in one
     line."""
     path = Path(weights) if weights else found(root) or download()
     stamp = path.stat().st_mtime_ns if path.is_file() else 0
-    return _load(path, stamp, tensorflow, half, device)
+    return _load(path, stamp, resize, half, device)
 
 
 @lru_cache(maxsize=2)
-def _load(path: Path, stamp: int, tensorflow: bool, half: bool, device: str) -> Inception:
+def _load(path: Path, stamp: int, resize: str, half: bool, device: str) -> Inception:
     weights = read(path)
     key = content(weights)
-    net = Inception(weights, key, tensorflow, half, device)
+    net = Inception(weights, key, resize, half, device)
     if key != KNOWN:
         print(
             f"metrics.fid: {path.name} holds other weights than those of 2015-12-05: the FID "

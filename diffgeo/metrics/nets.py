@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffgeo.core import ImageSet
+from diffgeo.core import Pictures
 from diffgeo.errors import UsageError
 
 # more coordinates than this are pooled first: their covariance would cost more than it tells
@@ -77,21 +77,21 @@ class Wanted:
     """How a metric wants its feature net. The fields are those of `OfFeatures`."""
 
     weights: str | None
-    tensorflow: bool
+    resize: str
     half: bool
     device: str
 
 
-def inception(data: ImageSet, wanted: Wanted) -> Features:
+def inception(data: Pictures, wanted: Wanted) -> Features:
     from diffgeo.metrics.inception import load
 
-    return load(data.root, wanted.weights, wanted.tensorflow, wanted.half, wanted.device)
+    return load(data.root, wanted.weights, wanted.resize, wanted.half, wanted.device)
 
 
-def lenet(data: ImageSet, wanted: Wanted) -> Features:
+def lenet(data: Pictures, wanted: Wanted) -> Features:
     from diffgeo.metrics.lenet import load
 
-    if data.shape[0] != 1:
+    if data.picture[0] != 1:
         raise UsageError(
             f"LeNet features are of grey images, {data.name} are in colour: "
             "write metrics.fid.features=pixels or metrics.fid.features=inception"
@@ -99,11 +99,11 @@ def lenet(data: ImageSet, wanted: Wanted) -> Features:
     return load(wanted.device)
 
 
-def pixels(data: ImageSet, wanted: Wanted) -> Features:
+def pixels(data: Pictures, wanted: Wanted) -> Features:
     return Pixels()
 
 
-NETS: dict[str, Callable[[ImageSet, Wanted], Features]] = {
+NETS: dict[str, Callable[[Pictures, Wanted], Features]] = {
     "inception": inception,
     "lenet": lenet,
     "pixels": pixels,

@@ -146,8 +146,13 @@ def from_cache(net: Features, law: ImageSet) -> Moments:
     for part in batches(net, law.images, what):
         stream.add(part)
     m = stream.moments()
+    keep(path, m)
+    return m
+
+
+def keep(path: Path, m: Moments) -> None:
+    """Write moments into the cache."""
     page = BytesIO()
     np.savez(page, mu=m.mean.numpy(), sigma=m.covariance.numpy(), n=m.n)
     with contextlib.suppress(DiffgeoError):  # a cache that cannot be written is no cache
         write_bytes(path, page.getbuffer())
-    return m

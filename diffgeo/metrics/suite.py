@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from diffgeo.core import Data, Metric, Run
+from diffgeo.core import Data, Metric, Pictures, Run
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.metrics.base import Measure
 from diffgeo.metrics.floor import RARE, UNTOLD, pairs_of, reach, reference
@@ -42,7 +42,10 @@ TWO_SIDED = ("distance/below_", "atoms/w_", "posterior/spread_ratio")
 def check(samples: Tensor, data: Data) -> None:
     """Raise UsageError when the samples [N,*D] have another shape than the law's, DiffgeoError when
     some are not finite."""
-    if samples.shape[1:] != tuple(data.shape):
+    shapes = [tuple(data.shape)]
+    if isinstance(data, Pictures):
+        shapes.append(data.picture)
+    if tuple(samples.shape[1:]) not in shapes:
         raise UsageError(
             f"the samples have shape {tuple(samples.shape)}, the law wants (n, "
             f"{', '.join(map(str, data.shape))}): name the law that made them with data=LAW, or "

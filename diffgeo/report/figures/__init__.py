@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from diffgeo.config.build import Experiment
-from diffgeo.core import ImageSet, Run
+from diffgeo.core import ImageSet, Pictures, Run
 from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
 
@@ -34,7 +34,12 @@ class View(NamedTuple):
 
     @property
     def pictures(self) -> bool:
-        """Whether they are images of a set."""
+        """Whether they are seen as pictures."""
+        return isinstance(self.experiment.data, Pictures)
+
+    @property
+    def of_set(self) -> bool:
+        """Whether they are images of a set, which has others."""
         return isinstance(self.experiment.data, ImageSet)
 
     @property

@@ -9,7 +9,7 @@ NOISE = (0.2, 0.5, 1.0, 2.0, 5.0)  # in units of the data
 
 
 def shows(view):
-    return view.pictures and view.learned
+    return view.of_set and view.learned
 
 
 @torch.no_grad()

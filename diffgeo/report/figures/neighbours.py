@@ -6,7 +6,7 @@ PAIRS = 10
 
 
 def shows(view):
-    return view.pictures
+    return view.of_set
 
 
 def draw(path, view):
