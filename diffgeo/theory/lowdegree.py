@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffgeo.analytic.exact import Density
 from diffgeo.core import generator
 from diffgeo.data.points import Points
 from diffgeo.errors import UsageError
@@ -59,7 +60,9 @@ class Line:
         if not 0 < sigma < math.inf:
             raise UsageError(f"sigma={sigma:g}: write a deviation above 0, such as sigma=1")
         self.law = Points([[place] for place in places], weights)
-        self.exact = self.law.denoiser()
+        exact = self.law.denoiser()
+        assert isinstance(exact, Density)  # every law of points is
+        self.exact = exact
         self.sigma = sigma
         self.places = self.law.atoms[:, 0].unique()  # increasing
         self.farthest = float(self.places.abs().max())

@@ -39,6 +39,8 @@ from diffgeo.theory.lowdegree_circle import MOST, covering, sector_errors
 HIGHEST = 40  # degree of a polynomial on the line
 MOST_DRAWS = 10**7  # that one regression takes
 COMMON = {"seed", "figures", "threads", "hydra", "device"}  # options that are not its own
+# part, quantity, at (n, R or m), degree, pieces, value, standard error: a row of table.csv
+Row = tuple[str, str, float | None, int | None, int | None, float, float | None]
 COLUMNS = ("part", "quantity", "at", "degree", "pieces", "value", "standard_error")
 
 
@@ -139,8 +141,8 @@ class Pieces:
             found.append(regression(self.line, self.centres, degree, n, repeats, cfg.seed))
         return found
 
-    def rows(self) -> list[tuple]:
-        found = []
+    def rows(self) -> list[Row]:
+        found: list[Row] = []
         for pieces, errors in ((1, self.one), (len(self.centres), self.every)):
             for degree, error in zip(self.degrees, errors, strict=True):
                 found.append(("cells", "best", None, degree, pieces, error, None))
@@ -187,24 +189,26 @@ def circles_of(cfg, sigma: float) -> list[Circle]:
     return found
 
 
-def tail_rows(found: Tail) -> list[tuple]:
-    rows = [("tail", "norm", m, None, None, norm, None) for m, norm in enumerate(found.norms)]
+def tail_rows(found: Tail) -> list[Row]:
+    rows: list[Row] = [
+        ("tail", "norm", m, None, None, norm, None) for m, norm in enumerate(found.norms)
+    ]
     for degree, left, bound in zip(found.degrees, found.left, found.bound, strict=True):
         rows.append(("tail", "left", None, degree, None, left, None))
         rows.append(("tail", "bound", None, degree, None, bound, None))
     return rows
 
 
-def regression_rows(regressed: Sequence[Regression], degree: int) -> list[tuple]:
-    rows = []
+def regression_rows(regressed: Sequence[Regression], degree: int) -> list[Row]:
+    rows: list[Row] = []
     for r in regressed:
         rows.append(("cells", "regressed", r.n, degree, None, r.mean, r.standard_error))
         rows.append(("cells", "first_order", r.n, degree, None, r.expected, None))
     return rows
 
 
-def circle_rows(circles: Sequence[Circle]) -> list[tuple]:
-    rows = []
+def circle_rows(circles: Sequence[Circle]) -> list[Row]:
+    rows: list[Row] = []
     for radius, balls, degrees, every, one in circles:
         for degree, error, alone in zip(degrees, every, one, strict=True):
             rows.append(("circle", "best", radius, degree, 1, alone, None))
@@ -220,7 +224,7 @@ def as_text(value) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def values_of(rows: Sequence[tuple]) -> dict[str, float]:
+def values_of(rows: Sequence[Row]) -> dict[str, float]:
     """metrics.json: lowdegree/tail/left@d=4, lowdegree/cells/best@d=5,pieces=2, ..."""
     values = {}
     for part, quantity, at, degree, pieces, value, error in rows:
