@@ -72,6 +72,8 @@ CONFIGS = {
     "cosine_discrete": Discrete(betas=CosineBetas()),
     "ge_loglinear": Discrete(timesteps=LogLinear(40, 0.5)),
     "ge_loglinear_ldm": Discrete(betas=ScaledLinearBetas(), timesteps=LogLinear(8.35, 0)),
+    "ldm_leading": Discrete(betas=ScaledLinearBetas(), timesteps=Spaced("leading", 1, 0)),
+    "ldm_linspace": Discrete(betas=ScaledLinearBetas(), timesteps=Spaced("linspace", 0, -1)),
     "ge_edm": Discrete(timesteps=Laid(VE(to_zero=False))),
     "levels": Levels(sigmas=[80, 10, 1, 0]),
 }
@@ -82,7 +84,12 @@ def test_every_config_builds_the_schedule_its_first_line_promises(tmp_path):
     plan.write_text(json.dumps({"levels": {"1": [80, 0.5]}}))
     # options without a default
     (tmp_path / "scheduler_config.json").write_text(json.dumps({"timestep_spacing": "linspace"}))
-    needs = ("levels.sigmas=[80,10,1,0]", f"gits.file={plan}", f"diffusers.folder={tmp_path}")
+    needs = (
+        "levels.sigmas=[80,10,1,0]",
+        f"gits.file={plan}",
+        f"diffusers.folder={tmp_path}",
+        f"folder.folder={tmp_path}",
+    )
     built = {name: instantiate(node) for name, node in every("schedule", *needs).items()}
     slots = composed(
         None,
@@ -95,6 +102,7 @@ def test_every_config_builds_the_schedule_its_first_line_promises(tmp_path):
     read = {
         "gits": Planned(file=str(plan)),
         "diffusers": Discrete(timesteps=Spaced("linspace", offset=0, end=-1)),
+        "folder": Discrete(timesteps=Spaced("linspace", offset=0, end=-1)),
     }
     assert built == CONFIGS | read
     assert instantiate(slots.schedule) == OU(t_max=8)

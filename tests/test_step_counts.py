@@ -32,6 +32,9 @@ MOST = {
     "ge_loglinear": 853,
     "ge_loglinear_ldm": 901,
     "diffusers": 1000,
+    "folder": 1000,
+    "ldm_leading": 999,
+    "ldm_linspace": 1000,
 }
 
 
@@ -44,6 +47,7 @@ def schedules(tmp_path_factory):
         "levels.sigmas=[80,10,1,0]",
         f"gits.file={folder}/gits.json",
         f"diffusers.folder={folder}",
+        f"folder.folder={folder}",
     )
     return {name: instantiate(node) for name, node in every("schedule", *options).items()}
 

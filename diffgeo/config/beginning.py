@@ -1,6 +1,7 @@
 """`init=` and `at=`: what samples start from, and at which level.
 
-init=null           the sampler's own start
+init=null           the sampler's own start; on a discrete schedule that of the variance-preserving
+                    chart, N(0, (1 + sigma'^2) I), whatever the sampler
 init=prior          N(0, sigma'^2 I)
 init=gaussian_at    N(mean, covariance + sigma'^2 I) of the law
 init=teleport       the sampler's start at the top of its grid, taken down by the closed flow of
@@ -20,14 +21,15 @@ from diffgeo.core import Data, Sampler, Schedule
 from diffgeo.data.reference import gaussian
 from diffgeo.errors import UsageError
 from diffgeo.schedule.below import below
-from diffgeo.simulation.initial import GaussianAt, Initial, Own, Prior, Teleport
+from diffgeo.schedule.discrete import Discrete
+from diffgeo.simulation.initial import GaussianAt, InChart, Initial, Own, Prior, Teleport
 
 KINDS = ("prior", "gaussian_at", "teleport")
 
 
 class Beginning(NamedTuple):
-    """Where samples begin: what they start from (None: the sampler's own start on its own grid),
-    the schedule from there down, and its levels [K+1]."""
+    """Where samples begin: what they start from (None: the sampler's own start), the schedule from
+    there down, and its levels [K+1]."""
 
     initial: Initial | None
     chart: Schedule
@@ -43,11 +45,17 @@ def beginning(
     init = cfg.get("init")
     level = plain("at", cfg.get("at"), float | None)
     if init is None and level is None:
-        return Beginning(None, chart, sigmas)
+        return Beginning(of_schedule(chart), chart, sigmas)
     top = float(sigmas[0])
     if level is not None and level != top:
         chart, sigmas = lowered(chart, sigmas, level, cfg.sampler.get("steps"))
-    return Beginning(initial_of(init, data, sampler, top), chart, sigmas)
+    return Beginning(initial_of(init, data, sampler, top, chart), chart, sigmas)
+
+
+def of_schedule(chart: Schedule) -> Initial | None:
+    """The start that a schedule asks of every sampler, None for the sampler's own. (A scheme that
+    is stated in a chart starts in it anyway.)"""
+    return InChart() if isinstance(chart, Discrete) and chart.starts_in_chart else None
 
 
 def lowered(chart: Schedule, sigmas: Tensor, level: float, steps: Any) -> tuple[Schedule, Tensor]:
@@ -59,11 +67,11 @@ def lowered(chart: Schedule, sigmas: Tensor, level: float, steps: Any) -> tuple[
     return chart, chart.grid(steps)
 
 
-def initial_of(init: object, data: Data, sampler: Sampler, top: float) -> Initial:
-    """What `init=` names, for a sampler whose grid begins at the level `top`. Raises UsageError on
-    another word, and for a law without a covariance."""
+def initial_of(init: object, data: Data, sampler: Sampler, top: float, chart: Schedule) -> Initial:
+    """What `init=` names, for a sampler whose grid on `chart` begins at the level `top`. Raises
+    UsageError on another word, and for a law without a covariance."""
     if init is None:
-        return Own(sampler)
+        return of_schedule(chart) or Own(sampler)
     if init == "prior":
         return Prior()
     if init == "gaussian_at":

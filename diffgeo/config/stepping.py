@@ -12,7 +12,8 @@ from diffgeo.core import Denoiser, Sampler
 from diffgeo.denoiser import Network
 from diffgeo.errors import UsageError
 from diffgeo.sampler import DDPM
-from diffgeo.schedule.scheduler_config import ESTIMATE, GRID, SchedulerConfig
+from diffgeo.schedule.scheduler_config import ESTIMATE, SchedulerConfig
+from diffgeo.schedule.scheduler_grid import GRID
 from diffgeo.simulation import Loop
 
 

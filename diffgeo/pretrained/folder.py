@@ -23,7 +23,7 @@ from diffgeo.pretrained.ddpm import Index
 from diffgeo.pretrained.names import DIFFUSERS, OLDER, load, renamed
 from diffgeo.pretrained.weights import check_images, fitted, frozen, read
 from diffgeo.schedule.discrete import Discrete
-from diffgeo.schedule.scheduler_config import STEPPED, SchedulerConfig, read_scheduler
+from diffgeo.schedule.scheduler_config import SchedulerConfig, read_scheduler
 from diffgeo.store.files import read_json
 
 LANDMARK = "time_embedding.linear_1.weight"
@@ -145,10 +145,7 @@ def diffusers(
         )
     trained = read_scheduler(where)
     if scheduler == "whole" and trained.says and trained.grid is None:
-        raise UsageError(
-            f"{trained.source} is of {trained.kind}, and diffgeo takes the steps of "
-            f"{' and '.join(STEPPED)} alone: write model.scheduler=levels, and steps with sampler="
-        )
+        raise UsageError(f"{trained.unlaid}: write model.scheduler=levels, and steps with sampler=")
     if implementation == "diffgeo":
         check_ours(config, source)
     tensors = folder_tensors(where)

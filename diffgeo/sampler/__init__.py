@@ -25,6 +25,7 @@ from diffgeo.sampler.deterministic import Euler, Heun
 from diffgeo.sampler.dpum import DPUM, ExponentialFlow
 from diffgeo.sampler.exponential_sde import DPMpp2MSDE, DPMpp3MSDE, DPMppSDE
 from diffgeo.sampler.multistep import DPMpp2M, DPMpp3M, GradientEstimation
+from diffgeo.sampler.plms import PLMS
 from diffgeo.sampler.sa_solver import SASolver
 from diffgeo.sampler.singlestep import RK4, DPMpp2S, DPMSolver2, DPMSolver3
 from diffgeo.sampler.splitting import NoiseFirst, PublicCode, Splitting
@@ -50,6 +51,7 @@ __all__ = [
     "IPNDMv",
     "DEIS",
     "PNDM",
+    "PLMS",
     "DDPM",
     "EulerMaruyama",
     "ExponentialIntegrator",

@@ -253,6 +253,12 @@ class Discrete(VariancePreserving):
         return self.T - 1.0
 
     @property
+    def starts_in_chart(self) -> bool:
+        """Whether samples start from x_t ~ N(0, I), which is x ~ N(0, (1 + sigma^2) I), as every
+        published code of such levels does; else from N(0, sigma^2 I)."""
+        return True
+
+    @property
     def levels(self) -> Tensor:
         """The trained levels sigma(0) .. sigma(T-1), [T] float64."""
         return torch.exp(_log_levels(self.betas, torch.device("cpu"), torch.float64))

@@ -4,7 +4,8 @@ and how diffusers' own sampler would step. Every key of it is honoured or refuse
     betas       num_train_timesteps, beta_schedule, beta_start, beta_end, trained_betas,
                 rescale_betas_zero_snr
     prediction  prediction_type
-    grid        timestep_spacing, steps_offset, set_alpha_to_one:  schedule=diffusers
+    grid        timestep_spacing, steps_offset, set_alpha_to_one, final_sigmas_type,
+                use_karras_sigmas:  schedule=diffusers, or folder for latents
     estimate    clip_sample, clip_sample_range:  loop.clip;
                 thresholding, dynamic_thresholding_ratio, sample_max_value:  loop.threshold
     noise       variance_type:  the variance of sampler=ddpm
@@ -25,7 +26,8 @@ from diffgeo.schedule.discrete import (
     ScaledLinearBetas,
     SigmoidBetas,
 )
-from diffgeo.schedule.of_diffusers import SPACINGS, Given, Spaced, ZeroTerminal
+from diffgeo.schedule.of_diffusers import Given, ZeroTerminal
+from diffgeo.schedule.scheduler_grid import GRID, PLAIN, STEPPED, GridEntries
 
 NAME = "scheduler_config.json"
 PREDICTS = ("epsilon", "v_prediction", "sample")
@@ -37,19 +39,8 @@ VARIANCES = {
     "fixed_small_log": "posterior",  # in diffusers the same number by way of its logarithm
     "fixed_large": "beta",
 }
-# whose grid is written above, and all those whose levels are those of DDPMScheduler's defaults
-STEPPED = ("DDPMScheduler", "DDIMScheduler")
-LEVELLED = (
-    *STEPPED,
-    "PNDMScheduler",
-    "DPMSolverMultistepScheduler",
-    "DPMSolverSinglestepScheduler",
-    "UniPCMultistepScheduler",
-    "DEISMultistepScheduler",
-    "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "LMSDiscreteScheduler",
-)
+# and all those whose levels are those of DDPMScheduler's defaults
+LEVELLED = (*STEPPED, "DPMSolverSinglestepScheduler", "EulerAncestralDiscreteScheduler")
 LEVELS = (
     "num_train_timesteps",
     "beta_start",
@@ -59,7 +50,6 @@ LEVELS = (
     "rescale_betas_zero_snr",
     "prediction_type",
 )
-GRID = ("timestep_spacing", "steps_offset", "set_alpha_to_one")
 ESTIMATE = (
     "clip_sample",
     "clip_sample_range",
@@ -71,8 +61,6 @@ ESTIMATE = (
 STEPS = (
     *("algorithm_type", "solver_order", "solver_type", "solver_p", "skip_prk_steps"),
     *("lower_order_final", "euler_at_final", "predict_x0", "disable_corrector"),
-    *("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas"),
-    *("final_sigmas_type", "lambda_min_clipped", "interpolation_type", "sigma_min", "sigma_max"),
 )
 # what has to be so, where it is said at all; None for any value, since it belongs to one of these
 FIXED: dict[str, tuple | None] = {
@@ -87,7 +75,7 @@ FIXED: dict[str, tuple | None] = {
     "timestep_values": (None,),
     "tensor_format": ("pt", "np"),
 }
-KNOWN = {*LEVELS, *GRID, *ESTIMATE, "variance_type", *STEPS, *FIXED}
+KNOWN = {*LEVELS, *GRID, *PLAIN, *ESTIMATE, "variance_type", *STEPS, *FIXED}
 
 
 @dataclass(frozen=True)
@@ -97,7 +85,8 @@ class SchedulerConfig:
     source: the file, as messages call it.
     kind: the class of diffusers' that it is of.
     says: its keys, those of "_" left out, with their values.
-    grid: the schedule of diffusers' own steps; None where it is of a class with other steps.
+    grid: the schedule of diffusers' own steps; None where diffgeo does not lay them.
+    unlaid: why it does not; "" where it does.
     clip, threshold: as `Loop` has them.
     variance: of sampler=ddpm; None where the file names none.
     """
@@ -108,6 +97,7 @@ class SchedulerConfig:
     betas: Betas = LinearBetas()
     predicts: str = "epsilon"
     grid: Discrete | None = None
+    unlaid: str = ""
     clip: float | None = None
     threshold: float | None = None
     variance: str | None = None
@@ -151,30 +141,23 @@ def read_scheduler(folder: Path) -> SchedulerConfig:
 
 
 def folder_schedule(folder: str | None = None) -> Discrete:
-    """The grid of diffusers' own DDPM or DDIM steps with the scheduler_config.json of `folder`.
-    Raises UsageError where it has none, or one of another class."""
+    """The grid of diffusers' own steps with the scheduler_config.json of `folder`. Raises
+    UsageError where it has none, or one whose steps diffgeo does not lay."""
     if folder is None:
         raise UsageError("schedule=diffusers needs its folder: write schedule.folder=FOLDER")
     top = Path(folder)
     file = located(top)
     if file is None:
         raise UsageError(f"schedule.folder={folder} has no {NAME}: write a folder that has one")
-    grid = read_scheduler(top).grid
-    if grid is None:
-        raise UsageError(
-            f"{file} is not of {' or '.join(STEPPED)}, whose steps diffgeo lays: write another "
-            "schedule, such as ddpm"
-        )
-    return grid
+    found = read_scheduler(top)
+    if found.grid is None:
+        raise UsageError(f"{found.unlaid}: write another schedule, such as ddpm")
+    return found.grid
 
 
-@dataclass(frozen=True)
-class Reader:
+class Reader(GridEntries):
     """The entries of a scheduler_config.json, one kind of them after another. Every method raises
     UsageError with the name of the key that is at fault."""
-
-    source: str
-    config: dict
 
     def read(self) -> SchedulerConfig:
         self.check_keys()
@@ -187,21 +170,20 @@ class Reader:
                 "v_prediction, or sample, if the network predicts that"
             )
         clip, threshold = self.estimate()
+        grid = self.grid(betas)
+        unlaid = self.unlaid()
         return SchedulerConfig(
             source=self.source,
             kind=self.kind,
             says={key: value for key, value in self.config.items() if not key.startswith("_")},
             betas=betas,
             predicts=predicts,
-            grid=self.grid(betas),
+            grid=None if unlaid else grid,
+            unlaid=unlaid,
             clip=clip,
             threshold=threshold,
             variance=self.variance(),
         )
-
-    @property
-    def kind(self) -> str:
-        return self.config.get("_class_name", STEPPED[0])
 
     def check_keys(self) -> None:
         if self.kind not in LEVELLED:
@@ -254,17 +236,6 @@ class Reader:
             )
         return Given(tuple(map(float, listed)))
 
-    def grid(self, betas: Betas) -> Discrete | None:
-        spacing = self.choice("timestep_spacing", "leading", SPACINGS)
-        offset = self.number("steps_offset", 0, whole=True)
-        to_zero = self.flag("set_alpha_to_one", True)
-        if offset < 0:
-            self.refuse("steps_offset", "write a whole number from 0")
-        if self.kind not in STEPPED:
-            return None
-        offset = offset if spacing == "leading" else 0  # diffusers adds it there alone
-        return Discrete(betas=betas, timesteps=Spaced(spacing, offset, -1 if to_zero else 0))
-
     def estimate(self) -> tuple[float | None, float | None]:
         """(clip, threshold) of the denoised estimate; diffusers thresholds in the place of
         clipping."""
@@ -287,25 +258,3 @@ class Reader:
         if said is None:
             return None
         return VARIANCES[self.choice("variance_type", "fixed_small", tuple(VARIANCES))]
-
-    def number(self, key: str, default, whole: bool = False):
-        value = self.config.get(key, default)
-        kind = int if whole else int | float
-        if isinstance(value, bool) or not isinstance(value, kind):
-            self.refuse(key, "write a whole number" if whole else "write a number")
-        return value
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.config.get(key, default)
-        if not isinstance(value, bool):
-            self.refuse(key, "write true or false")
-        return value
-
-    def choice(self, key: str, default: str, words: tuple[str, ...]) -> str:
-        value = self.config.get(key, default)
-        if value not in words:
-            self.refuse(key, f"it is unknown; it may be {', '.join(words)}")
-        return value
-
-    def refuse(self, key: str, why: str) -> None:
-        raise UsageError(f"{self.source}: {key}={json.dumps(self.config[key])}: {why}")

@@ -2,6 +2,7 @@
 
     Own           as the sampler starts at any level: sigma' z for most
     Prior         N(0, sigma'^2 I), exactly
+    InChart       N(0, (1 + sigma'^2) I): the state x_t = x/sqrt(1 + sigma'^2) is unit normal
     GaussianAt    N(m, C + sigma'^2 I): the law of x = x0 + sigma' eps to second order (Raya &
                   Ambrogioni 2023, "Gaussian late start", who fit it to noised samples)
     Teleport      the sampler's start at a higher level S, carried to sigma' by the closed flow of
@@ -17,6 +18,7 @@ Gaussian does not know of p_sigma' below the level where the law splits.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +52,16 @@ class Prior:
 
     def __call__(self, noise: Tensor, sigma: float) -> Tensor:
         return sigma * noise
+
+
+@dataclass(frozen=True)
+class InChart:
+    """sqrt(1 + sigma^2) z: N(0, I) in the variance-preserving chart, the start of DDPM (Ho et al.
+    2020) and of all that came from it, whatever the method. Of data of unit variance it has the
+    variance of x = x0 + sigma eps; sigma z is too small by 1/(2 sigma^2)."""
+
+    def __call__(self, noise: Tensor, sigma: float) -> Tensor:
+        return math.hypot(1, sigma) * noise
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from diffgeo.sampler import steps
 from diffgeo.simulation.batches import fitting, ranges
 from diffgeo.simulation.condition import ClassLabel
 from diffgeo.simulation.flow import end
-from diffgeo.simulation.initial import Initial
+from diffgeo.simulation.initial import InChart, Initial
 from diffgeo.simulation.noise import Streams, keys
 from diffgeo.simulation.options import Loop
 
@@ -65,6 +65,8 @@ class Simulation:
     first: the number of the sample that noise[0] is for.
     device: where the samples are drawn.
     initial: what is made of the unit noise at the first level; None: what the sampler makes of it.
+        `InChart` stands for the start of `sampler` alone: a step that the condition brings, of an
+        algorithm of restoration, begins as its paper says.
     """
 
     sampler: Sampler
@@ -134,6 +136,8 @@ class Simulation:
         unit = own if given is None else given
         method = self.condition.steered(self.method, numbers, self.device)
         begin = method.start if self.initial is None else self.initial
+        if isinstance(self.initial, InChart) and method is not self.method:
+            begin = method.start
         x = begin(unit, self.highest)
         return Start(x, unit, noise, self.shown(counted, numbers), counted, method)
 

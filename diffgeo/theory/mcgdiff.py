@@ -28,6 +28,7 @@ from diffgeo.inverse.condition import Measured
 from diffgeo.inverse.operators import matrix
 from diffgeo.metrics.transport import sliced_w2
 from diffgeo.simulation import Simulation
+from diffgeo.simulation.initial import Initial
 
 f64 = torch.float64
 WIDEST = 80  # coordinates: the covariances are held entry by entry
@@ -96,9 +97,10 @@ def compared(
     sigmas: Tensor,
     n: int,
     seed: int = 0,
+    initial: Initial | None = None,
 ) -> dict[str, Found]:
     """n samples of every algorithm on every problem, against n of its posterior; under `floor`,
-    other n of the posterior."""
+    other n of the posterior. They start as `initial` says, None: as the sampler does."""
     found = {name: Found() for name in [FLOOR, *algorithms]}
     for number, problem in enumerate(problems):
         told = problem.measurement
@@ -114,6 +116,7 @@ def compared(
                 problem.law.shape,
                 seed=seed,
                 condition=Measured(problem.measurement, algorithm, problem.law, draws=n),
+                initial=initial,
             )
             try:
                 drawn = simulation.draw(range(n))

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from omegaconf import OmegaConf
 
+from diffgeo.config.beginning import of_schedule
 from diffgeo.config.build import assemble, grid_of, method_of
 from diffgeo.config.kinds import plain, step_count
 from diffgeo.config.limits import part
@@ -32,8 +33,13 @@ def main(cfg, job: Job) -> None:
     node = part(cfg, "teacher")
     take_model(cfg, job.overrides)
     experiment = assemble(cfg, loaded)
-    _, levels = grid_of(node)
-    teacher = replace(experiment.simulation, sampler=method_of(node), sigmas=levels)
+    chart, levels = grid_of(node)
+    teacher = replace(
+        experiment.simulation,
+        sampler=method_of(node),
+        sigmas=levels,
+        initial=of_schedule(chart),
+    )
     started = time.process_time()
     plans = fit(
         teacher,

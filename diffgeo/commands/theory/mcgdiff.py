@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import torch
 
+from diffgeo.config.beginning import of_schedule
 from diffgeo.config.build import grid_of, method_of
 from diffgeo.config.kinds import choices, plain, whole
 from diffgeo.config.named import algorithm, algorithm_options, names
@@ -35,7 +36,7 @@ def main(cfg, job: Job) -> None:
     options = algorithm_options(cfg.options)
     chosen = {name: algorithm(name, options.get(name, {})) for name in asked}
     sampler = method_of(cfg.sampler)
-    _, sigmas = grid_of(cfg.sampler)
+    chart, sigmas = grid_of(cfg.sampler)
     n = whole("n", cfg.n, 2, 100_000)
     d = whole("d", cfg.d, 2, 10**6)
     d_y = whole("d_y", cfg.d_y, 1, 10**6)
@@ -46,7 +47,7 @@ def main(cfg, job: Job) -> None:
     if folder.begin():
         return
     started = time.process_time()
-    found = compared(problems, chosen, sampler, sigmas, n, cfg.seed)
+    found = compared(problems, chosen, sampler, sigmas, n, cfg.seed, of_schedule(chart))
     spent = time.process_time() - started
     write_text(job.path / "problems.csv", every(found))
     folder.finish(numbers_of(found), measuring_cpu_s=spent)

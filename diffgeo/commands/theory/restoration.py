@@ -14,8 +14,12 @@ over that of the posterior, beside it at full precision; inf is a run that has l
 
 from __future__ import annotations
 
+import math
 import time
 from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 from diffgeo.commands.theory.gaussian import check_out, deliver
 from diffgeo.commands.theory.gaussian_options import several
@@ -28,6 +32,7 @@ from diffgeo.commands.theory.restoration_problem import (
     problem_of,
     samplers,
 )
+from diffgeo.config.beginning import of_schedule
 from diffgeo.config.build import build
 from diffgeo.config.kinds import step_count
 from diffgeo.config.limits import part
@@ -35,6 +40,7 @@ from diffgeo.core import Sampler, Schedule
 from diffgeo.run import Job, RunFolder
 from diffgeo.store.files import write_text
 from diffgeo.tables import csv_text, markdown
+from diffgeo.theory.affine import Moments
 from diffgeo.theory.restoration import Gap, gap, restored
 
 HEADER = ("algorithm", "options", "sampler", "steps", "w2", "mean_error", "spread")
@@ -93,16 +99,29 @@ def rows(
         for name, method in under.items():
             gaps = {}
             for steps in counts:
+                sigmas = schedule.grid(steps)
                 law = restored(
                     problem.prior,
                     problem.measurement,
                     entry.algorithm,
                     method,
-                    schedule.grid(steps),
+                    sigmas,
+                    None if own else start_on(schedule, sigmas, problem.prior.shape),
                 )
                 gaps[steps] = gap(law, problem.mean, problem.covariance)
             found.append(Row(entry, name, gaps))
     return found
+
+
+def start_on(schedule: Schedule, sigmas: Tensor, shape: tuple[int, ...]) -> Moments | None:
+    """The law of the start that the schedule asks for; None: the sampler's own."""
+    if of_schedule(schedule) is None:
+        return None
+    size = math.prod(shape)
+    variance = 1 + float(sigmas[0]) ** 2
+    return Moments(
+        torch.zeros(size, dtype=torch.float64), variance * torch.eye(size, dtype=torch.float64)
+    )
 
 
 def lines(table: list[Row]) -> list[list[str]]:

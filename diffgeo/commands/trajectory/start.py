@@ -109,7 +109,7 @@ def starts_of(
     plain_one = experiment.simulation
     top = plain_one.highest
     for init in inits:
-        initial = initial_of(init, experiment.data, plain_one.sampler, top)
+        initial = initial_of(init, experiment.data, plain_one.sampler, top, experiment.chart)
         for level in levels:
             sigmas = plain_one.sigmas
             if level != top:

@@ -126,16 +126,27 @@ class Budget(Measure):
         own = len(simulation.sigmas) - 1
         return [round(factor * own) for factor in FACTORS]
 
+    def late(self, simulation: Simulation) -> bool:
+        """Whether the run begins below the level that its schedule begins at."""
+        if self.schedule is None or simulation.initial is None:
+            return False
+        try:
+            whole = self.schedule.grid(len(simulation.sigmas) - 1)
+        except UsageError:
+            return False
+        return simulation.highest < float(whole[0])
+
     def grids(self, simulation: Simulation) -> dict[int, Tensor]:
         """The run's grid first, then the others, by their number of steps, which a schedule of
         stages rounds."""
         made = {len(simulation.sigmas) - 1: simulation.sigmas}
+        late = self.late(simulation)
         for k in self.wanted(simulation):
             if k == 0 or k in made:
                 continue
             try:
                 grid = self.schedule.grid(k)
-                if simulation.initial is not None:  # a late start is one with any number of steps
+                if late:  # a late start is one with any number of steps
                     grid = grid_below(self.schedule, k, simulation.highest)
             except UsageError:
                 if self.steps:  # asked for by the user
