@@ -53,11 +53,16 @@ def check_stepping(model: Denoiser, sampler: Sampler, sigmas: Tensor, loop: Loop
 
 
 def same_grid(asked: SchedulerConfig, sigmas: Tensor) -> bool:
-    """Whether `sigmas` are the levels that the folder's own scheduler lays for as many steps."""
+    """Whether `sigmas` are the levels that the folder's own scheduler lays for as many steps, or
+    for one more, whose last is of no length, from t = 0 to t = 0."""
     if asked.grid is None:
         return False
-    try:
-        theirs = asked.grid.grid(len(sigmas) - 1)
-    except UsageError:  # it has no such number of steps
-        return False
-    return len(theirs) == len(sigmas) and bool(torch.isclose(theirs, sigmas, rtol=1e-9).all())
+    done = len(sigmas) - 1
+    for steps in (done, done + 1):
+        try:
+            theirs = asked.grid.grid(steps)
+        except UsageError:  # it has no such number of steps
+            continue
+        if len(theirs) == len(sigmas) and bool(torch.isclose(theirs, sigmas, rtol=1e-9).all()):
+            return True
+    return False
