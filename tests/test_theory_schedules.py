@@ -1,5 +1,5 @@
-"""What the exponential schedule (41) is the minimizer of, and what not: every printed number, and no
-grid that is better."""
+"""What the exponential schedule (41) is the minimizer of, and what not: every printed number, and
+no grid that is better."""
 
 import csv
 import json

@@ -11,6 +11,7 @@ from diffgeo.store.digest import verified
 from diffgeo.store.files import read_json
 from diffgeo.tables import markdown
 from diffgeo.theory.convergence import WARNING, Experiment, Series
+from diffgeo.theory.predictor_corrector import PREDICTORS
 
 
 def records(folder: Path) -> list[Experiment]:
@@ -66,3 +67,36 @@ def beside(out: Path, every: Mapping, cells: Sequence[str]) -> str:
             )
     panels(out / "convergence.png", [experiment.panel() for experiment in drawn])
     return f"{markdown(['quantity', 'specification', 'measured', 'ratio'], rows)}\n{WARNING}\n"
+
+
+BUDGETS = ("P1000", "P2000", "C2000", "PC1000")
+
+
+def correctors(
+    out: Path, every: Mapping, cells: Sequence[str], fid: Mapping[str, Sequence[float | None]]
+) -> str:
+    """The published FIDs of predictors and correctors, and the W2 of the cells, each with the order
+    of P2000 and PC1000; a panel each in correctors.png."""
+    from diffgeo.plot.predictor_corrector import Panel, panels
+
+    published = {name: dict(zip(BUDGETS, row, strict=True)) for name, row in fid.items()}
+    asked = [Panel("published, CIFAR-10", "FID", published)]
+    for name in cells:
+        metrics = every[name].metrics()
+        rows = {}
+        for predictor in PREDICTORS:
+            rows[predictor] = {budget: metrics[f"w2/{predictor}/{budget}"] for budget in BUDGETS}
+        asked.append(Panel(name, "$W_2$ to the law", rows))
+    panels(out / "correctors.png", asked)
+    lines = []
+    for panel in asked:
+        for name, row in panel.rows.items():
+            words = ["-" if row[budget] is None else f"{row[budget]:.4g}" for budget in BUDGETS]
+            lines.append([panel.title, name, *words, better(row)])
+    return markdown(["", "predictor", *BUDGETS, "better"], lines) + "\n"
+
+
+def better(row: Mapping[str, float | None]) -> str:
+    """Which of P2000 and PC1000 is lower, of equal cost."""
+    ratio = row["PC1000"] / row["P2000"]
+    return f"PC, {1 / ratio:.2f} x" if ratio < 1 else f"P, {ratio:.2f} x"
