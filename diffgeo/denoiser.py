@@ -71,21 +71,46 @@ class Guided:
     Both halves in one doubled batch, so a call costs two rows a sample (`Counted` inside sees them,
     around it sees one). scale 1 is the conditional denoiser, 0 the unconditional one, one call
     each; the paper's w is scale - 1. Without a label, D is D_null.
+
+    rescale: phi in [0, 1] of Lin et al. (2024, equation 16), on what the network predicts under
+        `parameterization`, F = (D - skip x)/out: with deviations over a sample's numbers, n - 1,
+        F <- phi F std(F_label)/std(F) + (1 - phi) F. 0: no rescaling.
+    Raises UsageError on a rescale without a parameterization.
     """
 
     denoise: Denoiser
     scale: float = 1.0
+    rescale: float = 0.0
+    parameterization: Parameterization | None = None
+
+    def __post_init__(self):
+        if self.rescale and self.parameterization is None:
+            raise UsageError("guidance_rescale needs a network, whose prediction it rescales")
 
     def __call__(self, x: Tensor, sigma: Sigma, *, label: Tensor | None = None, **cond) -> Tensor:
-        if label is None or self.scale == 0:
+        if label is None or (self.scale == 0 and not self.rescale):
             return self.denoise(x, sigma, label=None, **cond)
-        if self.scale == 1:
+        if self.scale == 1:  # rescaled to the deviation that it has
             return self.denoise(x, sigma, label=label, **cond)
         labels = torch.cat([torch.full_like(label, -1), label])
         others = {name: twice(value) for name, value in cond.items()}
         both = self.denoise(twice(x), twice(sigma), label=labels, **others)
         null, conditional = both.chunk(2)
-        return null + self.scale * (conditional - null)
+        guided = null + self.scale * (conditional - null)
+        if not self.rescale or self.parameterization is None:
+            return guided
+        skip, out, _, _ = self.parameterization(column(sigma, x))
+        kept = expand(skip, x) * x
+        predicted = (guided - kept) / expand(out, x)
+        wanted = deviations((conditional - kept) / expand(out, x))
+        rescaled = predicted * (wanted / deviations(predicted))
+        mixed = self.rescale * rescaled + (1 - self.rescale) * predicted
+        return kept + expand(out, x) * mixed
+
+
+def deviations(x: Tensor) -> Tensor:
+    """The deviation of the numbers of each sample, over n - 1, like x [B,1,...]."""
+    return x.flatten(1).std(1).view(-1, *(1,) * (x.dim() - 1))
 
 
 def twice(value):

@@ -10,3 +10,9 @@ denoiser of latents that is told a prompt.
     model       the denoiser;  decoder: pictures of latents;  condition: the prompt of sample i
     latents     the data that it leaves: there is no law
 """
+
+from diffgeo.pretrained.latent.folder import LatentFolder, read_folder
+from diffgeo.pretrained.latent.model import LatentNetwork, latent
+from diffgeo.pretrained.latent.prompts import Prompts, read_prompts
+
+__all__ = ["LatentFolder", "LatentNetwork", "Prompts", "latent", "read_folder", "read_prompts"]
