@@ -10,12 +10,14 @@ import torch
 from configs import composed
 from test_plms import LDM, apart, denoise, ours, theirs, unit
 
+from diffgeo.commands.theory.restoration import start_on
 from diffgeo.config.beginning import beginning
 from diffgeo.config.build import assemble, build
 from diffgeo.config.stepping import same_grid
 from diffgeo.core import generator
 from diffgeo.data.gaussian import Gaussian
 from diffgeo.errors import UsageError
+from diffgeo.metrics.budget.metric import Budget
 from diffgeo.sampler import (
     LMS,
     ChartHeun,
@@ -311,3 +313,24 @@ def test_a_step_of_an_algorithm_keeps_the_start_of_its_paper():
     ratio = plain.start(range(3)).x / told.start(range(3)).x
     s = float(grid[0])
     torch.testing.assert_close(ratio, torch.full_like(ratio, math.hypot(1, s) / s))
+
+
+def test_whoever_has_the_law_of_the_start_has_that_of_the_samples():
+    """The closed forms of `theory restoration` set out from the law that `sample` draws from."""
+    sigmas = LEVELS.grid(10)
+    law = start_on(LEVELS, sigmas, (2,))
+    drawn = InChart()(torch.eye(2, dtype=torch.float64), float(sigmas[0]))
+    torch.testing.assert_close(law.covariance, drawn @ drawn.mT, rtol=1e-15, atol=0)
+    assert not law.mean.any() and start_on(VE(), VE().grid(10), (2,)) is None
+
+
+def test_a_budget_lays_other_numbers_of_steps_as_the_schedule_does_unless_the_run_began_late():
+    """On a grid whose first level depends on the number of steps, 901 of 10 and 951 of 20."""
+    leading = replace(LEVELS, timesteps=Spaced("leading", 1, 0))
+    budget = Budget(schedule=leading, steps=(20,))
+    plain = Simulation(Heun(), denoise, leading.grid(10), (2,), initial=InChart())
+    assert budget.grids(plain)[20].tolist() == leading.grid(20).tolist()
+    late = begins(leading, at=2.0)
+    below = replace(plain, sigmas=late.sigmas, initial=late.initial)
+    found = budget.grids(below)[20]
+    assert float(found[0]) == pytest.approx(float(late.sigmas[0]), rel=0.01)
