@@ -43,8 +43,13 @@ PARTS = {
         "tokenizer": "CLIPTokenizer",
         "tokenizer_2": "CLIPTokenizer",
     },
+    "DiTPipeline": {"transformer": "DiTTransformer2DModel", "vae": "AutoencoderKL"},
 }
-FAMILIES = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl"}
+FAMILIES = {
+    "StableDiffusionPipeline": "sd",
+    "StableDiffusionXLPipeline": "sdxl",
+    "DiTPipeline": "dit",  # told a class, not a text
+}
 TIME_IDS = 6  # SDXL: original height and width, crop, target height and width
 # of input channels: what a network is that takes more than a latent
 OTHER_NETWORKS = {
@@ -104,13 +109,15 @@ class FolderReader:
         if index.get("requires_aesthetics_score"):
             self.refuse("model_index.json", "requires_aesthetics_score=true: the refiner of SDXL")
         family = FAMILIES[kind]
-        unet = self.unet(family)
+        unet = self.transformer() if family == "dit" else self.unet(family)
         vae = self.vae(unet)
         texts = [self.text(f"text_encoder{suffix}", parts) for suffix in self.suffixes(family)]
-        self.check_text(unet, texts)
+        if texts:
+            self.check_text(unet, texts)
         if located(self.path) is None:
             self.refuse("scheduler/scheduler_config.json", "it is not there; restore it")
-        networks = ["unet", "vae", *(text.encoder.name for text in texts)]
+        denoiser = next(iter(parts))  # unet, or transformer
+        networks = [denoiser, "vae", *(text.encoder.name for text in texts)]
         weights = {part: weight_files(self.path / part, self.source(part)) for part in networks}
         return LatentFolder(
             path=self.path,
@@ -126,7 +133,29 @@ class FolderReader:
 
     @staticmethod
     def suffixes(family: str) -> tuple[str, ...]:
-        return ("", "_2") if family == "sdxl" else ("",)
+        """Of the text encoders of a family."""
+        return {"sd": ("",), "sdxl": ("", "_2")}.get(family, ())
+
+    def transformer(self) -> dict:
+        """DiT's config.json: it predicts the noise, and most often a variance after it."""
+        name = "transformer/config.json"
+        filled = {
+            "in_channels": 4,
+            "sample_size": 32,
+            "patch_size": 2,
+            "num_embeds_ada_norm": 1000,
+        } | self.network("transformer", "DiTTransformer2DModel")
+        for key in ("in_channels", "sample_size", "patch_size", "num_embeds_ada_norm"):
+            self.whole(name, filled, key)
+        taken = filled["in_channels"]
+        given = filled.get("out_channels")
+        if given not in (None, taken, 2 * taken):
+            self.refuse(
+                name, f"out_channels={given}: the noise of {taken} channels, or a variance besides"
+            )
+        if filled["sample_size"] % filled["patch_size"]:
+            self.refuse(name, f"sample_size={filled['sample_size']} is not cut by its patches")
+        return filled
 
     def unet(self, family: str) -> dict:
         name = "unet/config.json"

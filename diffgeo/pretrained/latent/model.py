@@ -159,6 +159,10 @@ def latent(
     shape.
     """
     read = read_folder(folder)
+    if read.family == "dit":
+        raise UsageError(
+            f"model.folder={folder} is told a class and no prompt: write model=dit, and label="
+        )
     if data is not None:
         shape = tuple(data.shape)
         if len(shape) != 3 or shape[0] != read.channels:
