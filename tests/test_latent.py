@@ -5,21 +5,26 @@ to float32's last digits, for every sampler, prediction and family (latent.md, A
 """
 
 import logging
+import math
+import re
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from latent_folders import edit, make
+from latent_folders import changed, edit, make
+from safetensors.torch import load_file, save_file
 
 import diffgeo  # noqa: F401  torchvision's guard, before the libraries
 from diffgeo.core import generator
-from diffgeo.denoiser import Counted, Guided
+from diffgeo.denoiser import Guided
 from diffgeo.errors import UsageError
 from diffgeo.pretrained.latent import latent
 from diffgeo.pretrained.latent.decoder import Decoder
 from diffgeo.pretrained.latent.folder import read_folder
 from diffgeo.pretrained.latent.prompts import Prompts
-from diffgeo.sampler import PLMS, DPMpp2M, Euler, GradientEstimation, UniPC
+from diffgeo.sampler import PLMS, RK45, DPMpp2M, Euler, GradientEstimation, UniPC
 from diffgeo.schedule.discrete import Discrete, LogLinear, ScaledLinearBetas
 from diffgeo.schedule.scheduler_config import folder_schedule
 from diffgeo.simulation import Simulation
@@ -84,13 +89,13 @@ def simulation(network, sampler, sigmas, w=7.5, rescale=0.0, prompts=PROMPTS):
         condition=condition,
         noise=UNIT,
         initial=InChart(),
+        in_chart=True,
     )
 
 
 def ours(network, sampler, sigmas, w=7.5, rescale=0.0):
     """z = x/sqrt(1 + sigma^2) at the last level."""
-    drawn = simulation(network, sampler, sigmas, w, rescale).draw(range(2))
-    return drawn.samples * float(1 + sigmas[-1] ** 2) ** -0.5
+    return simulation(network, sampler, sigmas, w, rescale).draw(range(2)).samples
 
 
 def apart(a, b):
@@ -176,13 +181,11 @@ def test_other_samplers_of_the_library(networks, pipelines, tmp_path, name):
     kind, sampler, keys = LIBRARY[name]
     pipeline = pipelines["sd"]
     scheduler = kind.from_config(pipeline.first, **keys)
-    counted = Counted(pipeline.unet)
     expected = theirs(pipeline, scheduler)
     sigmas = grid_of(pipeline, tmp_path)
     drawn = simulation(networks["sd"], sampler, sigmas).draw(range(2))
     assert drawn.nfe == 2 * (11 if name == "plms" else 10)  # rows a sample
-    found = drawn.samples * float(1 + sigmas[-1] ** 2) ** -0.5
-    assert counted.nfe == 0 and apart(expected, found) < 3e-6
+    assert apart(expected, drawn.samples) < 3e-6
 
 
 class Published:
@@ -218,9 +221,12 @@ def test_gradient_estimation_as_published(networks, pipelines):
     schedule = Discrete(betas=ScaledLinearBetas(), timesteps=LogLinear(8.35, 0))
     expected = theirs(pipelines["sd"], Published(schedule, 10))
     sigmas = schedule.grid(10)
-    found = ours(networks["sd"], GradientEstimation(gamma=2.0), sigmas)
-    x = found * float(1 + sigmas[-1] ** 2) ** 0.5
+    run = simulation(networks["sd"], GradientEstimation(gamma=2.0), sigmas)
+    found = run.draw(range(2)).samples
+    x = replace(run, in_chart=False).draw(range(2)).samples
     assert apart(expected, x) < 3e-6
+    states = run.trajectory(range(2)).x
+    torch.testing.assert_close(states[-1], found, rtol=0, atol=1e-12)
     # what its decoder sees is larger than z by 1 + sigma_0^2/2
     assert apart(expected, found) == pytest.approx(4.25e-4, rel=0.01)
     assert apart(expected, ours(networks["sd"], Euler(), sigmas)) > 1e-3
@@ -288,7 +294,7 @@ def test_guidance_one_costs_one_row_and_is_the_pipelines_guidance_off(
     network = networks["sd"]
     drawn = simulation(network, Euler(), sigmas, w=1.0).draw(range(2))
     assert drawn.nfe == 10
-    assert apart(expected, drawn.samples * float(1 + sigmas[-1] ** 2) ** -0.5) < 3e-6
+    assert apart(expected, drawn.samples) < 3e-6
     null = simulation(network, Euler(), sigmas, w=0.0).draw(range(2))
     empty = simulation(network, Euler(), sigmas, w=1.0, prompts=("", "")).draw(range(2))
     assert null.nfe == 10 and apart(empty.samples, null.samples) < 1e-6
@@ -372,8 +378,6 @@ def test_texts_are_the_library_s_cut_and_padded(networks, pipelines, capsys):
 
 
 def test_a_tokenizer_without_a_limit_takes_the_encoder_s(folders, tmp_path):
-    import shutil
-
     folder = shutil.copytree(folders["sd"], tmp_path / "copy")
     (folder / "tokenizer" / "tokenizer_config.json").unlink()
     encoder = latent(folder).texts.parts[0]
@@ -405,8 +409,91 @@ def test_other_sizes(folders, pipelines, tmp_path):
         condition=network.condition(["a cat"], 5.0),
         noise=noise,
         initial=InChart(),
+        in_chart=True,
     )
-    z0 = run.draw(range(1)).samples * float(1 + sigmas[-1] ** 2) ** -0.5
-    assert apart(drawn.images, z0) < 3e-6
+    assert apart(drawn.images, run.draw(range(1)).samples) < 3e-6
     with pytest.raises(UsageError, match="height=100: a latent is 8 pixels wide"):
         latent(folders["sdxl"], height=100)
+
+
+# weights
+
+
+def test_weights_fit_name_by_name_or_are_refused(folders, tmp_path):
+    """The libraries fill what is missing with random numbers and warn."""
+    folder = shutil.copytree(folders["sd"], tmp_path / "copy")
+    file = folder / "text_encoder" / "model.safetensors"
+    whole = load_file(file)
+    name = "embeddings.position_embedding.weight"
+    less = {key: value for key, value in whole.items() if key != name}
+    wrong = [
+        (less, f"{name} is absent in the file, (77, 32) in the network"),
+        (whole | {"strange.weight": torch.ones(3)}, "strange.weight is (3,) in the file, absent"),
+        (whole | {name: torch.ones(77, 16)}, f"{name} is (77, 16) in the file, (77, 32) in the"),
+        (whole | {name: torch.full((77, 32), math.nan)}, "numbers that are not finite"),
+    ]
+    for tensors, says in wrong:
+        save_file(tensors, file)
+        with pytest.raises(UsageError, match=re.escape(says)) as caught:
+            latent(folder)
+        assert "\n" not in str(caught.value) and "text_encoder" in str(caught.value)
+
+
+def test_weights_of_older_libraries_load_exactly(folders, networks, tmp_path):
+    """Text encoders saved with a prefix and with their positions, autoencoders whose attention has
+    other names."""
+    folder = shutil.copytree(folders["sd"], tmp_path / "copy")
+    file = folder / "text_encoder" / "model.safetensors"
+    older = {f"text_model.{name}": value for name, value in load_file(file).items()}
+    save_file(older | {"text_model.embeddings.position_ids": torch.arange(77)[None]}, file)
+    vae = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    renamed = {}
+    for name, value in load_file(vae).items():
+        for today, old in names.items():
+            name = name.replace(f".{today}.", f".{old}.")
+        renamed[name] = value
+    assert any(".proj_attn." in name for name in renamed)
+    save_file(renamed, vae)
+    network = latent(folder)
+    assert torch.equal(network.told(PROMPTS).text, networks["sd"].told(PROMPTS).text)
+    assert torch.equal(network.decode(UNIT), networks["sd"].decode(UNIT))
+
+
+def test_a_configuration_that_describes_no_network(folders, tmp_path):
+    for keys, says in (
+        ({"norm_num_groups": 7}, "describes no network"),
+        ({"strange_key": 1}, "strange_key"),
+        ({"layers_per_block": 2}, "absent in the file"),
+    ):
+        copy = changed(folders["sd"], tmp_path / "-".join(keys), "unet/config.json", **keys)
+        with pytest.raises(UsageError, match=says) as caught:
+            latent(copy)
+        assert "\n" not in str(caught.value) and str(copy) in str(caught.value)
+
+
+def test_data_of_another_kind(folders):
+    class Other:
+        shape = (3, 32, 32)
+
+    with pytest.raises(UsageError, match="leave data= out, model=latent brings its own"):
+        latent(folders["sd"], data=Other())
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ({"guidance": math.nan}, "guidance=nan: write a finite number"),
+        ({"guidance": math.inf}, "guidance=inf"),
+        ({"rescale": 1.5}, "guidance_rescale=1.5: write a number from 0"),
+        ({"rescale": math.nan}, "guidance_rescale=nan"),
+    ],
+)
+def test_guidance_that_is_none(networks, options, says):
+    with pytest.raises(UsageError, match=says):
+        networks["sd"].condition(PROMPTS, **options)
+
+
+def test_an_adaptive_sampler_is_refused(networks):
+    with pytest.raises(UsageError, match="an adaptive sampler lets some samples go ahead"):
+        networks["sd"].condition(PROMPTS).steered(RK45(), range(2))

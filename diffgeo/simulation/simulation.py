@@ -11,6 +11,7 @@ budget) asks the same simulation for the same numbers, and sees the run's own sa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,6 +66,8 @@ class Simulation:
     first: the number of the sample that noise[0] is for.
     device: where the samples are drawn.
     initial: what is made of the unit noise at the first level; None: what the sampler makes of it.
+    in_chart: whether a sample is the state x/sqrt(1 + sigma_K^2) of the variance-preserving chart
+        at the last level, which the decoder of latents was trained on; else x. At 0 they agree.
         `InChart` stands for the start of `sampler` alone: a step that the condition brings, of an
         algorithm of restoration, begins as its paper says.
     """
@@ -80,6 +83,7 @@ class Simulation:
     first: int = 0
     device: torch.device | str = "cpu"
     initial: Initial | None = None
+    in_chart: bool = False
 
     @cached_property
     def method(self) -> Sampler:
@@ -141,9 +145,14 @@ class Simulation:
         x = begin(unit, self.highest)
         return Start(x, unit, noise, self.shown(counted, numbers), counted, method)
 
+    def kept(self, x: Tensor) -> Tensor:
+        """The samples of the run's last states x [n,*D]."""
+        kept = self.loop.kept(x)
+        return kept / math.hypot(1, float(self.sigmas[-1])) if self.in_chart else kept
+
     @torch.no_grad()
     def steps(self, start: Start) -> Iterator[Step]:
-        """The run from `start` down the levels. Its end is a sample once the loop has `kept` it."""
+        """The run from `start` down the levels. Its end is a sample once it is `kept`."""
         yield from steps(
             start.method,
             start.denoise,
@@ -162,7 +171,7 @@ class Simulation:
         """The whole way from `start`, every state kept. Chart "ve"."""
         run = list(self.steps(start))
         states = [start.x.to(torch.float64), *(step.x for step in run)]
-        states[-1] = self.loop.kept(states[-1])
+        states[-1] = self.kept(states[-1])
         denoised = torch.stack([step.denoised for step in run])
         return Trajectory(torch.stack(states), denoised, self.sigmas, start.counted.nfe)
 
@@ -171,7 +180,7 @@ class Simulation:
         finite."""
         for numbers in pieces:
             start = self.start(numbers)
-            samples = self.loop.kept(end(self.steps(start), start.x))
+            samples = self.kept(end(self.steps(start), start.x))
             check_finite(samples)
             yield Drawn(samples, start.counted.rows / len(numbers))
 
