@@ -297,6 +297,16 @@ def test_the_samples_of_a_gaussian_have_the_variance_that_the_start_leaves():
     torch.testing.assert_close(end, start.unit * math.hypot(1, last), rtol=1e-3, atol=0)
 
 
+def test_what_is_teleported_is_the_start_of_the_schedule():
+    """Down the flow of N(0, I) from N(0, 1 + s^2): its own law at every level."""
+    initial = begins(LEVELS, init="teleport", at=2.0).initial
+    noise = torch.randn(5, 2, generator=generator(0), dtype=torch.float64)
+    torch.testing.assert_close(initial(noise, 2.0), math.sqrt(5) * noise, rtol=1e-12, atol=0)
+    own = begins(VE(sigma_max=4), init="teleport", at=2.0).initial
+    expected = math.sqrt(5 / 17) * 4 * noise
+    torch.testing.assert_close(own(noise, 2.0), expected, rtol=1e-12, atol=0)
+
+
 def test_a_step_of_an_algorithm_keeps_the_start_of_its_paper():
     """The condition's own step begins as it says, whatever the schedule is."""
 

@@ -77,5 +77,5 @@ def initial_of(init: object, data: Data, sampler: Sampler, top: float, chart: Sc
     if init == "gaussian_at":
         return GaussianAt(gaussian(data))
     if init == "teleport":
-        return Teleport(gaussian(data), sampler, top)
+        return Teleport(gaussian(data), sampler, top, of_schedule(chart))
     raise UsageError(f"init={shown(init)}: write null, or one of {', '.join(KINDS)}")

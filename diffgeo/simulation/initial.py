@@ -79,12 +79,15 @@ class GaussianAt:
 
 @dataclass(frozen=True, eq=False)
 class Teleport:
-    """The start of `sampler` at the level `top`, taken down by the flow of a Gaussian."""
+    """The start of `sampler` at the level `top`, or another one there, `begin`, taken down by the
+    flow of a Gaussian."""
 
     gaussian: GaussianDenoiser
     sampler: Sampler
     top: float
+    begin: Initial | None = None
 
     def __call__(self, noise: Tensor, sigma: float) -> Tensor:
-        x = self.sampler.start(noise, self.top).to(torch.float64)
+        begin = self.sampler.start if self.begin is None else self.begin
+        x = begin(noise, self.top).to(torch.float64)
         return self.gaussian.flow(x, self.top, sigma)

@@ -30,10 +30,13 @@ MOST = 20_000  # levels
 def main(cfg, job: Job) -> None:
     """The table of cfg. Raises UsageError."""
     check_line(job.overrides)
+    error = plain("error", cfg.error)
+    if not -1 < error < 1:
+        raise UsageError(f"error={error:g}: write a number between -1 and 1")
     variance = np.array(numbers("variance", cfg.variance))
     problem = Problem(
         variance,
-        alternating(plain("error", cfg.error), len(variance)),
+        alternating(error, len(variance)),
         plain("low", cfg.low),
         plain("high", cfg.high),
         plain("ratio", cfg.ratio),
@@ -46,7 +49,7 @@ def main(cfg, job: Job) -> None:
     header = ["predictor", *next(iter(found.values()))]
     cells = [[name, *map(repr, row.values())] for name, row in found.items()]
     write_text(job.path / "table.csv", csv_text(header, cells))
-    score = "the exact score" if cfg.error == 0 else f"a score wrong by {abs(cfg.error):g}"
+    score = "the exact score" if error == 0 else f"a score wrong by {abs(error):g}"
     if cfg.figures:
         panel = Panel(f"{score}", "$W_2$ to the law", found)
         panels(job.path / "figures" / "predictor_corrector.png", [panel])
