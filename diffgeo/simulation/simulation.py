@@ -66,10 +66,10 @@ class Simulation:
     first: the number of the sample that noise[0] is for.
     device: where the samples are drawn.
     initial: what is made of the unit noise at the first level; None: what the sampler makes of it.
-    in_chart: whether a sample is the state x/sqrt(1 + sigma_K^2) of the variance-preserving chart
-        at the last level, which the decoder of latents was trained on; else x. At 0 they agree.
         `InChart` stands for the start of `sampler` alone: a step that the condition brings, of an
         algorithm of restoration, begins as its paper says.
+    in_chart: whether a sample is the state x/sqrt(1 + sigma_K^2) of the variance-preserving chart
+        at the last level, which the decoder of latents was trained on; else x. At 0 they agree.
     """
 
     sampler: Sampler
