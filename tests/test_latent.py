@@ -249,8 +249,8 @@ def test_sdxl(folders, pipelines, tmp_path, negative):
 
 def test_a_negative_prompt(folders, networks, pipelines, tmp_path):
     pipeline = pipelines["sd"]
-    expected = theirs(pipeline, ddim(pipeline), negative_prompt=["a dog"] * 2)
-    sigmas = grid_of(pipeline, tmp_path)
+    expected = theirs(pipeline, ddim(pipeline), 4, negative_prompt=["a dog"] * 2)
+    sigmas = grid_of(pipeline, tmp_path, 4)
     network = latent(folders["sd"], negative="a dog")
     assert apart(expected, ours(network, Euler(), sigmas)) < 3e-6
     assert apart(expected, ours(networks["sd"], Euler(), sigmas)) > 1e-3
@@ -266,8 +266,8 @@ def test_pictures(folders, networks, pipelines, tmp_path):
         edit(own, **moments)
         pipeline.vae.register_to_config(**moments)
         scheduler = ddim(pipeline)
-        expected = torch.from_numpy(theirs(pipeline, scheduler, output="np")).permute(0, 3, 1, 2)
-        z0 = ours(networks[family], Euler(), grid_of(pipeline, tmp_path))
+        expected = torch.from_numpy(theirs(pipeline, scheduler, 2, output="np")).permute(0, 3, 1, 2)
+        z0 = ours(networks[family], Euler(), grid_of(pipeline, tmp_path, 2))
         decoder = Decoder(read_folder(folders[family]), batch=1)
         own.write_text(kept)
         assert apart(expected, decoder.values(z0)) < 3e-6
@@ -289,15 +289,15 @@ def test_guidance_one_costs_one_row_and_is_the_pipelines_guidance_off(
     """A pipeline asked for guidance 1 or less does not guide; ours from 1 upwards is the same, and
     0 is the null network."""
     pipeline = pipelines["sd"]
-    expected = theirs(pipeline, ddim(pipeline), w=1.0)
-    sigmas = grid_of(pipeline, tmp_path)
+    expected = theirs(pipeline, ddim(pipeline), 4, w=1.0)
+    sigmas = grid_of(pipeline, tmp_path, 4)
     network = networks["sd"]
     drawn = simulation(network, Euler(), sigmas, w=1.0).draw(range(2))
-    assert drawn.nfe == 10
+    assert drawn.nfe == 4
     assert apart(expected, drawn.samples) < 3e-6
     null = simulation(network, Euler(), sigmas, w=0.0).draw(range(2))
     empty = simulation(network, Euler(), sigmas, w=1.0, prompts=("", "")).draw(range(2))
-    assert null.nfe == 10 and apart(empty.samples, null.samples) < 1e-6
+    assert null.nfe == 4 and apart(empty.samples, null.samples) < 1e-6
     assert apart(empty.samples, drawn.samples) > 1e-3
 
 
@@ -326,7 +326,7 @@ def test_rescaling_acts_on_the_prediction():
 
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
 def test_a_sample_alone_is_that_of_a_batch(networks, family):
-    sigmas = Discrete(betas=ScaledLinearBetas()).grid(5)
+    sigmas = Discrete(betas=ScaledLinearBetas()).grid(3)
     prompts = ("a cat", "", "dog", "a dog and a cat")
     network = networks[family]
     condition = network.condition(prompts, 7.5, 0.3)
