@@ -4,6 +4,7 @@ to float32's last digits, for every sampler, prediction and family (latent.md, A
 `apart` is max|a - b|/max|a|. The pipelines read the folders with their own loading code.
 """
 
+import json
 import logging
 import math
 import re
@@ -23,6 +24,7 @@ from diffgeo.errors import UsageError
 from diffgeo.pretrained.latent import latent
 from diffgeo.pretrained.latent.decoder import Decoder
 from diffgeo.pretrained.latent.folder import read_folder
+from diffgeo.pretrained.latent.networks import plain
 from diffgeo.pretrained.latent.prompts import Prompts
 from diffgeo.sampler import PLMS, RK45, DPMpp2M, Euler, GradientEstimation, UniPC
 from diffgeo.schedule.discrete import Discrete, LogLinear, ScaledLinearBetas
@@ -497,3 +499,79 @@ def test_guidance_that_is_none(networks, options, says):
 def test_an_adaptive_sampler_is_refused(networks):
     with pytest.raises(UsageError, match="an adaptive sampler lets some samples go ahead"):
         networks["sd"].condition(PROMPTS).steered(RK45(), range(2))
+
+
+# published sizes
+
+SD1 = dict(
+    sample_size=64,
+    act_fn="silu",
+    attention_head_dim=8,
+    block_out_channels=[320, 640, 1280, 1280],
+    center_input_sample=False,
+    cross_attention_dim=768,
+    down_block_types=[*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
+    up_block_types=["UpBlock2D", *["CrossAttnUpBlock2D"] * 3],
+    downsample_padding=1,
+    flip_sin_to_cos=True,
+    freq_shift=0,
+    in_channels=4,
+    layers_per_block=2,
+    mid_block_scale_factor=1,
+    norm_eps=1e-5,
+    norm_num_groups=32,
+    out_channels=4,
+)
+SD2 = SD1 | dict(
+    sample_size=96,
+    attention_head_dim=[5, 10, 20, 20],
+    cross_attention_dim=1024,
+    dual_cross_attention=False,
+    num_class_embeds=None,
+    only_cross_attention=False,
+    upcast_attention=True,
+    use_linear_projection=True,
+)
+SDXL = SD2 | dict(
+    sample_size=128,
+    attention_head_dim=[5, 10, 20],
+    block_out_channels=[320, 640, 1280],
+    cross_attention_dim=2048,
+    down_block_types=["DownBlock2D", *["CrossAttnDownBlock2D"] * 2],
+    up_block_types=[*["CrossAttnUpBlock2D"] * 2, "UpBlock2D"],
+    transformer_layers_per_block=[1, 2, 10],
+    addition_embed_type="text_time",
+    addition_time_embed_dim=256,
+    projection_class_embeddings_input_dim=2816,
+    upcast_attention=None,
+    class_embed_type=None,
+    encoder_hid_dim=None,
+    time_cond_proj_dim=None,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "family, config, texts, size",
+    [
+        ("sd", SD1, [(768, None)], 859.5),
+        ("sd_v", SD2, [(1024, None)], 865.9),
+        ("sdxl", SDXL, [(768, None), (1280, 1280)], 2567.5),
+    ],
+)
+def test_the_configurations_of_the_published_networks_are_read(
+    folders, tmp_path, family, config, texts, size
+):
+    """As their config.json has them [from memory]; their size in millions, latent.md, A10."""
+    folder = shutil.copytree(folders[family], tmp_path / "copy")
+    file = folder / "unet" / "config.json"
+    file.write_text(json.dumps({"_class_name": "UNet2DConditionModel"} | config))
+    for i, (width, projected) in enumerate(texts):
+        keys = {"hidden_size": width} | ({"projection_dim": projected} if projected else {})
+        edit(folder / f"text_encoder{'_2' if i else ''}" / "config.json", **keys)
+    read = read_folder(folder)
+    with torch.device("meta"):
+        net = diffusers.UNet2DConditionModel(**plain(read.unet))
+    count = sum(parameter.numel() for parameter in net.parameters())
+    assert count / 1e6 == pytest.approx(size, abs=0.1)
+    assert read.sample_size * read.factor == {"sd": 512, "sd_v": 768, "sdxl": 1024}[family]
