@@ -142,3 +142,22 @@ def test_a_dit_is_told_no_prompt_and_no_other_size(folder):
 
     with pytest.raises(UsageError, match="leave height= and width= out, or write 16"):
         dit(folder[0], data=Larger())
+
+
+@pytest.mark.slow
+def test_the_command_draws_the_pictures_of_the_pipeline(folder, inside, tmp_path, monkeypatch):
+    """Classes 0 and 1 from one noise, decoded as the pipeline decodes: a byte apart at most."""
+    path, pipeline = folder
+    noise = torch.randn(2, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
+    np.save(tmp_path / "noise.npy", noise.numpy())
+    done = inside(
+        *("sample", "model=dit", f"model.folder={path}", "label=all", "guidance=4"),
+        *("noise=noise.npy", "sampler.steps=10", "device=cpu", "hydra.run.dir=run"),
+    )
+    assert done.returncode == 0, done.stderr
+    module = "diffusers.pipelines.dit.pipeline_dit.randn_tensor"
+    monkeypatch.setattr(module, lambda *a, **k: noise.clone())
+    theirs = pipeline([0, 1], guidance_scale=4.0, num_inference_steps=10, output_type="np").images
+    ours = np.load(tmp_path / "run" / "samples.npy").astype(int)
+    assert np.abs(ours - np.round(255 * theirs).astype(int)).max() <= 1
+    assert np.load(tmp_path / "run" / "labels.npy").tolist() == [0, 1]
