@@ -3,6 +3,7 @@
     -m, --cfg job, ...       come first, wherever they were typed
     sampler.schedule=vp      schedule@sampler.schedule=vp     the second slot of the group schedule
     sampler.corrector=ulmc   sampler/corrector=ulmc           a group inside a group, if it has one
+    data=texture image=F     data=texture data.image=F        but for `restore`, which has an image=
     run=a folder, with =     run='a folder, with ='           and every other option that is a path
     resume=R                 R's recorded overrides, then the line's, and R as the run's own folder
     sample run=R ...         R's recorded overrides, then the line's
@@ -31,6 +32,8 @@ FILES = (
     "noise",
     "samples",
     "data.file",
+    "data.image",
+    "prompts",
     "operator.file",
     "model.path",
     "model.folder",
@@ -47,6 +50,7 @@ PATHS = (
     "data.root",
     "metrics.fid.weights",
     "metrics.fid.reference",
+    "metrics.clip.folder",
     "out",
     "hydra.run.dir",
     "hydra.sweep.dir",
@@ -238,7 +242,10 @@ def prepare(command: str, line: list[str]) -> list[str]:
     groups = groups_of(conf_dir())
     own = own_options(command)
     names = own | own_options("base") | {group.split("/")[0] for group in groups}
+    names |= own_options("laws latents")  # which model=latent brings
     words = [plural(word, list_options(command)) for word in words]
+    if command != "restore" and value_of("data", words) == "texture":
+        words = [of_texture(word) for word in words]
     check(flags, words, groups)
     if not any(flag.startswith(DIRECTORIES) for flag in flags):
         check_added(words, names)
@@ -329,6 +336,13 @@ def plural(word: str, lists: set[str]) -> str:
     list of its choices, algorithms=[exact,diffpir]: Hydra would look for one choice."""
     key, equals, value = word.partition("=")
     return f"{key}s={value}" if equals and f"{key}s" in lists else word
+
+
+def of_texture(word: str) -> str:
+    """image=FILE beside data=texture, the option of the law. (`restore` has one of its own: what
+    is restored.)"""
+    key, equals, value = word.partition("=")
+    return f"data.image={value}" if equals and key == "image" else word
 
 
 def bracketed(word: str, lists: set[str]) -> str:

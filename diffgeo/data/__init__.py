@@ -1,5 +1,5 @@
 """Laws and data sets: conf/data/*.yaml call `make(law, ambient=, blur=, **options)` for laws in
-R^n, `image_set(name, ...)` for images."""
+R^n, `image_set(name, ...)` for images, `texture(image)` for the spot noise of one."""
 
 from diffgeo.data.curves import Curve, Moons, Parabola, Spiral, Swissroll
 from diffgeo.data.flat import Segment, Square, Tree
@@ -10,6 +10,7 @@ from diffgeo.data.pixels import read_images
 from diffgeo.data.points import Cloud, Points, random_points
 from diffgeo.data.sets import image_set
 from diffgeo.data.sphere import Circle, Sphere
+from diffgeo.data.spot_noise import Texture, texture
 
 __all__ = [
     "Ambient",
@@ -30,6 +31,7 @@ __all__ = [
     "Spiral",
     "Square",
     "Swissroll",
+    "Texture",
     "Tree",
     "image_set",
     "make",
@@ -37,4 +39,5 @@ __all__ = [
     "random_points",
     "read_images",
     "simplex",
+    "texture",
 ]

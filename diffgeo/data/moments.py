@@ -221,7 +221,8 @@ def of_law(data: Data, n: int = SAMPLES, seed: int = 0) -> Fit:
         noise = data.s**2 * torch.eye(len(mean), dtype=covariance.dtype)
         return Fit(mean, covariance + noise, about)
     if isinstance(data, Covariant):
-        return Fit(data.mean, data.covariance, f"the law's own covariance in R^{len(data.mean)}")
+        mean = data.mean.flatten()
+        return Fit(mean, data.covariance, f"the law's own covariance in R^{len(mean)}")
     if isinstance(data, Mixture):
         apart = data.means - data.mean
         within = (data.components[:, None, None] * data.covariances).sum(0)

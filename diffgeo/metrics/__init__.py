@@ -26,6 +26,7 @@ from diffgeo.metrics.memorization import Memorization
 from diffgeo.metrics.precision_recall import PrecisionRecall
 from diffgeo.metrics.suite import Suite, check, last_step_noise, suite, table
 from diffgeo.metrics.tangential import Tangential
+from diffgeo.metrics.texture import TextureW2
 from diffgeo.metrics.transport import Transport
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "PrecisionRecall",
     "Suite",
     "Tangential",
+    "TextureW2",
     "Transport",
     "check",
     "denoiser_error",

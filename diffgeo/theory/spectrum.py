@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from diffgeo.core import Data, ImageSet
+from diffgeo.data import Texture
 from diffgeo.data.gaussian import spectrum as eigen
 from diffgeo.data.moments import SAMPLES, described, eigenvalues, fit
 from diffgeo.errors import UsageError
@@ -171,6 +172,19 @@ def positive(d: int, scale: float) -> None:
 # laws
 
 
+def of_texture(data: Texture, mean: bool | None = None) -> tuple[Spectrum, str]:
+    """The spectrum of a texture's law, by its Fourier transform, whatever its size; the mean, which
+    lies where the eigenvalue is 0, counts where `mean` says so."""
+    values, counts = data.spectrum
+    about = f"the texture (ADSN) of {data.about}, {' x '.join(map(str, data.shape))}"
+    found = grouped(values, counts=counts)
+    if not mean:
+        return found, about
+    norms = torch.zeros_like(found.values)
+    norms[found.values == 0] = data.mean.norm()
+    return Spectrum(found.values, found.counts, norms), about
+
+
 def of_law(
     data: Data, mean: bool | None = None, flip: bool = False, n: int = SAMPLES, seed: int = 0
 ) -> tuple[Spectrum, str]:
@@ -180,6 +194,8 @@ def of_law(
     flip: whether mirror images count.
     n, seed: samples of a law whose moments have no closed form.
     """
+    if isinstance(data, Texture):
+        return of_texture(data, mean)
     if not isinstance(data, ImageSet):
         found = fit(data, n=n, seed=seed)
         basis, values = eigen(found.covariance)
