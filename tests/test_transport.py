@@ -115,10 +115,12 @@ def test_a_gaussian_s_flow_is_optimal():
 
 
 def test_a_cross_costs_little_more_than_its_assignment():
-    """8e-4 for 800 pairs, where the Jacobian is a quarter asymmetric: the Jacobian is the test."""
+    """8e-4 for 800 pairs, where the Jacobian is a tenth asymmetric: the Jacobian is the test."""
     found = measure(CROSS.denoiser(), CROSS, 3.0, 0.01, 30, pairs=800, repeats=2, points=100)
     assert 2e-4 < float(found.pairs.excess.mean()) < 2e-3
-    assert found.skew.total - 4 * found.skew.error > 0.05
+    mean, error = found.skew.at_a_point
+    assert mean - 4 * error > 0.05
+    assert found.skew.total > 2 * found.skew.error
     assert 0 < found.integration < 0.01
 
 

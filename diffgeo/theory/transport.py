@@ -132,6 +132,13 @@ class Asymmetry(NamedTuple):
     error: float
     each: Tensor | None
 
+    @property
+    def at_a_point(self) -> tuple[float, float] | None:
+        """The mean of a(x), which no few points with a large J decide, and its standard error."""
+        if self.each is None:
+            return None
+        return float(self.each.mean()), float(self.each.std()) / math.sqrt(len(self.each))
+
 
 def directions(n: int, shape: tuple[int, ...], seed: int) -> Tensor:
     """The directions of n points: the basis where it is small [n,d,*D], else 2 PROBES random ones,

@@ -151,7 +151,11 @@ def values_of(gaps: Sequence[Gap], found: Transported, least: float) -> dict[str
     cost, cost_se = mean_of(found.pairs.cost)
     excess, excess_se = mean_of(found.pairs.excess)
     skew = found.skew
+    at_a_point = None if skew is None else skew.at_a_point
+    mean, mean_se = at_a_point or (None, None)
     values |= {
+        "transport/asymmetry_mean": mean,
+        "transport/asymmetry_mean_se": mean_se,
         "transport/asymmetry": None if skew is None else skew.total,
         "transport/asymmetry_se": None if skew is None else skew.error,
         "transport/asymmetry_worst": worst(found),
@@ -200,11 +204,7 @@ def lines_of(found: Transported, least: float, first: float, last: float) -> lis
     if skew is None:
         lines.append("In one dimension every flow is: the map is increasing.")
     else:
-        largest = worst(found)
-        at_most = "" if largest is None else f", at most {largest:.4g} at a point"
-        lines.append(
-            f"asymmetry of its Jacobian {skew.total:.4g} +- {skew.error:.2g} (0: optimal){at_most}"
-        )
+        lines.append(f"asymmetry of its Jacobian (0: optimal) {asymmetry_text(found)}")
     if found.jacobians is not None:
         shown = "; ".join(
             " ".join(f"{value:.4f}" for value in row) for row in found.jacobians[0].tolist()
@@ -218,6 +218,19 @@ def lines_of(found: Transported, least: float, first: float, last: float) -> lis
         f"half the steps change an end by {found.integration:.2g} (rms)",
     ]
     return lines
+
+
+def asymmetry_text(found: Transported) -> str:
+    """At a point where J is known whole, and over all of them."""
+    skew = found.skew
+    over_all = f"{skew.total:.4g} +- {skew.error:.2g}"
+    if skew.at_a_point is None:
+        return over_all
+    mean, error = skew.at_a_point
+    return (
+        f"at a point {mean:.4g} +- {error:.2g}, at most {worst(found):.4g}; weighed by |J|^2 "
+        f"{over_all}"
+    )
 
 
 def one_asymmetry(found: Transported) -> float:
