@@ -40,8 +40,7 @@ def denoise(
                 label=label,
             )
             values += [value for value in loss if value > 0]
-        log_axis(left.xaxis, min(sigma) / 1.2, max(sigma) * 1.2)
-        left.set_xticks(sigma, [f"{level:g}" for level in sigma])
+        ticks(left, sigma)
         log_axis(left.yaxis, min(values) / 1.3, 1.3 * max(values))
         left.set(xlabel=r"noise level $\sigma$", ylabel=r"$L(r) = E|r(y) - x_0|^2$")
         left.legend(frameon=False, fontsize=8)
@@ -54,9 +53,16 @@ def denoise(
                 continue
             right.plot(t, sizes, style, color=colour, ms=4, label=label)
             shown.append(sizes)
-        log_axis(right.xaxis, t.min() / 1.2, t.max() * 1.2)
-        right.set_xticks(t, [f"{time:g}" for time in t])
+        ticks(right, t)
         everything = np.concatenate(shown)
         log_axis(right.yaxis, everything.min() / 1.3, 1.3 * everything.max())
-        right.set(xlabel="time t", ylabel=r"$H = \nabla^2 \log p_t$")
+        right.set(xlabel="time t", ylabel=r"size of $H = \nabla^2 \log p_t$")
         right.legend(frameon=False, fontsize=8)
+
+
+def ticks(ax, levels: Sequence[float]) -> None:
+    """A log axis across with a tick at every level, or at eight of them."""
+    ax.set(xscale="log", xlim=(min(levels) / 1.25, 1.25 * max(levels)))
+    ax.minorticks_off()
+    shown = list(levels)[:: -(-len(levels) // 8)]
+    ax.set_xticks(shown, [f"{level:g}" for level in shown])
