@@ -158,3 +158,16 @@ def test_an_entry_for_several_values_stands_for_every_combination():
         run.command
         == "sample run=out/tree_gamma_2_mu_0 sampler.gamma=1.5 sampler.mu=0 figures=false"
     )
+
+
+def test_published_numbers_of_other_features_are_words_and_no_empty_column(tmp_path):
+    """cem/mnist: 56.55 and 63.64 stand in the rows' names, in the findings and in table.csv, and
+    every column of the table is one that is measured."""
+    spec = spec_of("cem/mnist")
+    cells = cells_of(spec, "quick", tmp_path)
+    by_method = {cell.name.split(",")[0]: cell for cell in cells if cell.published}
+    for method, number in (("CEM", 56.55), ("DDPM", 63.64)):
+        assert str(number) in by_method[method].name and str(number) in spec.findings[0]
+        assert by_method[method].published == {"FID in ImageNet features": number}
+    assert "cannot be had here" in " ".join(spec.findings[0].split())
+    assert not any("published" in column for column in spec.columns)
