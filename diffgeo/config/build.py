@@ -31,14 +31,16 @@ from diffgeo.config.limits import (
     largest,
     part,
 )
+from diffgeo.config.prompted import check_classed, of_latents, prompted
 from diffgeo.config.stepping import check_stepping
 from diffgeo.core import (
     Classes,
+    Condition,
     Data,
     Denoiser,
     Fitted,
-    ImageSet,
     Metric,
+    Pictures,
     Sampler,
     Schedule,
     Streamed,
@@ -49,6 +51,7 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import environment, memory, precision
 from diffgeo.machine.allocator import keep_freed_memory
 from diffgeo.machine.distributed import own
+from diffgeo.pretrained.latent.latents import Latents
 from diffgeo.schedule.counts import other_count
 from diffgeo.simulation import ClassLabel, Loop, Simulation, fitting
 from diffgeo.simulation.sampling import Sampling
@@ -102,7 +105,8 @@ class Experiment:
 
 def assemble(cfg, model: Loader | None = None) -> Experiment:
     """Build every object of a config. It fills in what the config leaves open: `sigma_data`, the
-    law's own deviation, and `n`, where noise is given for so many samples.
+    law's own deviation, and `n`, where noise is given for so many samples or there are so many
+    prompts.
 
     model: what makes the law and its model instead of `make`, to the same effect.
     """
@@ -121,11 +125,11 @@ def assemble(cfg, model: Loader | None = None) -> Experiment:
     if cfg.get("noise") is not None:
         noise = load_array(cfg.noise, "noise", data.shape)
         cfg.n = len(noise)
-    check_memory(data, cfg.n)
     loop = loop_of(cfg.get("loop", {}), schedule)
     check_stepping(denoise, sampler, sigmas, loop)
     begins = beginning(cfg, data, sampler, chart, sigmas)
-    condition = condition_of(cfg, denoise, data, sampler)
+    condition = condition_of(cfg, denoise, data, sampler, loop)
+    check_memory(data, cfg.n)
     simulation = Simulation(
         sampler,
         denoise,
@@ -138,6 +142,7 @@ def assemble(cfg, model: Loader | None = None) -> Experiment:
         first=first,
         device=device,
         initial=begins.initial,
+        in_chart=isinstance(data, Latents),
     )
     kind = precision.resolved(cfg.get("precision", "float32"), device, "tf32", "precision")
     batch = cfg.get("batch") or fitting(data.shape)
@@ -180,7 +185,7 @@ def device_of(name: str) -> torch.device:
 def threads(data: Data) -> int:
     """The threads that a law is worth. Points are fastest on one; images on as many as
     OMP_NUM_THREADS says (torchrun sets it), else on every core that this process may use."""
-    if not isinstance(data, ImageSet):
+    if not isinstance(data, Pictures):
         return 1
     if said := environment.threads():
         return said
@@ -247,8 +252,11 @@ def loop_of(options, trained: Schedule) -> Loop:
     return build(OmegaConf.create({"loop": target | dict(options)}).loop)(trained=trained)
 
 
-def condition_of(cfg, model: Denoiser, data: Data, sampler: Sampler) -> ClassLabel:
+def condition_of(cfg, model: Denoiser, data: Data, sampler: Sampler, loop: Loop) -> Condition:
     """What each sample is told. Raises UsageError on what the model or the sampler cannot do."""
+    if of_latents(model, data):
+        return prompted(cfg, model, sampler, loop)
+    check_classed(cfg, model, sampler, loop)
     guidance = kinds.plain("guidance", cfg.get("guidance", 1.0))
     classes = classes_of(model, data)
     condition = ClassLabel(cfg.get("label"), guidance, classes, among(data, classes))

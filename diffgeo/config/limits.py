@@ -23,7 +23,8 @@ COUNTS = {
     "first": (0, HIGHEST),
     "batch": (1, HIGHEST),
 }
-MAY_BE_NULL = ("threads", "batch", "n")
+MAY_BE_NULL = ("threads", "batch")
+OF_PROMPTS = "prompts"  # where a config has them, n may be null too: one for each
 # slots of every config: each holds a node
 PARTS = ("data", "model", "net", "schedule", "weighting", "sampler", "metrics")
 MOST_OF_NET = 10**6  # of its channels, layers, frequencies: a matrix of two such is 4 TB
@@ -34,7 +35,8 @@ def check_numbers(cfg) -> None:
     """Raise UsageError where a whole number of the config is none, too small or too large, or where
     the unit of the data is no length."""
     for key, (least, most) in COUNTS.items():
-        if key not in cfg or (key in MAY_BE_NULL and cfg[key] is None):
+        may_be_null = key in MAY_BE_NULL or (key == "n" and OF_PROMPTS in cfg)
+        if key not in cfg or (may_be_null and cfg[key] is None):
             continue
         kinds.whole(key, cfg[key], least, most)
     unit = kinds.plain("sigma_data", cfg.get("sigma_data"), float | None)

@@ -27,6 +27,11 @@ CHOICES = {
 WITH_VALUE = ("--package", "-p", "--config-name", "-cn", "--config-path", "-cp")
 WITH_VALUE += ("--config-dir", "-cd")
 SHORT = {"-c": "--cfg", "-i": "--info", "-m": "--multirun"}
+# what conf/laws/latents.yaml adds to the options of a command
+OF_LATENTS = (
+    *("prompts", "negative", "guidance_rescale"),
+    *("height", "width", "decode", "decode_batch", "latents"),
+)
 # where a config that the line does not show may say what is swept over
 HIDES_SWEEPS = ("experiment", "hydra")
 
@@ -143,7 +148,10 @@ def message(error: BaseException, line: Sequence[str] = ()) -> tuple[str, int]:
                 "(joblib and submitit_* come with pip install 'diffgeo[sweep]')"
             ), 2
         return no_choice(group, choice, options.split()), 2
-    if found := re.search(r"Could not override '(\S+)'", text):
+    found = re.search(r"Could not override '(\S+)'", text)
+    if found and found[1] in OF_LATENTS:
+        return f"{found[1]}= is an option of latent diffusion: write model=latent beside it", 2
+    if found:
         return (
             f"there is no option {found[1]}; `diffgeo <command> --cfg job` with the same groups "
             "lists them",
