@@ -20,7 +20,7 @@ MISTAKES = [
     (
         ["train", "model=foo"],
         2,
-        "there is no model=foo; write model= one of cem, ddim_checkpoint, diffusers, edm",
+        "there is no model=foo; write model= one of cem, ddim_checkpoint, diffusers, dit, edm",
     ),
     (["train", "data.nosuch=1"], 2, "there is no option data.nosuch"),
     (["train", "data=imagenet"], 2, "there is no data=imagenet; write data= one of"),
