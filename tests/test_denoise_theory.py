@@ -12,6 +12,7 @@ from diffgeo.core import generator
 from diffgeo.data import Ambient, Circle, Line, Points
 from diffgeo.data.moments import moments
 from diffgeo.data.reference import gaussian
+from diffgeo.plot.denoise import denoise as figure
 from diffgeo.theory.denoise import (
     Cloud,
     difference,
@@ -185,6 +186,21 @@ def test_a_network_loses_what_its_score_errs(made):
         assert excess > 0 and abs(excess - score) < 4 * spread
         rest = values[key.format("rest")]
         assert abs(rest) < 4 * values[f"{key.format('rest')}_se"]
+
+
+def test_one_point_is_known_and_drawn(tmp_path):
+    """Nothing to lose and nothing to turn but the noise: H = -1/s^2, |H|_F = 1/s^2."""
+    law = Points([[0.5]])
+    exact = law.denoiser()
+    lost = loss(exact, exact, law, 0.5, 10)
+    assert lost.loss == lost.excess == (0, 0) and lost.least[0] == 0
+    found = turning(exact, law, 0.1, 10)
+    assert found.root == pytest.approx(-1 / math.expm1(-0.2), rel=1e-9)
+    assert found.largest == pytest.approx(found.bound, rel=1e-12)
+    sizes = {"t": [0.1], "largest": [found.largest], "bound": [None]}
+    sizes |= {"psi": [found.psi[0]], "root": [found.root]}
+    figure(tmp_path / "denoise.png", {"exact": ([0.5], [0.0], [0.0])}, sizes)
+    assert (tmp_path / "denoise.png").exists()
 
 
 def test_refusals_write_nothing(inside, tmp_path):
