@@ -175,7 +175,7 @@ def test_a_network_loses_what_its_score_errs(made):
     """A network trained on the line: the three functionals of its run."""
     folder = made(
         "train model=cem data=line trainer.steps=300 net.width=32 n=50 figures=false"
-        " metrics.pairs=1 hydra.run.dir=net",
+        " metrics.pairs=0 hydra.run.dir=net",
         "theory denoise run=net n=4000 sigmas=0.5,2 t=0.5 hydra.run.dir=r",
     )
     values = json.loads((folder / "r/metrics.json").read_text())

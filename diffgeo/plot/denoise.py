@@ -41,8 +41,8 @@ def denoise(
             )
             values += [value for value in loss if value > 0]
         ticks(left, sigma)
-        values = values or [1.0]  # of one point every loss is 0
-        log_axis(left.yaxis, min(values) / 1.3, 1.3 * max(values))
+        if values:  # of one point every loss is 0
+            log_axis(left.yaxis, min(values) / 1.3, 1.3 * max(values))
         left.set(xlabel=r"noise level $\sigma$", ylabel=r"$L(r) = E|r(y) - x_0|^2$")
         left.legend(frameon=False, fontsize=8)
 
