@@ -182,7 +182,7 @@ def test_a_network_loses_what_its_score_errs(made):
     for sigma in ("0.5", "2"):
         key = f"denoise/loss/learned/{{}}@{sigma}"
         excess, score = values[key.format("excess")], values[key.format("score")]
-        spread = math.hypot(values[key.format("score_se")], values[key.format("excess_se")])
+        spread = math.hypot(*(values[f"{key.format(part)}_se"] for part in ("score", "excess")))
         assert excess > 0 and abs(excess - score) < 4 * spread
         rest = values[key.format("rest")]
         assert abs(rest) < 4 * values[f"{key.format('rest')}_se"]
