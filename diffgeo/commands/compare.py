@@ -8,8 +8,8 @@ are ranked by one metric, as mean and standard deviation over those that differ 
 seed, and the best within each number of network evaluations is named; then the noise floors. The
 picture has a panel a metric: against the network evaluations when the runs differ in them, with a
 line for each choice of the other settings; there is none where the runs share no metric. Writes
-compare.csv, .md and .png into the folder, and of restorations of the same measurements a sheet that
-shows them side by side, restored-0.png.
+compare.csv, .md and .png into the folder, and sheets that show runs side by side: of restorations
+of the same measurements restored-0.png, of pictures of the same prompts prompts-0.png.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pathlib import Path
 from diffgeo.errors import UsageError
 from diffgeo.report import comparison, comparison_text
 from diffgeo.report.gallery import galleries
+from diffgeo.report.prompted import sheets
+from diffgeo.report.strips import of_sweep
 from diffgeo.store.files import write_text
 
 
@@ -51,6 +53,8 @@ def main(arguments: list[str]) -> None:
         print("no picture: there is no metric that the runs share")
     made = ["compare.csv", "compare.md"] + (["compare.png"] if pictured else [])
     made += [path.name for path in galleries(folder, rows)]
+    made += [path.name for path in sheets(folder, rows)]
+    made += [path.name for path in of_sweep(folder, rows)]
     print(f"written: {folder}/{', '.join(made)}")
 
 
