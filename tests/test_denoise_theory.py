@@ -157,7 +157,14 @@ def test_a_wrong_denoiser_is_seen_by_how_wrong_it_is():
 
 
 def test_the_command(inside, tmp_path):
-    line = ("data=points2", "data.points=[[-1],[1]]", "n=100", "sigmas=0.5,2", "t=[0.1]")
+    line = (
+        "data=points2",
+        "data.points=[[-1],[1]]",
+        "n=100",
+        "sigmas=0.5,2",
+        "t=[0.1]",
+        "figures=false",
+    )
     done = inside("theory", "denoise", *line, "hydra.run.dir=r")
     assert done.returncode == 0, done.stderr
     values = json.loads((tmp_path / "r/metrics.json").read_text())
@@ -167,7 +174,7 @@ def test_the_command(inside, tmp_path):
     rows = list(csv.DictReader((tmp_path / "r/table.csv").open()))
     kept = [row for row in rows if row["quantity"] == "least" and row["denoiser"] == "exact"]
     assert float(kept[0]["value"]) == values["denoise/loss/exact/least@0.5"]
-    assert "R^2/4 = 0.25" in done.stdout and (tmp_path / "r/figures/denoise.png").exists()
+    assert "R^2/4 = 0.25" in done.stdout
 
 
 @pytest.mark.slow
