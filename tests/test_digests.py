@@ -266,9 +266,9 @@ def test_a_damaged_shard_is_said_and_drawn_again(law, tmp_path, capsys, at):
 
 
 def test_pictures_of_an_earlier_process_are_made_anew(law, tmp_path):
-    pictures(law.images[:5], tmp_path / "samples", 0)
-    pictures(255 - law.images[:3], tmp_path / "samples", 0)
-    pictures(255 - law.images[:3], tmp_path / "fresh", 0)
+    pictures(law.images[:5], law, tmp_path / "samples", 0)
+    pictures(255 - law.images[:3], law, tmp_path / "samples", 0)
+    pictures(255 - law.images[:3], law, tmp_path / "fresh", 0)
     names = [f"{i:06d}.png" for i in range(3)]
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == names
     for name in names:

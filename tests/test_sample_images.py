@@ -147,7 +147,7 @@ def test_a_killed_run_draws_only_what_is_missing(tmp_path, law, network):
 def test_pictures_are_the_samples_byte_for_byte(tmp_path, law):
     for channels in (1, 3):
         pixels = law.images[:5, :channels]
-        pictures(pixels, tmp_path / str(channels), 998)
+        pictures(pixels, law, tmp_path / str(channels), 998)
         files = sorted((tmp_path / str(channels)).iterdir())
         assert [f.name for f in files] == [f"{i:06d}.png" for i in range(998, 1003)]
         read = np.stack([np.asarray(Image.open(f)) for f in files])

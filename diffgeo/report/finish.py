@@ -5,23 +5,27 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from diffgeo.config.build import Experiment, fitted
-from diffgeo.core import Data, ImageSet, Run
+from diffgeo.core import Data, Denoiser, Pictures, Run
 from diffgeo.denoiser import is_own
 from diffgeo.inverse.posterior import Posterior
 from diffgeo.machine import memory
 from diffgeo.machine.distributed import ALONE, World
 from diffgeo.metrics.suite import text
+from diffgeo.pretrained.latent.dit import LatentClassNetwork
+from diffgeo.pretrained.latent.model import LatentNetwork
 from diffgeo.report.figures import View, chosen, draw
 from diffgeo.run import RunFolder
 from diffgeo.simulation import Drawn
+from diffgeo.simulation.condition import Worded
 from diffgeo.simulation.draw import streamed
 from diffgeo.store import shards
-from diffgeo.store.files import atomic_folder, write_json
+from diffgeo.store.files import atomic_folder, write_json, write_text
 from diffgeo.store.logger import Group, Logger
 from diffgeo.store.npy import write_array
 
@@ -53,6 +57,7 @@ def report(
         "sampling_wall_s": time.monotonic() - wall,
         "n": len(drawn.samples),
     }
+    measured |= of_folder(experiment.model)
     simulation = experiment.simulation
     run = Run(
         drawn.samples,
@@ -67,18 +72,22 @@ def report(
 
 
 def sampled(experiment: Experiment, path: Path, world: World) -> Drawn:
-    """The experiment's samples in `path`/samples.npy, and beside it what each of them was told.
+    """The experiment's samples in `path`/samples.npy, and beside it what each of them was told: an
+    array, or prompts.txt, a line each.
 
-    Points are drawn in memory. Images, and whatever several processes draw, go through shards:
+    Points are drawn in memory. Pictures, and whatever several processes draw, go through shards:
     those that are there are not drawn again.
     """
     data = experiment.data
     numbers = experiment.numbers
     sampling = experiment.sampling
-    images = isinstance(data, ImageSet)
+    images = isinstance(data, Pictures)
+    condition = experiment.simulation.condition
     if world.first:
-        for name, values in experiment.simulation.condition.told(numbers).items():
+        for name, values in condition.told(numbers).items():
             write_array(path / f"{name}.npy", values.numpy())
+        if isinstance(condition, Worded):
+            write_text(path / "prompts.txt", lines_of(condition.words(numbers)))
     half = max(1, min(sampling.batch, len(numbers)) // 2)
     with (
         memory.advised(f"write batch={half}, the samples drawn at once"),
@@ -93,19 +102,37 @@ def sampled(experiment: Experiment, path: Path, world: World) -> Drawn:
             write_array(path / "samples.npy", data.store(drawn.samples))
     if not images:
         return drawn._replace(samples=drawn.samples.to(experiment.device))
-    if world.first and experiment.png:
-        pictures(drawn.samples, path / "samples", numbers.start)
+    if world.first and experiment.png and isinstance(data, Pictures):
+        pictures(drawn.samples, data, path / "samples", numbers.start)
     return drawn
 
 
-def pictures(samples: torch.Tensor, folder: Path, first: int) -> None:
-    """One PNG a sample [n,C,H,W], folder/000000.png on, by its number; the folder is there when all
-    of them are. One of an earlier process, which may have drawn others, is made anew."""
+def lines_of(words: Sequence[str]) -> str:
+    """Prompts, a line each: a line break inside one is a space."""
+    return "".join(" ".join(text.splitlines()) + "\n" for text in words)
+
+
+def of_folder(model: Denoiser) -> dict[str, object]:
+    """What provenance.json says of a model of latents: the digest of every weight file, and the
+    keys of the scheduler."""
+    if not isinstance(model, LatentNetwork | LatentClassNetwork):
+        return {}
+    scheduler = model.folder.scheduler
+    return {
+        "weights": model.folder.digests(),
+        "scheduler": {"_class_name": scheduler.kind} | scheduler.says,
+    }
+
+
+def pictures(samples: torch.Tensor, data: Pictures, folder: Path, first: int) -> None:
+    """One PNG a sample, folder/000000.png on, by its number; the folder is there when all of them
+    are. One of an earlier process, which may have drawn others, is made anew."""
     from PIL import Image
 
     shutil.rmtree(folder, ignore_errors=True)
     with atomic_folder(folder) as temporary:
-        for number, image in enumerate(samples, first):
+        for number, sample in enumerate(samples.split(1), first):
+            (image,) = data.quantize(sample).cpu()
             pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
             Image.fromarray(pixels.contiguous().numpy()).save(temporary / f"{number:06d}.png")
 

@@ -1,5 +1,5 @@
-"""What sample i is told: here its class. A measurement of its own is another condition
-(`core.Condition`)."""
+"""What sample i is told: here its class. A measurement of its own, or a prompt, is another
+condition (`core.Condition`); what can be said in words is `Worded`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import Protocol, runtime_checkable
 
-from diffgeo.core import Denoiser, Sampler
+from diffgeo.core import Condition, Denoiser, Sampler
 from diffgeo.denoiser import Guided, Labelled
 from diffgeo.errors import UsageError
+
+
+@runtime_checkable
+class Worded(Condition, Protocol):
+    """A condition that can say what a sample is told: its prompt."""
+
+    def words(self, numbers: range) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)

@@ -7,27 +7,37 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from typing_extensions import Protocol, runtime_checkable
 
-from diffgeo.core import Data, Fitted
+from diffgeo.core import Data, Fitted, Pictures
 from diffgeo.machine.distributed import World
 from diffgeo.machine.precision import Cast
 from diffgeo.simulation.batches import ranges
+from diffgeo.simulation.condition import Worded
 from diffgeo.simulation.simulation import Drawn, Simulation
 from diffgeo.store import shards
 from diffgeo.store.checkpoint import digest_of
 
 
-def origin(simulation: Simulation, data: Data) -> str:
+@runtime_checkable
+class Decoded(Pictures, Protocol):
+    """Pictures that a network makes of samples: `key` names its weights."""
+
+    def beside(self, x: Tensor) -> dict[str, Tensor]: ...  # what is kept beside them, by name
+
+
+def origin(simulation: Simulation, data: Data, numbers: range = range(0)) -> str:
     """A digest of what samples are drawn from and no config says: the levels, the given noise, the
-    weights of a network; the law, where the denoiser is its own or the sampler was fitted to it;
-    and where a first sample begins, if that is not the sampler's own start."""
+    weights of a network; the law, where the denoiser is its own, the sampler was fitted to it or a
+    network decodes; where a first sample begins, if that is not the sampler's own start; and what
+    the samples of `numbers` are told in words."""
     tensors = {"levels": simulation.sigmas}
     if simulation.noise is not None:
         tensors["noise"] = simulation.noise
     denoise = simulation.denoise
     network = denoise.denoise if isinstance(denoise, Cast) else denoise
-    needs_law = isinstance(simulation.sampler, Fitted)
+    needs_law = isinstance(simulation.sampler, Fitted) or isinstance(data, Decoded)
     if simulation.initial is not None:
         tensors["start"] = simulation.start(range(simulation.first, simulation.first + 1)).x
     if isinstance(network, nn.Module):
@@ -35,7 +45,10 @@ def origin(simulation: Simulation, data: Data) -> str:
             tensors[f"weights {name}"] = value
     else:
         needs_law = True
-    return digest_of(tensors, first=str(simulation.first), law=data.key if needs_law else "")
+    facts = {"first": str(simulation.first), "law": data.key if needs_law else ""}
+    if isinstance(simulation.condition, Worded):
+        facts["words"] = "\n".join(simulation.condition.words(numbers))
+    return digest_of(tensors, **facts)
 
 
 def missing_of(place: Path, numbers: range, batch: int) -> list[range]:
@@ -62,7 +75,7 @@ def streamed(
 
     place = folder / "shards"
     path = folder / "samples.npy"
-    named = origin(simulation, data)
+    named = origin(simulation, data, numbers)
     if world.first:
         shards.sift(place, named)
     world.barrier()
@@ -75,10 +88,14 @@ def streamed(
         total=len(numbers), initial=there, desc="sample", unit="sample", disable=hidden
     ) as bar:
         for piece, part in zip(mine, simulation.parts(mine), strict=True):
-            shards.write(place, piece, data.store(part.samples), part.nfe, named)
+            stored = data.store(part.samples)
+            beside = data.beside(part.samples) if isinstance(data, Decoded) else {}
+            shards.write(place, piece, stored, part.nfe, named, beside)
             bar.update(len(piece) * world.size)
     world.barrier()
     if not world.first:
         return Drawn(torch.empty(0), 0.0)
+    for name in shards.told_names(place, numbers):
+        shards.assemble(place, numbers, folder / f"{name}.npy", shards.TOLD + name)
     nfe = shards.assemble(place, numbers, path)
     return Drawn(data.restore(np.load(path, mmap_mode="c", allow_pickle=False)), nfe)

@@ -125,16 +125,22 @@ def told(folder: Path, numbers: range) -> dict[str, Tensor]:
     return {key: torch.cat(parts) for key, parts in found.items()}
 
 
-def assemble(folder: Path, numbers: range, path: Path) -> float:
-    """Write the samples of `numbers`, all of which shards hold, to `path`, one shard in memory at a
-    time; the evaluations a sample."""
+def told_names(folder: Path, numbers: range) -> list[str]:
+    """The names of what else the shards of `numbers` tell of each sample."""
+    first = load_tensors(held(folder, numbers)[0].path, cure=CURE)[0]
+    return [key.removeprefix(TOLD) for key in sorted(first) if key.startswith(TOLD)]
+
+
+def assemble(folder: Path, numbers: range, path: Path, what: str = "samples") -> float:
+    """Write the samples of `numbers`, all of which shards hold, or `what` else they tell of each,
+    to `path`, one shard in memory at a time; the evaluations a sample."""
     evaluations = 0.0
     parts = held(folder, numbers)
-    first = load_tensors(parts[0].path, cure=CURE)[0]["samples"].numpy()
+    first = load_tensors(parts[0].path, cure=CURE)[0][what].numpy()
     with rows(path, (len(numbers), *first.shape[1:]), first.dtype) as append:
         for shard in parts:
             tensors, facts = load_tensors(shard.path, cure=CURE)
-            array = append(tensors["samples"].numpy())
+            array = append(tensors[what].numpy())
             evaluations += float(facts["nfe"]) * len(array)
     return evaluations / len(numbers)
 

@@ -85,6 +85,10 @@ class Prompted:
             file=sys.stderr,
         )
 
+    def words(self, numbers: range) -> tuple[str, ...]:
+        """The prompts of these samples."""
+        return self.prompts.of(numbers)
+
     def told(self, numbers: range) -> dict[str, Tensor]:
         """Nothing that is a tensor."""
         return {}
