@@ -1,6 +1,7 @@
 """What people mistype, over every command and every group: a line, its exit status, and a word that
 the one line of complaint holds. {in} is the folder of `inputs.py`."""
 
+from mistakes_latent import LATENT
 from mistakes_restore import RESTORE
 
 COMMANDS = [
@@ -403,4 +404,15 @@ TRAJECTORY = [
     ("sample model=gaussian_classes data=line", 2, "gaussian_classes"),
 ]
 
-MISTAKES = [*COMMANDS, *TRAIN, *LAWS, *SAMPLE, *EVALUATE, *OTHERS, *THEORY, *TRAJECTORY, *RESTORE]
+MISTAKES = [
+    *COMMANDS,
+    *TRAIN,
+    *LAWS,
+    *SAMPLE,
+    *EVALUATE,
+    *OTHERS,
+    *THEORY,
+    *TRAJECTORY,
+    *RESTORE,
+    *LATENT,
+]
