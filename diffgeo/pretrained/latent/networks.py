@@ -77,7 +77,11 @@ def text_encoder_of(folder: LatentFolder, part: TextPart) -> nn.Module:
     """A text encoder, CLIPTextModel or CLIPTextModelWithProjection. Raises as `unet_of`."""
     transformers = library("transformers")
     options = {key: part.config[key] for key in TEXT_KEYS if key in part.config}
-    kind = getattr(transformers, part.kind)
+    kinds = {
+        "CLIPTextModel": transformers.CLIPTextModel,
+        "CLIPTextModelWithProjection": transformers.CLIPTextModelWithProjection,
+    }
+    kind = kinds[part.kind]
     make = lambda: kind(transformers.CLIPTextConfig(**options))
     return filled(make, folder, part.encoder.name)
 
