@@ -197,7 +197,9 @@ def assignment(starts: Tensor, ends: Tensor) -> Assignment:
         squares, rows, columns = matching(x, y)
         costs.append(float(squares.diagonal().mean()))
         bests.append(float(squares[rows, columns].mean()))
-    return Assignment(torch.tensor(costs).double(), torch.tensor(bests).double())
+    return Assignment(
+        torch.tensor(costs, dtype=torch.float64), torch.tensor(bests, dtype=torch.float64)
+    )
 
 
 def bound(variance: Tensor, first: float, last: float) -> float:
@@ -221,6 +223,12 @@ class Transported(NamedTuple):
     pairs: Assignment
     jacobians: Tensor | None
     integration: float
+
+    @property
+    def cost(self) -> tuple[float, float]:
+        """The mean of |x - S x|^2 over all pairs, and its standard error."""
+        squares = (self.starts - self.ends).flatten(1).square().sum(1)
+        return float(squares.mean()), float(squares.std()) / math.sqrt(len(squares))
 
 
 def measure(

@@ -23,6 +23,7 @@ from diffgeo.config.build import Experiment, assemble
 from diffgeo.config.kinds import numbers, plain, whole
 from diffgeo.config.titles import law_name, model_name
 from diffgeo.data.moments import moments
+from diffgeo.denoiser import is_own
 from diffgeo.errors import UsageError
 from diffgeo.plot import transport as picture
 from diffgeo.run import Job, RunFolder, loaded, take_model
@@ -74,6 +75,10 @@ def main(cfg, job: Job) -> None:
     model_is = model_name(model, cfg)
     print(f"{model_is} denoiser of {law_name(data, cfg, job.overrides)}; {gaussian.about}\n")
     print(f"Is the score linear? E|s + C^-1 (x - m)|^2, 0 for a Gaussian alone\n\n{told(gaps)}")
+    if not is_own(model, data):
+        print(
+            "Only the law's own score has both columns equal: what parts them is the model's error"
+        )
     print("\n".join(lines_of(found, least, first, last)))
     print(f"written: {job.path}/{', '.join(wrote)}")
 
@@ -148,7 +153,7 @@ def values_of(gaps: Sequence[Gap], found: Transported, least: float) -> dict[str
         for name in ("excess", "relative", "fisher", "linear"):
             values[f"score/{name}@t={one.t:g}"] = one._asdict()[name]
         values[f"score/relative_se@t={one.t:g}"] = one.relative_se
-    cost, cost_se = mean_of(found.pairs.cost)
+    cost, cost_se = found.cost
     excess, excess_se = mean_of(found.pairs.excess)
     skew = found.skew
     at_a_point = None if skew is None else skew.at_a_point
@@ -196,7 +201,7 @@ def told(gaps: Sequence[Gap]) -> str:
 
 def lines_of(found: Transported, least: float, first: float, last: float) -> list[str]:
     """What the flow showed."""
-    cost, cost_se = mean_of(found.pairs.cost)
+    cost, cost_se = found.cost
     excess, excess_se = mean_of(found.pairs.excess)
     sets, pairs = len(found.pairs.cost), len(found.starts) // len(found.pairs.cost)
     lines = [f"Is the flow optimal transport, from sigma = {first:g} to {last:g}?"]
