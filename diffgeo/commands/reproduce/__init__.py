@@ -10,8 +10,8 @@ folder draw.
 
 data.root= is where the sets of images lie, of those that read one ($DIFFGEO_DATA unless it is
 given). Some tables need a model that is brought: their `models` say which options name one
-(checkpoint=FILE, run=FOLDER). Without it their cells stay empty, and the commands that would fill
-them are listed.
+(checkpoint=FILE, run=FOLDER, folder=FOLDER); their `paths`, what else it needs (prompts=FILE).
+Without the model their cells stay empty, and the commands that would fill them are listed.
 """
 
 from diffgeo.commands.reproduce.engine import main

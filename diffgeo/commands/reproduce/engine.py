@@ -66,22 +66,25 @@ def existing(path: str) -> str:
 
 
 def options(arguments: Sequence[str]) -> tuple[str, str, Path, dict[str, str], str | None]:
-    """(name, budget, folder, the model that was brought, data.root). Raises UsageError on anything
-    else."""
+    """(name, budget, folder, the model and the other paths that were brought, data.root). Raises
+    UsageError on anything else."""
     name, *rest = arguments
     if name not in names():
         raise UsageError(
             f"there is no reproduction '{name}'; write one of {', '.join(names())}, or `diffgeo "
             "reproduce list`"
         )
-    models = spec_of(name).get("models", {})
-    brings = dict.fromkeys(models, Reader(existing, "a path"))
+    spec = spec_of(name)
+    models = spec.get("models", {})
+    paths = spec.get("paths", {})
+    brings = dict.fromkeys([*models, *paths], Reader(existing, "a path"))
     known = {"budget": BUDGET, "out": words.PATH, ROOT: Reader(existing, "a path")} | brings
     asked = {"budget": "quick"} | words.options(f"reproduce {name}", rest, known)
-    brought = {model: asked[model] for model in models if model in asked}
-    if len(brought) > 1:
-        named = " and ".join(f"{model}={path}" for model, path in brought.items())
+    own = {model: asked[model] for model in models if model in asked}
+    if len(own) > 1:
+        named = " and ".join(f"{model}={path}" for model, path in own.items())
         raise UsageError(f"{named}: one table takes one model; write one of them")
+    brought = own | {path: asked[path] for path in paths if path in asked}
     budget = asked["budget"]
     folder = asked.get("out", Path(f"outputs/reproduce/{name}-{budget}"))
     return name, budget, folder, brought, asked.get(ROOT)
@@ -153,15 +156,21 @@ def cells_of(
 ) -> list[Cell]:
     """The cells of a spec with the budget's overrides, their own or the spec's. In a command {NAME}
     is the folder of the cell of that name, {common} what the spec says its cells share, and {model}
-    the model that was brought; a cell that asks for one stays empty without it. A command that
-    reads a set of images finds it below `root`."""
+    the model that was brought; a cell that asks for one stays empty without it. Each of the spec's
+    `paths` stands for its options where it was brought, else for nothing. A command that reads a
+    set of images finds it below `root`."""
     cells: dict[str, Cell] = {}
     models = OmegaConf.to_container(spec.get("models", OmegaConf.create({})))
-    model = next(iter(brought), next(iter(models), None))
+    own = [model for model in models if model in brought]
+    model = next(iter(own or models), None)
     known = {"common": spec.get("common", "")}
     if model is not None:
         path = shlex.quote(brought.get(model, "PATH"))
         known["model"] = models[model].format(**{model: path})
+    for option, text in spec.get("paths", {}).items():
+        path = shlex.quote(brought.get(option, "PATH"))
+        left_out = (own or not models) and option not in brought
+        known[option] = "" if left_out else text.format(**{option: path})
     for entry in expanded(spec.cells):
         name = entry["name"]
         folder = out / plain(name)
@@ -170,16 +179,16 @@ def cells_of(
             cells[name] = Cell(name, "", entry["published"], folder, empty=True)
             continue
         brings = "{model}" in line
-        command = line.format(**known)
+        command = " ".join(line.format(**known).split())
         parts = [command]
-        if line.startswith(("train", "theory", "trajectory")) or brings:
+        if line.startswith(("train", "theory", "trajectory")) or brings or "budget" in entry:
             parts += entry.get("budget", spec.budget)[budget]
         if commands()[split(command.split())[0]].configured:
             parts.append("figures=false")
         if root is not None and reads_images(command):
             parts.append(f"{ROOT}={shlex.quote(root)}")
         published = entry.get("published", {})
-        empty = brings and not brought
+        empty = brings and not own
         cells[name] = Cell(name, " ".join(parts), published, folder, empty)
         known[plain(name)] = folder
     return list(cells.values())
@@ -188,7 +197,7 @@ def cells_of(
 # what stands beside a number, and what +- then says
 SPREADS = {
     "_sd": "the standard deviation of one draw",
-    "_se": "the standard error of a mean over seeds",
+    "_se": "the standard error",
 }
 
 
@@ -297,10 +306,9 @@ def report(name: str, spec, cells: list[Cell], size: str, out: Path) -> str:
     text.append("What to see\n")
     text += [f"- {' '.join(finding.split())}" for finding in spec.get("findings", [])]
     if any(cell.empty and cell.command for cell in cells):
-        text.append(
-            f"- Cells marked - have no model here: `diffgeo reproduce {name} "
-            f"{next(iter(spec.models))}=PATH` fills them."
-        )
+        brings = [f"{key}=PATH" for key in (next(iter(spec.models)), *spec.get("paths", {}))]
+        line = " ".join(["diffgeo reproduce", name, *brings])
+        text.append(f"- Cells marked - have no model here: `{line}` fills them.")
     text.append("\nCommands\n")
     text += [f"- {cell.name}: `diffgeo {cell.command}`" for cell in cells if cell.command]
     return "\n".join(text)
