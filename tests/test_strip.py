@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from diffgeo.core import Run, Trajectory
+from diffgeo.data import image_set
 from diffgeo.data.points import Points
 from diffgeo.geometry.strip import aims, strip
+from diffgeo.report.comparison import Row
 from diffgeo.report.figures import View
-from diffgeo.report.strips import draw, shows
+from diffgeo.report.strips import draw, of_sweep, shows
 from diffgeo.sampler import DDPM, Euler, GradientEstimation
 from diffgeo.simulation import Simulation
 
@@ -69,6 +71,28 @@ def test_a_long_way_keeps_its_ends():
     assert found.levels.tolist() == [20, 15, 10, 6, 1]
 
 
+def test_runs_of_pictures_are_rows_of_one_sheet(tmp_path):
+    """Those that have a strip; one of other pictures makes no sheet."""
+    rows = []
+    for number, sampler in enumerate((Euler(), GradientEstimation())):
+        law = image_set("digits")
+        simulation = Simulation(sampler, law.denoiser(), LEVELS, tuple(law.shape))
+        run = Run(simulation.draw(range(1)).samples, numbers=range(1), simulation=simulation)
+        folder = tmp_path / str(number)
+        view = View(SimpleNamespace(data=law, figures=("strip",)), run, {}, folder)
+        draw(folder / "figures" / "strip.png", view)
+        columns = np.load(folder / "strip.npy")
+        assert columns.dtype == np.uint8 and columns.shape == (6, 1, 8, 8)
+        assert np.array_equal(columns[-1], law.quantize(run.samples)[0].numpy())
+        rows.append(Row(str(number), {"sampler": str(number)}))
+    rows.append(Row("none", {"sampler": "none"}, status="not finished"))
+    assert of_sweep(tmp_path, rows) == [tmp_path / "strip.png"]
+    assert of_sweep(tmp_path, rows[:1]) == [] and not (tmp_path / "strip.png").exists()
+    np.save(tmp_path / "1" / "strip.npy", np.zeros((6, 3, 9, 9), np.uint8))
+    assert of_sweep(tmp_path, rows) == []
+
+
+@pytest.mark.slow
 def test_a_sweep_has_a_row_a_sampler(inside, tmp_path):
     done = inside(
         *("sample", "model=exact", "data=digits", "n=2", "sampler=ddim,gradient_estimation"),

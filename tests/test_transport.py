@@ -103,7 +103,7 @@ def test_a_gaussian_s_flow_is_optimal():
     values, basis = torch.linalg.eigh(torch.tensor([[4.0, 1.0], [1.0, 0.5]], dtype=f64))
     assert f"{bound(values, 5.0, 0.0):.6f}" == "31.789655"
     assert f"{bound(values, 5.0, 1e-4):.6f}" == "31.789655"
-    found = measure(TILTED.denoiser(), TILTED, 5.0, 1e-4, 60, pairs=150, repeats=4, points=20)
+    found = measure(TILTED.denoiser(), TILTED, 5.0, 1e-4, 40, pairs=150, repeats=4, points=20)
     assert found.skew.total < 1e-14
     assert found.pairs.excess.tolist() == [0.0] * 4
     matrix = basis @ torch.diag(((values + 1e-8) / (values + 25)).sqrt()) @ basis.mT
@@ -183,11 +183,8 @@ def test_the_command(inside, tmp_path):
 @pytest.mark.parametrize(
     "words, message",
     [
-        ("t=[0]", "write times above 0"),
-        ("lowest=6", "0 < lowest < sigma_T"),
         ("points=3000", "write fewer points"),
         ("point=[1,2,3]", "points of shape"),
-        ("pairs=1", "pairs=1"),
     ],
 )
 def test_mistakes_are_one_line(words, message, inside, tmp_path):
