@@ -50,6 +50,7 @@ SHOWN = (
     "frechet/*",
     "kid",
     "kid/*",
+    "clip/score",
     "memorization/ratio",
 )
 # against evaluations
@@ -66,9 +67,17 @@ WORK = (
     "frechet/*",
     "kid",
     "kid/*",
+    "clip/score",
 )
 # better the larger, and better the nearer to a number; all others are better the smaller
-LARGER = ("restore/psnr*", "restore/ssim", "distance/below_*", "precision*", "recall*")
+LARGER = (
+    "restore/psnr*",
+    "restore/ssim",
+    "distance/below_*",
+    "precision*",
+    "recall*",
+    "clip/score",
+)
 NEAREST = {
     "restore/misfit": 1.0,
     "posterior/spread_ratio": 1.0,

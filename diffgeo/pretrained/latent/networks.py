@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,15 +88,18 @@ def text_encoder_of(folder: LatentFolder, part: TextPart) -> nn.Module:
 
 
 def tokenizer_of(folder: LatentFolder, part: TextPart) -> Any:
-    """The CLIP tokenizer of a folder: words and merges, no weights. Raises UsageError."""
+    """The CLIP tokenizer of a part of a folder. Raises UsageError."""
+    return tokenizer_in(part.tokenizer, folder.source(part.tokenizer.name))
+
+
+def tokenizer_in(folder: Path, source: str) -> Any:
+    """The CLIP tokenizer in a folder: words and merges, no weights. Raises UsageError."""
     kind = library("transformers").CLIPTokenizer
     try:
-        return kind.from_pretrained(part.tokenizer, local_files_only=True)
+        return kind.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the library and the one below it raise what they like
         said = str(error).splitlines() or [type(error).__name__]
-        raise UsageError(
-            f"{folder.source(part.tokenizer.name)} makes no tokenizer: {said[0]}; restore its files"
-        ) from error
+        raise UsageError(f"{source} makes no tokenizer: {said[0]}; restore its files") from error
 
 
 def plain(config: dict) -> dict:
@@ -105,14 +109,19 @@ def plain(config: dict) -> dict:
 
 def filled(make: Callable[[], nn.Module], folder: LatentFolder, part: str) -> Any:
     """The network make() with the weights of a part of the folder, strictly, for use alone."""
-    source = folder.source(part)
+    return with_weights(make, folder.weights[part], folder.source(part))
+
+
+def with_weights(make: Callable[[], nn.Module], files: tuple[Path, ...], source: str) -> Any:
+    """The network make() with the weights of some files, strictly, for use alone. Raises
+    UsageError."""
     try:
         with torch.device("meta"):
             net = make()
     except NO_NETWORK as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
         raise UsageError(f"{source}/config.json describes no network: {said}") from error
-    tensors = named_as(net, read_weights(folder.weights[part], source))
+    tensors = named_as(net, read_weights(files, source))
     check_fit(net, tensors, source)
     net.load_state_dict(tensors, assign=True)
     for module in net.modules():
