@@ -12,15 +12,16 @@ import torch
 from omegaconf import ListConfig
 
 from diffgeo.config.build import Experiment, assemble, fitted, load_array
-from diffgeo.core import ImageSet, Run
+from diffgeo.core import ImageSet, Pictures, Run
 from diffgeo.data.images import Images
 from diffgeo.data.pictures import WHITE, Background, background_of, has_alpha, said_of
-from diffgeo.data.pixels import is_of_pictures, read_images
+from diffgeo.data.pixels import is_of_pictures, read_bytes, read_images
 from diffgeo.denoiser import is_own
 from diffgeo.errors import UsageError
 from diffgeo.metrics.features import OfFeatures
 from diffgeo.report.finish import measure, ready
 from diffgeo.run import Job, RunFolder, weigh
+from diffgeo.store.digest import verified
 
 
 def main(cfg, job: Job) -> None:
@@ -30,7 +31,7 @@ def main(cfg, job: Job) -> None:
     experiment = assemble(cfg)
     if cfg.run is None:
         check_cloud(experiment, cfg.samples)
-        pictures = isinstance(experiment.data, ImageSet) and is_of_pictures(Path(cfg.samples))
+        pictures = isinstance(experiment.data, Pictures) and is_of_pictures(Path(cfg.samples))
         if cfg.background is not None and not pictures:
             raise UsageError(
                 f"background={cfg.background} lies behind transparent pixels, and samples= is no "
@@ -89,6 +90,8 @@ def load_samples(
     """Points on the device, or images as uint8 [n,C,H,W], memory-mapped where a .npy file holds
     them. Raises UsageError."""
     data = experiment.data
+    if isinstance(data, Pictures) and not isinstance(data, ImageSet):
+        return of_no_set(path, option, data, background)
     if not isinstance(data, ImageSet):
         return load_array(path, option, data.shape).to(experiment.device)
     try:
@@ -97,3 +100,12 @@ def load_samples(
         if str(error).startswith(option):
             raise
         raise UsageError(f"{option}={path}: {error}") from error
+
+
+def of_no_set(path: str, option: str, data: Pictures, background: Background) -> torch.Tensor:
+    """Decoded pictures, uint8 [n,C,H,W], or the latents that a run kept in their place. Raises
+    UsageError."""
+    if is_of_pictures(Path(path)):
+        return data.restore(read_images(path, option, data.picture[0], background))
+    file = Path(path) / "samples.npy" if Path(path).is_dir() else Path(path)
+    return data.restore(read_bytes(verified(file), option, dtype=""))

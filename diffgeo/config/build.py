@@ -31,7 +31,7 @@ from diffgeo.config.limits import (
     largest,
     part,
 )
-from diffgeo.config.prompted import check_classed, of_latents, prompted
+from diffgeo.config.prompted import check_classed, check_slots, of_latents, prompted
 from diffgeo.config.stepping import check_stepping
 from diffgeo.core import (
     Classes,
@@ -197,6 +197,7 @@ def threads(data: Data) -> int:
 def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
     """The law, given a measurement where the config has one, and its model, on the device; sets
     cfg.sigma_data where it is open."""
+    check_slots(cfg)
     data = build(cfg.data)
     check_finite(data, cfg.data)
     conditioned = measured.conditions(cfg)

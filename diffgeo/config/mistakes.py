@@ -150,7 +150,7 @@ def message(error: BaseException, line: Sequence[str] = ()) -> tuple[str, int]:
         return no_choice(group, choice, options.split()), 2
     found = re.search(r"Could not override '(\S+)'", text)
     if found and found[1] in OF_LATENTS:
-        return f"{found[1]}= is an option of latent diffusion: write model=latent beside it", 2
+        return of_latents(found[1], line), 2
     if found:
         return (
             f"there is no option {found[1]}; `diffgeo <command> --cfg job` with the same groups "
@@ -182,6 +182,16 @@ def message(error: BaseException, line: Sequence[str] = ()) -> tuple[str, int]:
         advice = f"{guess} may be too large, or " if guess else "lower "
         return f"out of memory{wanted(text)}: {advice}n, trainer.batch or the network's width", 1
     return f"{kind.__name__}: {text}", 1
+
+
+def of_latents(option: str, line: Sequence[str]) -> str:
+    """What is said where a line has an option of latents and no latents."""
+    if {"model=latent", "model=dit"} & set(line):
+        return (
+            f"{option}= is an option of latents, and data= is another here: leave data= out, or "
+            "write diffgeo sample, whose data is the model's"
+        )
+    return f"{option}= is an option of latent diffusion: write model=latent beside it"
 
 
 def unparsed(error: BaseException, text: str) -> str:

@@ -20,6 +20,14 @@ from diffgeo.pretrained.latent.prompts import read_prompts
 from diffgeo.simulation import Loop
 
 
+def check_slots(cfg: DictConfig) -> None:
+    """Raise UsageError where a config has the options of latents and a model of none."""
+    if "guidance_rescale" in cfg and "folder" not in cfg.model:
+        raise UsageError(
+            "data=latents are what model=latent leaves: write model=latent, or model=dit"
+        )
+
+
 def of_latents(model: Denoiser, data: Data) -> bool:
     """Whether a model is one of latents that is told prompts. Raises UsageError where the data are
     others than its own, or are latents and the model is another."""

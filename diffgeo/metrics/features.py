@@ -93,12 +93,16 @@ class OfFeatures(Measure):
                 "have weights: write metrics=none, or diffgeo restore for metrics of a posterior"
             )
         if self.needs_set and not isinstance(data, ImageSet):
-            print(f"left out: a {type(self).__name__} needs training images", file=sys.stderr)
+            self.leave_out()
         if not self.suits(data):
             return
         if n < self.LEAST and not self.optional:
             raise UsageError(self.few(n))
         self.net(data)
+
+    def leave_out(self) -> None:
+        """Say that there is no value for pictures of no set."""
+        print(f"left out: a {type(self).__name__} needs training images", file=sys.stderr)
 
     def few(self, n: int) -> str:
         """What is said of n images, fewer than `LEAST`."""

@@ -227,6 +227,16 @@ class FID(OfFeatures):
         (black,) = batches(net, torch.zeros(1, *data.picture, dtype=torch.uint8))
         self.fit(net, black.shape[1], truth, origin)
 
+    def leave_out(self) -> None:
+        """Raise UsageError: there is a choice to be made."""
+        if self.optional:
+            super().leave_out()
+            return
+        raise UsageError(
+            "these pictures are of no set that an FID could hold them against: write "
+            "metrics.fid.reference= a folder of pictures, or a FILE.npz with mu and sigma"
+        )
+
     def fit(self, net: Features, width: int, truth: Moments, origin: str) -> None:
         """Raise UsageError where the reference is of another number of features than the net's."""
         if width != len(truth.mean):

@@ -14,12 +14,13 @@ is the value to compare with.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from diffgeo.core import Data, ImageSet, Run, generator
+from diffgeo.core import Data, ImageSet, Pictures, Run, generator
 from diffgeo.errors import UsageError
 from diffgeo.metrics.base import Measure
 from diffgeo.metrics.features import training
@@ -71,6 +72,11 @@ class Memorization(Measure):
     def __post_init__(self):
         if self.n < 1:
             raise UsageError(f"metrics.memorization.n={self.n}: look at 1 sample or more")
+
+    def prepare(self, data: Data, n: int) -> None:
+        """Say that pictures of no set have nothing to be copies of."""
+        if isinstance(data, Pictures) and not isinstance(data, ImageSet):
+            print("left out: a Memorization needs training images", file=sys.stderr)
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         if not isinstance(data, ImageSet):

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 MOST = 16_384  # pixels of a side
 NO_LAW = (
-    "model=latent has pictures and no law that true samples could be drawn from: write "
-    "metrics=none, or metrics=fid metrics.fid.reference= a folder of pictures or a FILE.npz"
+    "a model of latents has no law that true samples could be drawn from: leave out what asks for "
+    "one (of metrics= there are none, clip, and fid with metrics.fid.reference=FOLDER)"
 )
 
 
