@@ -47,12 +47,8 @@ class Texture(Law):
     def __init__(
         self, image: Tensor, low: float = -1.0, high: float = 1.0, about: str = "an image"
     ):
+        check_shades(low, high)
         check_image(image, about)
-        if not -1e6 < low < high < 1e6:
-            raise UsageError(
-                f"data.low={low} data.high={high}: write the values of black and white, such as "
-                "-1 and 1"
-            )
         mean, spot = spot_of(image)
         self.noise = SpotNoise(mean, spot)
         self.low = low
@@ -188,6 +184,7 @@ def texture(
     crop: the side of the centred square that is kept. size: the side that it is resized to.
     Raises UsageError, DiffgeoError.
     """
+    check_shades(low, high)
     for option, side in (("size", size), ("crop", crop)):
         if side is not None and not 2 <= side <= 1 << 12:
             raise UsageError(f"data.{option}={side}: write a side from 2 to {1 << 12}, or null")
@@ -213,6 +210,15 @@ def texture(
     if not path.is_file():
         raise UsageError(f"data.image={image}: there is no such file")
     return Texture(numbers_of(of_picture(path, size, crop), low, high), low, high, image)
+
+
+def check_shades(low: float, high: float) -> None:
+    """Raise UsageError unless `low` and `high` are what black and white may stand for."""
+    if not -1e6 < low < high < 1e6:
+        raise UsageError(
+            f"data.low={low} data.high={high}: write the values of black and white, such as -1 and "
+            "1"
+        )
 
 
 def check_image(image: Tensor, about: str) -> None:

@@ -146,6 +146,16 @@ LAWS = [
 ]
 
 SAMPLE = [
+    ("sample model=exact data=texture image=nowhere.png", 2, "data.image=nowhere.png"),
+    ("sample model=exact data=texture image=", 2, "image"),
+    ("sample model=exact data=texture image=3", 2, "data.image=3"),
+    ("sample model=exact data=texture image={in}/nan.npy", 2, "not finite"),
+    ("sample model=exact data=texture image={in}/half_mask.npy", 2, "has one colour"),
+    ("sample model=exact data=texture data.crop=4", 2, "data.crop="),
+    ("sample model=exact data=texture data.size=1", 2, "data.size=1"),
+    ("sample model=exact data=texture data.low=1", 2, "data.low=1"),
+    ("sample model=exact data=texture data.nosuch=1", 2, "data.nosuch"),
+    ("theory gaussian data=texture image=nowhere.png", 2, "data.image=nowhere.png"),
     ("sample model=cem", 2, "run=FOLDER"),
     ("sample run=nowhere", 2, "run=nowhere"),
     ("sample run={in}/file", 2, "is not a run folder"),
