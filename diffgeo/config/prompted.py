@@ -14,7 +14,7 @@ from diffgeo.core import Data, Denoiser, Fitted, Sampler
 from diffgeo.errors import UsageError
 from diffgeo.pretrained.latent.condition import Prompted
 from diffgeo.pretrained.latent.dit import LatentClassNetwork
-from diffgeo.pretrained.latent.latents import Latents
+from diffgeo.pretrained.latent.latents import NO_LAW, Latents
 from diffgeo.pretrained.latent.model import LatentNetwork
 from diffgeo.pretrained.latent.prompts import read_prompts
 from diffgeo.simulation import Loop
@@ -26,6 +26,12 @@ def check_slots(cfg: DictConfig) -> None:
         raise UsageError(
             "data=latents are what model=latent leaves: write model=latent, or model=dit"
         )
+
+
+def check_law(data: Data) -> None:
+    """Raise UsageError where a command needs a law and there are latents."""
+    if isinstance(data, Latents):
+        raise UsageError(NO_LAW)
 
 
 def of_latents(model: Denoiser, data: Data) -> bool:

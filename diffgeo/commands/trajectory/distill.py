@@ -23,6 +23,7 @@ from diffgeo.commands.trajectory.told import grid_name
 from diffgeo.config.build import Experiment, assemble, build
 from diffgeo.config.kinds import choices, whole
 from diffgeo.config.limits import part
+from diffgeo.config.prompted import check_law
 from diffgeo.config.titles import law_name, model_name
 from diffgeo.core import ImageSet
 from diffgeo.geometry.distillation import Place, check, lies_on, placed, targets
@@ -47,6 +48,7 @@ def main(cfg, job: Job) -> None:
     told = cfg.label is not None
     cfg.label = None
     experiment = assemble(cfg, loaded)
+    check_law(experiment.data)
     simulation = experiment.simulation
     n = len(experiment.numbers)
     methods = choices("methods", cfg.methods, METHODS)

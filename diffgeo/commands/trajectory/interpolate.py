@@ -22,6 +22,7 @@ from torch import Tensor
 from diffgeo.commands.trajectory import quality
 from diffgeo.config.build import Experiment, assemble, fitted
 from diffgeo.config.kinds import choices, numbers, whole
+from diffgeo.config.prompted import check_law
 from diffgeo.core import ImageSet
 from diffgeo.errors import UsageError
 from diffgeo.geometry.interpolation import WAYS, Length, Pairs, length
@@ -65,6 +66,7 @@ def main(cfg, job: Job) -> None:
     at = places(cfg["lambda"])
     shown = whole("pairs", cfg.pairs, 1, 16)
     experiment = assemble(cfg, loaded)
+    check_law(experiment.data)
     pairs = pairs_of(experiment)
     quality.check(experiment)
     ready(experiment, pairs.apart)
