@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diffgeo.config.catalogue import Command, commands, families, split
-from diffgeo.config.line import conf_dir, multirun, prepare, value_of
+from diffgeo.config.flags import multirun
+from diffgeo.config.line import conf_dir, prepare, value_of
 from diffgeo.config.mistakes import message
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import environment, signals, streams, user, utf8

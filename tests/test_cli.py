@@ -47,7 +47,7 @@ def test_bare_help_imports_neither_hydra_nor_torch():
 def test_hydra_flags_work_on_every_command(inside):
     for command in ("train", "sample", "evaluate"):
         assert (
-            "model: cem, ddim_checkpoint, diffusers, edm, edm_checkpoint, epsilon, exact"
+            "model: cem, ddim_checkpoint, diffusers, dit, edm, edm_checkpoint, epsilon, exact"
             in inside(command, "--help").stdout
         )
         shown = inside(command, "data=line", "sampler.schedule=vp", "--cfg", "job")
@@ -350,3 +350,12 @@ def test_lines_are_prepared_for_hydra():
         prepare("train", ["-m", *line])[-1] for line in (["seed=0,1"], ["seed=0,1"], ["seed=0,2"])
     )
     assert a == b != c and a.startswith("hydra.sweep.dir=outputs/sweeps/train-")
+
+
+@pytest.mark.parametrize("command", ["theory gaussian", "trajectory dimension"])
+def test_an_experiment_brings_its_law_to_a_command_that_chooses_another(command):
+    """Else the network of a run of the experiment would meet the command's own law."""
+    assert "data=digits" in prepare(command, ["experiment=digits"])
+    named = prepare(command, ["experiment=digits", "data=mnist"])
+    assert [word for word in named if word.startswith("data=")] == ["data=mnist"]
+    assert not any(word.startswith("data=") for word in prepare("sample", ["experiment=digits"]))

@@ -21,6 +21,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from diffgeo.config.flags import DIRECTORIES, multirun, parted
 from diffgeo.config.mistakes import check, groups_of
 from diffgeo.config.strangers import check_directory, check_kind, check_replayed, words_of
 from diffgeo.errors import UsageError
@@ -69,32 +70,6 @@ NOT_SHARED = (
     "threads",
     "batch",
 )
-# Hydra's flags that stand alone, and those whose value is the next word
-ALONE = (
-    "--help",
-    "-h",
-    "--hydra-help",
-    "--version",
-    "--resolve",
-    "--run",
-    "-r",
-    "--multirun",
-    "-m",
-    "--shell-completion",
-    "-sc",
-)
-DIRECTORIES = ("--config-dir", "-cd", "--config-path", "-cp")
-VALUED = (
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--package",
-    "-p",
-    "--config-name",
-    "-cn",
-    *DIRECTORIES,
-)
 
 
 def conf_dir() -> Path:
@@ -142,10 +117,6 @@ def quoted(text: str) -> str:
     """A word from which Hydra reads `text`: backslashes count double where a quote follows, or the
     end, and nowhere else."""
     return "'" + re.sub(r"(\\*)('|\Z)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text) + "'"
-
-
-def multirun(line: list[str]) -> bool:
-    return "-m" in line or "--multirun" in line
 
 
 def written_by(config: Path) -> None:
@@ -265,11 +236,27 @@ def prepare(command: str, line: list[str]) -> list[str]:
         known = [o for o in known if key_of(o) not in foreign]
         check_kind(folder, map(key_of, known), names)
         out = known + out
+    if law := law_of_experiment(command, out):
+        out.insert(0, f"data={law}")
     if sweep and command == "sample" and value_of("figures", out) is None:
         out.append("figures=false")  # the sweep's own picture is compare.png
     if sweep and value_of("hydra.sweep.dir", out) is None:
         out.append(f"hydra.sweep.dir={sweep_folder(command, out)}")
     return flags + out
+
+
+def law_of_experiment(command: str, line: list[str]) -> str | None:
+    """The law that experiment=NAME chooses, where the command's own config chooses another: of two
+    such choices Hydra takes the outer one, and the network of a run would meet another law."""
+    name = value_of("experiment", line)
+    here = any(key_of(word) == "data" for word in line)
+    if name is None or here or "override /data:" not in own_config(command):
+        return None
+    file = conf_dir() / "experiment" / f"{name}.yaml"
+    if not file.is_file():
+        return None  # Hydra says so
+    found = re.search(r"^ *- override /data: (\w+)", file.read_text("utf-8"), re.MULTILINE)
+    return found[1] if found else None
 
 
 def check_added(words: list[str], known: set[str]) -> None:
@@ -282,32 +269,6 @@ def check_added(words: list[str], known: set[str]) -> None:
                 f"there is no option {first}; `diffgeo <command> --cfg job` with the same groups "
                 "lists them"
             )
-
-
-def parted(line: list[str]) -> tuple[list[str], list[str]]:
-    """The flags of a line with their values, and its other words. Raises UsageError on a flag that
-    is none of Hydra's, written in full (one of them unpickles a file), and on a config directory
-    that asks for more than a config may."""
-    flags = []
-    others = []
-    words = iter(line)
-    for word in words:
-        if not word.startswith("-"):
-            others.append(word)
-            continue
-        flag, equals, value = word.partition("=")
-        if flag not in (*ALONE, *VALUED):
-            raise UsageError(
-                f"there is no flag {flag}: write {', '.join(f for f in VALUED if len(f) > 3)}, "
-                "--multirun or --help"
-            )
-        flags.append(word)
-        if flag in VALUED and not equals:
-            value = next(words, "all" if flag in ("--info", "-i") else "")
-            flags.append(value)
-        if flag in DIRECTORIES:
-            check_directory(Path(value))
-    return flags, others
 
 
 def as_hydra_reads(word: str, sweep: bool) -> str:
