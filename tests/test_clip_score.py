@@ -14,8 +14,7 @@ import diffgeo  # noqa: F401                    # lets transformers import torch
 from diffgeo.core import Run
 from diffgeo.data import Circle
 from diffgeo.errors import UsageError
-from diffgeo.metrics.clip import Clip, ClipScore, clip_score, load
-from diffgeo.metrics.suite import suite
+from diffgeo.metrics.clip import Clip, ClipScore, load
 from diffgeo.report.comparison import badness
 
 pytest.importorskip("transformers")
@@ -202,5 +201,7 @@ def test_what_has_no_prompts_is_refused(folder):
         ClipScore(str(folder)).prepare(Circle(), 100)
     with pytest.raises(UsageError, match=r"metrics\.clip\.folder=DIR"):
         ClipScore().prepare(Seen(), 4)
-    assert suite(clip=clip_score()).metrics == {}  # of a suite with other metrics it is left out
+    optional = ClipScore(optional=True)  # in a suite with other metrics it is left out
+    optional.prepare(Circle(), 100)
+    assert optional(told(pictures(4)), Seen()) == {} == optional.describe(told(pictures(4)), Seen())
     assert ClipScore(str(folder))(Run(pictures(4)), Seen()) == {}

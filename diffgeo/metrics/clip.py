@@ -169,12 +169,14 @@ class ClipScore(Measure):
     folder: of a CLIPModel.
     batch: pictures at once.
     device: auto takes the GPU when there is one.
+    optional: without a folder there is no value, and no error.
     Raises UsageError.
     """
 
     folder: str | None = None
     batch: int = 16
     device: str = "auto"
+    optional: bool = False
 
     floors = False
     needs_run = True
@@ -190,8 +192,15 @@ class ClipScore(Measure):
             raise UsageError("a CLIP score needs metrics.clip.folder=DIR, a folder of a CLIPModel")
         return load(at_home(self.folder, OPTION), device_of(self.device))
 
+    @property
+    def left_out(self) -> bool:
+        """Whether nobody asks for a value."""
+        return self.optional and self.folder is None
+
     def prepare(self, data: Data, n: int) -> None:
         """Load the network. Raises UsageError where there are no prompts to go with."""
+        if self.left_out:
+            return
         if not isinstance(data, Pictures) or isinstance(data, Known):
             raise UsageError(
                 "a CLIP score holds pictures against their prompts, and data= has none: write "
@@ -200,7 +209,7 @@ class ClipScore(Measure):
         _ = self.net
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
-        if not isinstance(data, Pictures) or run.simulation is None:
+        if self.left_out or not isinstance(data, Pictures) or run.simulation is None:
             return {}
         condition = run.simulation.condition
         if not isinstance(condition, Worded):
@@ -218,16 +227,11 @@ class ClipScore(Measure):
         return values
 
     def describe(self, run: Run, data: Data) -> dict:
+        if self.left_out:
+            return {}
         return {
             "n": len(run.samples),
             "network": Path(self.folder or "").name,
             "weights": self.net.key,
             "formula": "mean of 100 max(cos, 0)",
         }
-
-
-def clip_score(
-    folder: str | None = None, batch: int = 16, device: str = "auto"
-) -> ClipScore | None:
-    """The metric, or none where no folder is named: the target of conf/metrics/*.yaml."""
-    return None if folder is None else ClipScore(folder, batch, device)
