@@ -254,30 +254,24 @@ def test_samples_have_the_law_that_the_theory_says(name):
 
 @pytest.mark.slow
 def test_a_trained_network_pays_for_its_score(inside, tmp_path):
-    """An U-Net of the example for two minutes: W2 of its samples by EM and Heun at 50 points stands
-    beside that of the exact score from the same noise, along and across the law's support."""
+    """A U-Net of the example, two minutes: its samples are near the law (W2 below a third of that
+    of the mean alone, sqrt(104)) and off its support; those of the exact score, from the same
+    noise, are nearer, on it, and within the noise floor."""
     np.save(tmp_path / "u.npy", image().numpy())
     line = "train data=texture image=u.npy net=unet_8 model=edm trainer.steps=600 trainer.batch=64 "
     line += "trainer.lr=4e-3 trainer.warmup=50 trainer.rate.end=0.0 trainer.ema=0.99 n=200 "
     done = inside(*line.split(), "figures=false", "hydra.run.dir=net")
     assert done.returncode == 0, done.stderr
-    grid = "sampler.schedule=vp sampler.schedule.to_zero=false sampler.steps=49 n=400 figures=false"
-    found = {}
-    for scheme in ("euler_maruyama", "chart_heun"):
-        for name, model in (("net", "run=net"), ("exact", "model=exact data=texture image=u.npy")):
-            run = f"{name}-{scheme}"
-            words = f"sample {model} metrics=texture sampler={scheme} {grid} hydra.run.dir={run}"
-            done = inside(*words.split())
-            assert done.returncode == 0, done.stderr
-            found[run] = json.loads((tmp_path / run / "metrics.json").read_text())
-    for scheme, closed in (("euler_maruyama", 1.820820), ("chart_heun", 0.575680)):
-        exact = found[f"exact-{scheme}"]
-        learned = found[f"net-{scheme}"]
-        # x, not x_t = .99995 x: within the standard error all the same
-        assert abs(exact["texture/w2_unbiased"] - closed) < 3 * exact["texture/w2_se"]
-        assert learned["texture/w2"] > exact["texture/w2"] + 5 * learned["texture/w2_se"]
-        parts = learned["texture/w2_along"] ** 2 + learned["texture/w2_across"] ** 2
-        assert learned["texture/w2"] ** 2 == pytest.approx(parts, rel=1e-12)
+    line = "sample model=exact data=texture image=u.npy n=200 figures=false hydra.run.dir=exact"
+    assert inside(*line.split()).returncode == 0
+    learned, exact = (
+        json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("net", "exact")
+    )
+    assert exact["texture/w2_across"] < 1e-6
+    assert learned["texture/w2_across"] > 0.05
+    assert exact["texture/w2"] < learned["texture/w2"] < 0.3 * math.sqrt(104)
+    floor = exact["texture/w2_floor"] + 5 * exact["texture/w2_floor_sd"]
+    assert exact["texture/w2"] < floor
 
 
 # given a measurement
