@@ -18,6 +18,7 @@ import importlib.metadata
 import platform
 import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,7 @@ FREE = (
     "trainer.compile",
 )
 PACKAGES = ("torch", "numpy", "scipy", "hydra-core", "omegaconf", "safetensors")
+LIBRARIES = ("diffusers", "transformers")  # that a run may have taken its networks from
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ class RunFolder:
         seconds, evaluations), with a digest of every file of numbers that is there; and last of all
         its `values`, metrics.json."""
         device = torch.device(device)
-        versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+        used = [*PACKAGES, *(name for name in LIBRARIES if name in sys.modules)]
+        versions = {name: importlib.metadata.version(name) for name in used}
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         record = {
             "python": platform.python_version(),

@@ -177,7 +177,8 @@ def make(folder: str | Path, family: str = "sd", seed: int = 0) -> Path:
 
 
 def main(words: list[str]) -> None:
-    if len(words) not in (1, 2) or (len(words) == 2 and words[1] not in SCHEDULERS):
+    known = len(words) < 2 or words[1] in SCHEDULERS
+    if len(words) not in (1, 2) or not known or words[0].startswith("-"):
         sys.exit(f"python scripts/latent_folder.py FOLDER [{'|'.join(SCHEDULERS)}]")
     if Path(words[0]).exists():
         sys.exit(f"{words[0]} is there already: write another folder")

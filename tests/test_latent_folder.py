@@ -99,6 +99,7 @@ BAD = [
     ("model_index.json", {"_class_name": "StableDiffusion3Pipeline"}, "StableDiffusion3Pipeline"),
     ("model_index.json", {"_class_name": "FluxPipeline"}, "_class_name=FluxPipeline: model=latent"),
     ("model_index.json", {"_class_name": None}, "_class_name=None"),
+    ("model_index.json", {"_class_name": ["a", "b"]}, "_class_name=['a', 'b']: model=latent"),
     ("model_index.json", {"unet": ["evil", "Runner"]}, "unet=['evil', 'Runner']: StableDiffusion"),
     ("model_index.json", {"text_encoder": None}, "has a CLIPTextModel there"),
     ("model_index.json", {"requires_aesthetics_score": True}, "the refiner of SDXL"),

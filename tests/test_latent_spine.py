@@ -4,6 +4,7 @@ of a discrete schedule in its chart, and the tie of gradient estimation's own gr
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from test_plms import LDM, apart, denoise, ours, theirs, unit
 from diffgeo.commands.theory.restoration import start_on
 from diffgeo.config.beginning import beginning
 from diffgeo.config.build import assemble, build
+from diffgeo.config.prompted import check_loop
 from diffgeo.config.stepping import same_grid
 from diffgeo.core import generator
 from diffgeo.data.gaussian import Gaussian
@@ -32,7 +34,7 @@ from diffgeo.schedule import VE
 from diffgeo.schedule.discrete import Discrete, EvenTimesteps, LogLinear, ScaledLinearBetas
 from diffgeo.schedule.of_diffusers import FromNoise, Spaced, SpacedLevels
 from diffgeo.schedule.scheduler_config import NAME, folder_schedule, read_scheduler
-from diffgeo.simulation import Simulation
+from diffgeo.simulation import Loop, Simulation
 from diffgeo.simulation.initial import InChart, Own, Prior
 
 NORMAL = Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]])
@@ -344,3 +346,18 @@ def test_a_budget_lays_other_numbers_of_steps_as_the_schedule_does_unless_the_ru
     below = replace(plain, sigmas=late.sigmas, initial=late.initial)
     found = budget.grids(below)[20]
     assert float(found[0]) == pytest.approx(float(late.sigmas[0]), rel=0.01)
+
+
+def test_a_scheduler_that_bounds_latents_is_quoted(tmp_path):
+    """Thresholding with sample_max_value=1 is a clip: the line names the key that asks for it."""
+    written(tmp_path, _class_name="DDIMScheduler", clip_sample=False, thresholding=True)
+    model = SimpleNamespace(folder=SimpleNamespace(scheduler=read_scheduler(tmp_path)))
+    with pytest.raises(UsageError, match=r"thresholding=true.*write loop\.clip=1"):
+        check_loop(model, Loop())
+    check_loop(model, Loop(clip=1.0))
+
+
+def test_an_offset_beyond_the_last_timestep(tmp_path):
+    schedule = written(tmp_path, _class_name="DDIMScheduler", steps_offset=2000)
+    with pytest.raises(UsageError, match="steps_offset=2000 .* write a whole number below 1000"):
+        schedule.grid(10)

@@ -12,6 +12,7 @@ from PIL import Image
 from diffgeo import plot
 from diffgeo.errors import UsageError
 from diffgeo.plot.images import GAP, LINE, SIDE
+from diffgeo.plot.prompted import font
 
 
 def pictures(n, *shape, seed=0):
@@ -145,3 +146,11 @@ def test_no_matplotlib_for_a_grid(tmp_path):
         "sys.exit(any(m.startswith('matplotlib') for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "grid.png")]).returncode == 0
+
+
+def test_a_prompt_has_the_letters_of_its_language():
+    """A letter that a font lacks is drawn as the box of a code point that is none."""
+    box, *drawn = ["\U000e0fff", *"aüñżßжλ"]
+    empty = bytes(font().getmask(box))
+    masks = [bytes(font().getmask(letter)) for letter in drawn]
+    assert empty not in masks and len(set(masks)) == len(drawn)

@@ -19,6 +19,9 @@ from diffgeo.pretrained.latent.model import LatentNetwork
 from diffgeo.pretrained.latent.prompts import read_prompts
 from diffgeo.simulation import Loop
 
+# keys of a scheduler that bound the estimate of x0
+CLIPS = ("clip_sample", "clip_sample_range", "thresholding", "sample_max_value")
+
 
 def check_slots(cfg: DictConfig) -> None:
     """Raise UsageError where a config has the options of latents and a model of none."""
@@ -145,6 +148,6 @@ def check_loop(model: LatentNetwork | LatentClassNetwork, loop: Loop) -> None:
             "sixteenth of their size): leave it out"
         )
     raise UsageError(
-        f"{asked.source} says {asked.quoted('clip_sample', 'clip_sample_range')}, and the command "
-        f"does otherwise: write loop.clip={asked.clip:g}"
+        f"{asked.source} says {asked.quoted(*CLIPS)}, and the command does otherwise: write "
+        f"loop.clip={asked.clip:g}"
     )

@@ -9,10 +9,12 @@ whole squares, so that a column is 128 to 256 pixels wide.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import textwrap
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,6 +28,8 @@ WIDE = 256  # the most
 GAP = 4
 LINE = 14  # the height of a line of text
 LEFT = 150  # of a prompt beside its row
+SIZE = 10  # of a letter
+FONT = "mpl-data/fonts/ttf/DejaVuSans.ttf"  # lies in matplotlib, which is not imported for it
 WHITE = (255, 255, 255)
 INK = (40, 40, 40)
 EMPTY = "(no words)"  # the empty prompt
@@ -94,6 +98,7 @@ class Page:
         self.width = width
         self.sheet = Image.new("RGB", (width, height), WHITE)
         self.draw = ImageDraw.Draw(self.sheet)
+        self.draw.font = font()
 
     def picture(self, image: Tensor, left: int, top: int) -> None:
         """A picture, uint8 [1 or 3,h,w]."""
@@ -133,6 +138,19 @@ class Page:
         page = BytesIO()
         self.sheet.save(page, format="PNG")
         write_bytes(path, page.getbuffer())
+
+
+def font():
+    """The font of all words: DejaVu, which has the Latin, Greek and Cyrillic letters of prompts;
+    Pillow's own, which has those of English alone, where matplotlib comes without it."""
+    from PIL import ImageFont
+
+    found = importlib.util.find_spec("matplotlib")
+    if found is not None and found.origin is not None:
+        file = Path(found.origin).parent / FONT
+        if file.is_file():
+            return ImageFont.truetype(file, SIZE)
+    return ImageFont.load_default()
 
 
 def wrapped(text: str, letters: int) -> list[str]:

@@ -111,6 +111,11 @@ class Spaced:
             return
         begin = f"with steps_offset={self.offset} they begin at timestep {first} of {T}"
         most = T - max(self.offset, laid - steps)
+        if most < 1:
+            raise UsageError(
+                f"steps_offset={self.offset} of {T} timesteps leaves none: write a whole number "
+                f"below {T}"
+            )
         if steps <= most:
             raise UsageError(f"steps={steps}: {begin}; write another number of steps")
         raise UsageError(

@@ -95,7 +95,7 @@ class FolderReader:
     def read(self) -> LatentFolder:
         index = self.json("model_index.json", "so it is no diffusers pipeline")
         kind = index.get("_class_name")
-        if kind not in FAMILIES:
+        if not isinstance(kind, str) or kind not in FAMILIES:
             self.refuse(
                 "model_index.json",
                 f"_class_name={kind}: model=latent reads {' and '.join(FAMILIES)} (Stable "
