@@ -17,7 +17,12 @@ from diffgeo.sampler import DDPM, Heun, Splitting
 from diffgeo.schedule import OU, VE
 from diffgeo.simulation.noise import Streams, keys
 
-LAWS = sorted(p.stem for p in (conf_dir() / "data").glob("*.yaml") if p.stem != "cloud")
+# those of points: what pictures need is in conf/laws; a cloud is the user's file
+LAWS = sorted(
+    path.stem
+    for path in (conf_dir() / "data").glob("*.yaml")
+    if path.stem != "cloud" and "/laws@_global_" not in path.read_text("utf-8")
+)
 FAST = ("circle", "points5", "segment")
 
 
