@@ -11,8 +11,9 @@ import torch
 from omegaconf import OmegaConf
 
 from diffgeo.config import kinds
-from diffgeo.config.build import build
+from diffgeo.config.build import build, load_array
 from diffgeo.plot import gaussian as plot
+from diffgeo.plot import images
 from diffgeo.run import read_config
 from diffgeo.schedule import VP
 from diffgeo.store.digest import verified
@@ -150,3 +151,16 @@ def flipped(
         f"standard deviation of a draw\n\n{by_sign}\nThe same for one direction alone, by "
         f"eigenvalue, eps = {e:g} (rms over both signs; figure flips.png)\n\n{alone}"
     )
+
+
+def textures(out: Path, every: Mapping, cells: Sequence[str], shown: int = 8) -> None:
+    """The first samples of each cell as pictures, a row a cell, with its W2: textures.png."""
+    rows = []
+    names = []
+    for name in cells:
+        law = build(read_config(every[name].folder).data)
+        samples = load_array(str(every[name].folder), "run", law.shape)
+        rows.append(law.quantize(samples[:shown]))
+        names.append(f"{name}: {every[name].metrics()['texture/w2']:.3g}")
+    title = "the first samples, all from the same noise, and W2 as they give it"
+    images.rows(out / "textures.png", rows, names, [""] * shown, title)
