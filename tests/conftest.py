@@ -4,10 +4,10 @@ shared out to several processes (`make test`)."""
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from here import run_here
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -100,18 +100,6 @@ def diffgeo(tmp_path):
         return Result(done.args, done.returncode, done.stdout, done.stderr)
 
     return run
-
-
-def run_here(folder: Path, arguments: Sequence[str]) -> int:
-    """The status of `diffgeo ...` in this process."""
-    from diffgeo.cli import main
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["diffgeo", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            main()
-    return stop.value.code or 0
 
 
 @pytest.fixture

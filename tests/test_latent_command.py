@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from configs import composed
-from conftest import run_here
+from here import run_here
 from latent_folders import make
 from omegaconf import OmegaConf
 from PIL import Image
