@@ -100,7 +100,11 @@ def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch):
         torch.testing.assert_close(load_tensors(two)[0][name], value, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("who", ["0", "1", "both"])
+# the other rank and both take the same way
+@pytest.mark.parametrize(
+    "who",
+    ["0", pytest.param("1", marks=pytest.mark.slow), pytest.param("both", marks=pytest.mark.slow)],
+)
 def test_a_rank_that_fails_ends_the_others_with_one_line(tmp_path, who):
     """Whoever fails, and if all do: the first to fail tells it, the others, whose connection
     breaks, are silent."""

@@ -125,6 +125,7 @@ def test_a_table_of_small_images_marks_its_mismatches(inside, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_random_errors_are_drawn_by_the_seed(inside, tmp_path):
     """One draw is that of its seed; of several the table has the mean and the deviation of a draw,
     each draw by itself in numpy."""
@@ -166,6 +167,7 @@ def test_random_errors_are_drawn_by_the_seed(inside, tmp_path):
     assert "12 draws of the random error" in text
 
 
+@pytest.mark.slow
 def test_no_error_is_no_random_error_either(inside, tmp_path):
     """eta=0 random=true, a point of a sweep over eta, is the exact score."""
     line = "theory gaussian spectrum=power d=5 grid_points=9 eps=0 schemes=EM figures=false"
