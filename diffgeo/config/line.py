@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from diffgeo.config.flags import DIRECTORIES, multirun, parted
@@ -56,6 +57,8 @@ PATHS = (
     "hydra.run.dir",
     "hydra.sweep.dir",
 )
+# options of every command that even one with no law and no model of a run looks at
+LOOKED_AT = {"seed", "figures", "threads", "hydra", "device"}
 # what the samples of a run start from
 STARTS = ("first", "noise", "init", "at")
 # of the runs of one sweep
@@ -86,6 +89,16 @@ def own_options(command: str) -> set[str]:
 def list_options(command: str) -> set[str]:
     """Those of its own options whose default is a list."""
     return set(re.findall(r"^(\w+): *\[", own_config(command), re.MULTILINE))
+
+
+def check_own(command: str, overrides: Iterable[str], looks_at: str) -> None:
+    """Raise UsageError on an option of other commands, which this one would not look at; `looks_at`
+    says what there is instead."""
+    own = own_options(command) | LOOKED_AT
+    for override in overrides:
+        key = key_of(override)
+        if re.split("[./]", key)[0] not in own:
+            raise UsageError(f"{command} does not look at {key}=: {looks_at}")
 
 
 def own_config(command: str) -> str:

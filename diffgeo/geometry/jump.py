@@ -112,7 +112,7 @@ def jumps(simulation: Simulation, numbers: range) -> Jumps:
         evaluations.append(noted.rows_at(step.denoised) / len(numbers))
         states.append(step.x)
     whole = start.counted.rows / len(numbers)
-    end = simulation.loop.kept(states.pop())
+    end = simulation.kept(states.pop())
     last = float(simulation.sigmas[-1])
     if last > 0:  # where the grid ends there is a state, and nobody has asked for its estimate
         denoised.append(noted(end, last))

@@ -200,7 +200,7 @@ def record(
         z = step.x
         x[k + 1] = z[:rows]
         denoised[k] = r
-    last, *stars = simulation.loop.kept(z).split(rows)
+    last, *stars = simulation.kept(z).split(rows)
     x[-1] = last
     check_finite(last)
 

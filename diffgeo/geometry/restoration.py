@@ -110,7 +110,7 @@ def moves(simulation: Simulation, numbers: range) -> Moves:
         of_state.append(length(step.x - other.x) / math.hypot(1, below))
         x = step.x
         states.append(x)
-    states[-1] = simulation.loop.kept(states[-1])
+    states[-1] = simulation.kept(states[-1])
     return Moves(
         simulation.sigmas,
         torch.stack(states),

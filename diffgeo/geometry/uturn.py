@@ -75,6 +75,6 @@ def back(simulation: Simulation, x: Tensor, level: float, numbers: range) -> Ten
     unit = noise()
     start = turned.start(numbers)
     state = Start(x, unit, noise, start.denoise, start.counted, start.method)
-    samples = turned.loop.kept(end(turned.steps(state), x))
+    samples = turned.kept(end(turned.steps(state), x))
     check_finite(samples)
     return samples

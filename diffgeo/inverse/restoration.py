@@ -136,7 +136,7 @@ class Restoration:
         evaluations = 0
         for piece in pieces:
             start = simulation.start(piece)
-            found.append(simulation.loop.kept(end(simulation.steps(start), start.x)))
+            found.append(simulation.kept(end(simulation.steps(start), start.x)))
             evaluations += start.counted.rows
             if isinstance(start.method, Accounting):
                 accounts.append(start.method.account())

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from diffgeo.config.kinds import numbers, plain, whole
-from diffgeo.config.line import key_of, own_options
+from diffgeo.config.line import check_own
 from diffgeo.errors import UsageError
 from diffgeo.plot.lowdegree import lowdegree as figure
 from diffgeo.run import Job, RunFolder
@@ -38,16 +38,16 @@ from diffgeo.theory.lowdegree_circle import MOST, covering, sector_errors
 
 HIGHEST = 40  # degree of a polynomial on the line
 MOST_DRAWS = 10**7  # that one regression takes
-COMMON = {"seed", "figures", "threads", "hydra", "device"}  # options that are not its own
 # part, quantity, at (n, R or m), degree, pieces, value, standard error: a row of table.csv
 Row = tuple[str, str, float | None, int | None, int | None, float, float | None]
 COLUMNS = ("part", "quantity", "at", "degree", "pieces", "value", "standard_error")
+LOOKS_AT = "its laws are atoms on the line and a circle, write cell_atoms=-2,2 or radius=10"
 
 
 def main(cfg, job: Job) -> None:
     """The three parts of cfg. Raises UsageError on what is no law, degree, radius or number of
     draws."""
-    check_line(job.overrides)
+    check_own("theory lowdegree", job.overrides, LOOKS_AT)
     torch.set_num_threads(plain("threads", cfg.threads or 1, int))
     started = time.process_time()
     sigma = plain("sigma", cfg.sigma)
@@ -85,18 +85,6 @@ def main(cfg, job: Job) -> None:
     print(circle_table(circles))
     drawn = ", figures/" if cfg.figures else ""
     print(f"written: {job.path}/metrics.json, table.csv{drawn}")
-
-
-def check_line(overrides: Sequence[str]) -> None:
-    """Raise UsageError on an option of other commands, which this one would not look at."""
-    own = own_options("theory lowdegree") | COMMON
-    for override in overrides:
-        key = key_of(override)
-        if key.partition(".")[0].partition("/")[0] not in own:
-            raise UsageError(
-                f"theory lowdegree does not look at {key}=: its laws are atoms on the line and a "
-                "circle, write cell_atoms=-2,2 or radius=10"
-            )
 
 
 def line_of(part: str, atoms, weights, sigma: float) -> Line:

@@ -10,12 +10,12 @@ at full precision.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from diffgeo.config.kinds import numbers, plain, whole
-from diffgeo.config.line import key_of, own_options
+from diffgeo.config.line import check_own
 from diffgeo.errors import UsageError
 from diffgeo.plot.predictor_corrector import Panel, panels
 from diffgeo.run import Job, RunFolder
@@ -23,13 +23,13 @@ from diffgeo.store.files import write_text
 from diffgeo.tables import csv_text, markdown
 from diffgeo.theory.predictor_corrector import Problem, alternating, table
 
-COMMON = {"seed", "figures", "threads", "hydra", "device"}  # options that are not its own
 MOST = 20_000  # levels
+LOOKS_AT = "its law is variance=, its process low=, high= and levels="
 
 
 def main(cfg, job: Job) -> None:
     """The table of cfg. Raises UsageError."""
-    check_line(job.overrides)
+    check_own("theory predictor_corrector", job.overrides, LOOKS_AT)
     error = plain("error", cfg.error)
     if not -1 < error < 1:
         raise UsageError(f"error={error:g}: write a number between -1 and 1")
@@ -62,18 +62,6 @@ def main(cfg, job: Job) -> None:
     )
     figures = ", figures/" if cfg.figures else ""
     print(f"written: {job.path}/metrics.json, table.csv{figures}")
-
-
-def check_line(overrides: Sequence[str]) -> None:
-    """Raise UsageError on an option of other commands, which this one would not look at."""
-    own = own_options("theory predictor_corrector") | COMMON
-    for override in overrides:
-        key = key_of(override)
-        if key.partition(".")[0].partition("/")[0] not in own:
-            raise UsageError(
-                f"theory predictor_corrector does not look at {key}=: its law is variance=, its "
-                "process low=, high= and levels="
-            )
 
 
 def shown(found: Mapping[str, Mapping[str, float]]) -> list[list[str]]:

@@ -10,13 +10,13 @@ taken whole, 1/(1 - e^-t). table.csv holds every time of every grid, with its no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from omegaconf import ListConfig
 
 from diffgeo.config.kinds import plain, step_count
-from diffgeo.config.line import key_of, own_options
+from diffgeo.config.line import check_own
 from diffgeo.errors import UsageError
 from diffgeo.plot.schedules import schedules as figure
 from diffgeo.run import Job, RunFolder
@@ -25,14 +25,14 @@ from diffgeo.store.files import write_text
 from diffgeo.tables import csv_text, markdown
 from diffgeo.theory.schedules import BALANCED, Cost, grids
 
-COMMON = {"seed", "figures", "threads", "hydra", "device"}  # options that are not its own
 MOST = 4  # numbers of points: a table of 20 lines
 COLUMNS = ("schedule", "N", "k", "t", "sigma", "relative_step", "scaled_step")
+LOOKS_AT = "its grids are T=, t_1= and points="
 
 
 def main(cfg, job: Job) -> None:
     """The grids of cfg at every number of points. Raises UsageError."""
-    check_line(job.overrides)
+    check_own("theory schedules", job.overrides, LOOKS_AT)
     T = plain("T", cfg.T)
     t_1 = plain("t_1", cfg.t_1)
     found = {N: grids(t_1, T, N) for N in counts("points", cfg.points)}
@@ -56,17 +56,6 @@ def main(cfg, job: Job) -> None:
         "best."
     )
     print(f"written: {job.path}/metrics.json, table.csv{', figures/' if cfg.figures else ''}")
-
-
-def check_line(overrides: Sequence[str]) -> None:
-    """Raise UsageError on an option of other commands, which this one would not look at."""
-    own = own_options("theory schedules") | COMMON
-    for override in overrides:
-        key = key_of(override)
-        if key.partition(".")[0].partition("/")[0] not in own:
-            raise UsageError(
-                f"theory schedules does not look at {key}=: its grids are T=, t_1= and points="
-            )
 
 
 def counts(key: str, value) -> list[int]:
