@@ -139,6 +139,15 @@ class Update:
         """E[x0 | y], [n,m] -> [n,d]."""
         return self.mean + (y - self.predicted) @ self.gain.mT
 
+    def of(self, y: Tensor) -> tuple[Tensor, float | None]:
+        """E[x0 | y] [d] and log p(y) in nats (None where y has no density) of one y [*M]. Raises
+        UsageError where no x0 has this y."""
+        row = y.double().reshape(1, -1)
+        log_evidence = self.log_evidence(row)
+        check_possible(log_evidence[:, None])
+        known = float(log_evidence) if self.has_density else None
+        return self.mean_of(row)[0], known
+
     def log_evidence(self, y: Tensor) -> Tensor:
         """log p(y) in nats, [n,m] -> [n]. Without noise the density on the plane of all A x0, and
         -inf off it."""

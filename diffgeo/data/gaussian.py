@@ -98,12 +98,8 @@ class Gaussian(Law):
         if not isinstance(operator, Linear):
             return super().given(operator, y, sigma_n)
         update = self.update(operator, sigma_n)
-        row = y.double().reshape(1, -1)
-        log_evidence = update.log_evidence(row)
-        posteriors.check_possible(log_evidence[:, None])
-        known = update.has_density
-        found = Gaussian(update.mean_of(row)[0], update.covariance)
-        return found.known_by(float(log_evidence) if known else None)
+        mean, log_evidence = update.of(y)
+        return Gaussian(mean, update.covariance).known_by(log_evidence)
 
     def given_rows(self, operator: Operator, y: Tensor, sigma_n: float) -> Denoiser | None:
         """The posterior mean of rows with measurements y [B,*M]; None where A is not linear."""

@@ -151,11 +151,8 @@ class Texture(Law):
         if not isinstance(operator, Linear):
             return super().given(operator, y, sigma_n)
         update = self.update(operator, sigma_n)
-        row = y.double().reshape(1, -1)
-        log_evidence = update.log_evidence(row)
-        posteriors.check_possible(log_evidence[:, None])
-        found = GivenTexture(update, update.mean_of(row)[0], self)
-        return found.known_by(float(log_evidence) if update.has_density else None)
+        mean, log_evidence = update.of(y)
+        return GivenTexture(update, mean, self).known_by(log_evidence)
 
     def given_rows(self, operator: Operator, y: Tensor, sigma_n: float) -> Denoiser | None:
         """The posterior mean of rows with measurements y [B,*M]; None where A is not linear."""
