@@ -142,7 +142,7 @@ def test_an_algorithm_by_name():
 
 
 def test_theory_mcgdiff(made):
-    line = "theory mcgdiff problems=2 n=40 sampler.steps=8 algorithms=exact,ddrm hydra.run.dir=mcg"
+    line = "theory mcgdiff problems=2 n=40 sampler.steps=8 sampler.schedule=karras algorithms=exact,ddrm hydra.run.dir=mcg"
     folder = made(line) / "mcg"
     values = json.loads((folder / "metrics.json").read_text())
     rows = (folder / "problems.csv").read_text().splitlines()
@@ -168,6 +168,7 @@ def test_trajectory_restore(made):
     [
         ("trajectory restore algorithms=dps", "does not look at sigma_n"),
         ("theory mcgdiff +options.dps.eta=1", "write one of zeta"),
+        ("theory mcgdiff model=cem", "does not look at model=: its laws are mixtures"),
         pytest.param("trajectory restore sigma_n=0", "above 0", marks=pytest.mark.slow),
         pytest.param("trajectory restore y=[1,2]", "measures [1]", marks=pytest.mark.slow),
         pytest.param("theory mcgdiff d=7", "an even number", marks=pytest.mark.slow),

@@ -97,7 +97,7 @@ def check_own(command: str, overrides: Iterable[str], looks_at: str) -> None:
     own = own_options(command) | LOOKED_AT
     for override in overrides:
         key = key_of(override)
-        if re.split("[./]", key)[0] not in own:
+        if re.split("[./]", key.rpartition("@")[2])[0] not in own:  # the slot that it fills
             raise UsageError(f"{command} does not look at {key}=: {looks_at}")
 
 

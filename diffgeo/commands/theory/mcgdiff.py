@@ -18,6 +18,7 @@ import torch
 from diffgeo.config.beginning import of_schedule
 from diffgeo.config.build import grid_of, method_of
 from diffgeo.config.kinds import choices, plain, whole
+from diffgeo.config.line import check_own
 from diffgeo.config.named import algorithm, algorithm_options, names
 from diffgeo.errors import UsageError
 from diffgeo.run import Job, RunFolder
@@ -25,10 +26,13 @@ from diffgeo.store.files import write_text
 from diffgeo.tables import csv_text, markdown
 from diffgeo.theory.mcgdiff import FLOOR, Found, compared, mean_of, problem_of
 
+LOOKS_AT = "its laws are mixtures of its own, d=, d_y= and problems="
+
 
 def main(cfg, job: Job) -> None:
     """Run every algorithm on every problem. Raises UsageError on names, options and sizes that
     there are not."""
+    check_own("theory mcgdiff", job.overrides, LOOKS_AT)
     torch.set_num_threads(plain("threads", cfg.threads or 1, int))
     asked = choices("algorithms", cfg.algorithms, names("algorithm"))
     if not asked:
