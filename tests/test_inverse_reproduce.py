@@ -142,7 +142,8 @@ def test_an_algorithm_by_name():
 
 
 def test_theory_mcgdiff(made):
-    line = "theory mcgdiff problems=2 n=40 sampler.steps=8 sampler.schedule=karras algorithms=exact,ddrm hydra.run.dir=mcg"
+    line = "theory mcgdiff problems=2 n=40 sampler.steps=8 sampler.schedule=karras "
+    line += "algorithms=exact,ddrm hydra.run.dir=mcg"
     folder = made(line) / "mcg"
     values = json.loads((folder / "metrics.json").read_text())
     rows = (folder / "problems.csv").read_text().splitlines()
