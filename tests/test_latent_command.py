@@ -162,7 +162,7 @@ def kept(simulation, place, folder, monkeypatch, write=shards.write) -> list[ran
     with monkeypatch.context() as patch:
         patch.setattr(draw, "shards", SimpleNamespace(**{**vars(shards), "write": noted}))
         with contextlib.suppress(KeyboardInterrupt):
-            draw.streamed(simulation, range(4), 2, data, folder, ALONE, quiet=True)
+            draw.streamed(simulation, range(4), 2, data, folder, ALONE, leave=False)
     return written
 
 

@@ -23,11 +23,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
+from diffgeo.data.inside import Picture
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.machine import progress
+from diffgeo.store import npy
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -111,7 +114,7 @@ def has_alpha(folder: Path) -> bool:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Picture) -> Iterator[Image.Image]:
     """An image file, its header read. Raises DiffgeoError, naming the file, on what is none, on
     several pictures and too large ones, and where the block finds that it is damaged."""
     from PIL import Image
@@ -121,7 +124,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         if not path.is_file():
             raise ValueError("it is no file" if path.exists() else "there is no such file")
         # of a path Pillow would map the file into memory, and misread some TIFF files on their side
-        with open(path, "rb") as stream, Image.open(stream, formats=FORMATS) as image:
+        with path.open("rb") as stream, image_in(stream, path.name) as image:
             if image.width * image.height > MOST:
                 raise ValueError(f"it has more than {MOST} pixels: make it smaller")
             if image.format != "MPO" and has_another(image):
@@ -135,6 +138,22 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except Exception as error:  # Pillow raises a dozen kinds on a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DiffgeoError(f"{path} cannot be read as an image: {reason}") from error
+
+
+def image_in(stream: BinaryIO, name: str) -> Image.Image:
+    """The picture in the bytes of a file, or of an array of bytes where its name ends in .npy.
+    Raises what Pillow raises, ValueError on an array that is no picture."""
+    from PIL import Image
+
+    if not name.lower().endswith(".npy"):
+        return Image.open(stream, formats=FORMATS)
+    array = npy.parsed(stream.read())
+    colours = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or colours not in (1, 3):
+        raise ValueError(f"it holds {array.dtype} {list(array.shape)}: write uint8 [H,W] or [H,W,3]")
+    if not array.size:
+        raise ValueError("it has no pixels")
+    return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
 
 
 @cache
@@ -154,7 +173,7 @@ def has_another(image: Image.Image) -> bool:
     return True
 
 
-def facts(path: Path, background: Background = WHITE) -> Facts:
+def facts(path: Picture, background: Background = WHITE) -> Facts:
     """Size, channels and alpha of an image file, from its header. Raises DiffgeoError when it
     cannot be read."""
     with opened(path) as image:
@@ -176,7 +195,7 @@ def is_grey(image: Image.Image) -> bool:
 
 
 def decode(
-    path: Path,
+    path: Picture,
     channels: int,
     box: tuple[int, int, int, int] | None = None,
     size: int | None = None,
@@ -256,7 +275,7 @@ def turned(image: Image.Image, orientation: int) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def equal_channels(image: Image.Image, path: Path) -> Image.Image:
+def equal_channels(image: Image.Image, path: Picture) -> Image.Image:
     """The one channel of an RGB picture whose three are equal. Raises UsageError where they are
     not."""
     red, green, blue = image.split()
@@ -277,7 +296,7 @@ def square(height: int, width: int, side: int | None = None) -> tuple[int, int, 
 
 
 def decoded(
-    paths: Sequence[Path],
+    paths: Sequence[Picture],
     channels: int,
     boxes: Sequence | None = None,
     size: int | None = None,
@@ -286,14 +305,13 @@ def decoded(
 ) -> Iterator[np.ndarray]:
     """Blocks of images [<=256,H,W(,3)] in order, decoded on every core, with a progress bar on a
     terminal."""
-    from tqdm import tqdm
 
     def one(i: int) -> np.ndarray:
         return decode(paths[i], channels, boxes[i] if boxes else None, size, background)
 
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(paths), desc=what, unit="image", disable=None) as bar,
+        progress.bar(len(paths), what, "image") as bar,
     ):
         for first in range(0, len(paths), BLOCK):
             block = list(pool.map(one, range(first, min(first + BLOCK, len(paths)))))

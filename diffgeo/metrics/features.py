@@ -21,6 +21,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from diffgeo.core import Data, ImageSet, Pictures, Run, Uneven, generator
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.machine import progress
 from diffgeo.machine.precision import full_precision
 from diffgeo.metrics.base import Measure
 from diffgeo.metrics.nets import NETS, Features, Wanted, device_of
@@ -165,10 +166,7 @@ def fewest(n: int, run: Run, data: ImageSet) -> int:
 def batches(net: Features, images: Tensor, what: str = "") -> Iterator[Tensor]:
     """Features of images [n,C,H,W] uint8, batch by batch, on the CPU; with a bar on a terminal when
     `what` says what they are."""
-    from tqdm import tqdm
-
-    hidden = None if what else True  # None: where there is no terminal
-    with tqdm(total=len(images), desc=what, unit="image", disable=hidden, leave=False) as bar:
+    with progress.bar(len(images), what, "image", shown=bool(what), leave=False) as bar:
         for part in images.split(net.batch):
             with torch.inference_mode(), full_precision():
                 features = net(part).cpu()

@@ -23,6 +23,7 @@ import contextlib
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -57,9 +58,20 @@ def pairs_of(sd: float, error: float | None) -> int:
     return max(2, round((sd / error) ** 2))
 
 
-def draws(metric: Metric, data: Data, n: int, pairs: int, noise: float) -> Values:
+def nothing(count: float) -> None:
+    """What is told of every pair, where nobody looks."""
+
+
+def draws(
+    metric: Metric,
+    data: Data,
+    n: int,
+    pairs: int,
+    noise: float,
+    done: Callable[[float], None] = nothing,
+) -> Values:
     """The metric of `pairs` clouds A_j + noise z_j, by key. Negative seeds, so that no run shares a
-    reference draw with a pair."""
+    reference draw with a pair. `done` is told of every pair."""
     values: Values = {}
     for j in range(1, pairs + 1):
         g = generator(-j, *b"floor")
@@ -68,6 +80,7 @@ def draws(metric: Metric, data: Data, n: int, pairs: int, noise: float) -> Value
             x = x.double() + noise * torch.randn(x.shape, generator=g, dtype=torch.float64)
         for key, value in metric(Run(x, seed=-j), data).items():
             values.setdefault(key, []).append(value)
+        done(1)
     return values
 
 
@@ -100,12 +113,18 @@ def digest_of(values: Values) -> str:
 
 
 def reference(
-    metric: Metric, data: Data, n: int, pairs: int = 8, noise: float = 0.0
+    metric: Metric,
+    data: Data,
+    n: int,
+    pairs: int = 8,
+    noise: float = 0.0,
+    done: Callable[[float], None] = nothing,
 ) -> dict[str, tuple[float, float]]:
     """(mean, sd with ddof = 1) over `pairs` clouds of n fresh true samples, by key; from the cache
     when it has them.
 
     noise: standard deviation of normal noise added to the clouds, data units.
+    done: told of every pair that is measured, or of all at once.
     """
     name = {
         "law": data.key,
@@ -118,8 +137,10 @@ def reference(
     digest = hashlib.sha256(json.dumps(name).encode()).hexdigest()[:32]
     path = cache_folder() / "floors" / f"{digest}.json"
     values = held(path, name)
-    if values is None:
-        values = draws(metric, data, n, pairs, noise)
+    if values is not None:
+        done(pairs)
+    else:
+        values = draws(metric, data, n, pairs, noise, done)
         with contextlib.suppress(DiffgeoError):
             write_json(path, {"name": name, "values": values, "digest": digest_of(values)})
     floors = {}

@@ -15,11 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
 from diffgeo.core import Data, Metric, Pictures, Run
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.machine import progress
+from diffgeo.machine.progress import Bar
 from diffgeo.metrics.base import Measure
 from diffgeo.metrics.floor import RARE, UNTOLD, pairs_of, reach, reference
 from diffgeo.tables import aligned
@@ -94,28 +97,42 @@ class Suite(Measure):
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         check(run.samples, data)
+        report = {}
+        with progress.bar(len(self.metrics), "metrics", "metric", leave=False) as bar:
+            for name, metric in self.metrics.items():
+                bar.tell(now=name)
+                report |= self.with_floors(name, metric, run, data, bar)
+        return report
+
+    def with_floors(
+        self, name: str, metric: Metric, run: Run, data: Data, bar: Bar
+    ) -> dict[str, float]:
+        """The values of one metric, each followed by what stands beside it. `bar` is told of every
+        cloud that is measured for it."""
         n = len(run.samples)
         noise = last_step_noise(run)
+        values = metric(run, data)
+        check_numbers(name, values)
+        pairs = self.pairs_for(metric) if values and metric.floors else 0
+        clouds = 1 + pairs + (pairs if noise else 0)
+        told = partial(shared, bar, clouds)
+        told(1)
+        floors = {}
+        noisy = {}
+        if pairs:
+            floors = reference(metric, data, n, pairs, done=told)
+        if pairs and noise:
+            noisy = reference(metric, data, n, pairs, noise, done=told)
         report = {}
-        for name, metric in self.metrics.items():
-            values = metric(run, data)
-            check_numbers(name, values)
-            floors = {}
-            noisy = {}
-            pairs = self.pairs_for(metric)
-            if values and pairs and metric.floors:
-                floors = reference(metric, data, n, pairs)
-                if noise:
-                    noisy = reference(metric, data, n, pairs, noise)
-            for key, value in values.items():
-                report[key] = value
-                if key in floors:
-                    mean, sd = floors[key]
-                    report[key + FLOOR] = mean
-                    report[key + SPREAD] = sd
-                    report[key + FLOOR_ERROR] = sd / math.sqrt(pairs)
-                if key in noisy:
-                    report[key + NOISE], _ = noisy[key]
+        for key, value in values.items():
+            report[key] = value
+            if key in floors:
+                mean, sd = floors[key]
+                report[key + FLOOR] = mean
+                report[key + SPREAD] = sd
+                report[key + FLOOR_ERROR] = sd / math.sqrt(pairs)
+            if key in noisy:
+                report[key + NOISE], _ = noisy[key]
         return report
 
     def pairs_for(self, metric: Metric) -> int:
@@ -135,6 +152,11 @@ class Suite(Measure):
         say."""
         told = {name: metric.describe(run, data) for name, metric in self.metrics.items()}
         return {name: facts for name, facts in told.items() if facts}
+
+
+def shared(bar: Bar, clouds: int, done: float) -> None:
+    """Of the clouds that a metric measures, `done` more are: its share of one metric."""
+    bar.update(done / clouds)
 
 
 def check_numbers(name: str, values: Mapping[str, float]) -> None:

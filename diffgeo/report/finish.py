@@ -4,8 +4,7 @@ finished run folder."""
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,8 +13,9 @@ from diffgeo.config.build import Experiment, fitted
 from diffgeo.core import Data, Denoiser, Pictures, Run
 from diffgeo.denoiser import is_own
 from diffgeo.inverse.posterior import Posterior
-from diffgeo.machine import memory
+from diffgeo.machine import memory, progress
 from diffgeo.machine.distributed import ALONE, World
+from diffgeo.machine.speed import Clock
 from diffgeo.metrics.suite import text
 from diffgeo.pretrained.latent.dit import LatentClassNetwork
 from diffgeo.pretrained.latent.model import LatentNetwork
@@ -46,17 +46,13 @@ def report(
 ) -> None:
     """Sample the experiment's model into `folder`, measure and draw; `measured` goes to
     provenance.json. Every process samples, rank 0 does the rest."""
-    cpu = time.process_time()
-    wall = time.monotonic()
+    watch = Watch()
     experiment = fitted(experiment)
     drawn = sampled(experiment, folder.path, world)
     if not world.first:
         return
-    measured |= {
-        "sampling_cpu_s": time.process_time() - cpu,
-        "sampling_wall_s": time.monotonic() - wall,
-        "n": len(drawn.samples),
-    }
+    measured |= watch.seconds("sampling")
+    measured["n"] = len(drawn.samples)
     measured |= of_folder(experiment.model)
     simulation = experiment.simulation
     run = Run(
@@ -94,9 +90,7 @@ def sampled(experiment: Experiment, path: Path, world: World) -> Drawn:
         sampling.running(experiment.simulation) as simulation,
     ):
         if images or world.size > 1:
-            drawn = streamed(
-                simulation, numbers, sampling.batch, data, path, world, quiet=not images
-            )
+            drawn = streamed(simulation, numbers, sampling.batch, data, path, world, leave=images)
         else:
             drawn = simulation.draw(numbers, sampling.batch)
             write_array(path / "samples.npy", data.store(drawn.samples))
@@ -147,19 +141,19 @@ def measure(
     """Metrics, figures, and what makes a folder a finished one (`RunFolder.finish`)."""
     logger = logger or Group()
     metrics = experiment.metrics
-    started = time.process_time()
+    watch = Watch()
     values = metrics(run, experiment.data)
     told = metrics.describe(run, experiment.data)
     values |= of_posterior(experiment.data)
     if run.nfe is not None:
         values["sampling/nfe"] = run.nfe
-    measured["metrics_cpu_s"] = time.process_time() - started
+    measured |= watch.seconds("metrics")
     if experiment.figures:
-        started = time.process_time()
+        watch = Watch()
         view = View(experiment, run, values, folder.path)
-        for picture in draw(chosen(experiment.figures), view):
+        for picture in pictured(chosen(experiment.figures), view):
             logger.figure(picture.stem, picture)
-        measured["figures_cpu_s"] = time.process_time() - started
+        measured |= watch.seconds("figures")
     logger.finish(values, run.samples)
     if told:
         write_json(folder.path / "fid.json", told)
@@ -167,6 +161,38 @@ def measure(
     print(text(metrics, values))
     drawn = ", figures/" if experiment.figures else ""
     print(f"written: {folder.path}/metrics.json{drawn}")
+    print(times(measured))
+
+
+def pictured(wanted: Sequence[str], view: View) -> Iterator[Path]:
+    """Draw the figures, with a bar; the paths of those that show something."""
+    with progress.bar(len(wanted), "figures", "figure", leave=False) as bar:
+        for name in wanted:
+            bar.tell(now=name)
+            yield from draw([name], view)
+            bar.update(1)
+
+
+class Watch:
+    """The seconds since it was made, as provenance.json has them."""
+
+    def __init__(self):
+        self.clock = Clock()
+
+    def seconds(self, what: str) -> dict[str, float]:
+        cpu, wall = self.clock.read()
+        return {f"{what}_cpu_s": cpu, f"{what}_wall_s": wall}
+
+
+def times(measured: Mapping[str, object]) -> str:
+    """Where the time went, in a line: seconds of the wall clock, of all processes of the run."""
+    parts = {}
+    for part in ("training", "sampling", "exact", "metrics", "figures"):
+        seconds = measured.get(f"{part}_wall_s")
+        if isinstance(seconds, float):
+            parts[part] = seconds
+    told = ", ".join(f"{part} {seconds:.3g} s" for part, seconds in parts.items())
+    return f"time: {sum(parts.values()):.3g} s: {told}"
 
 
 def of_posterior(data: Data) -> dict[str, float]:

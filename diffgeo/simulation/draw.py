@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Protocol, runtime_checkable
 
 from diffgeo.core import Data, Fitted, Pictures
+from diffgeo.machine import progress
 from diffgeo.machine.distributed import World
 from diffgeo.machine.precision import Cast
 from diffgeo.simulation.batches import ranges
@@ -64,15 +65,15 @@ def streamed(
     data: Data,
     folder: Path,
     world: World,
-    quiet: bool = False,
+    leave: bool = True,
 ) -> Drawn:
     """The samples of `numbers` in `folder`/samples.npy, by way of `folder`/shards.
 
     Each process draws its own share of what is missing; rank 0 assembles samples.npy and returns
     it, memory-mapped, in the form that the law restores. The others return nothing.
-    """
-    from tqdm import tqdm
 
+    leave: whether the progress bar stays on the terminal.
+    """
     place = folder / "shards"
     path = folder / "samples.npy"
     named = origin(simulation, data, numbers)
@@ -83,15 +84,12 @@ def streamed(
     world.barrier()  # all have looked before one writes
     mine = missing[world.rank :: world.size]
     there = len(numbers) - sum(map(len, missing))
-    hidden = True if quiet or not world.first else None  # None: shown on a terminal alone
-    with tqdm(
-        total=len(numbers), initial=there, desc="sample", unit="sample", disable=hidden
-    ) as bar:
-        for piece, part in zip(mine, simulation.parts(mine), strict=True):
+    with progress.bar(len(numbers), "sample", "sample", there, world.first, leave) as bar:
+        parts = simulation.parts(mine, lambda done: bar.update(done * world.size))
+        for piece, part in zip(mine, parts, strict=True):
             stored = data.store(part.samples)
             beside = data.beside(part.samples) if isinstance(data, Decoded) else {}
             shards.write(place, piece, stored, part.nfe, named, beside)
-            bar.update(len(piece) * world.size)
     world.barrier()
     if not world.first:
         return Drawn(torch.empty(0), 0.0)

@@ -12,7 +12,7 @@ budget) asks the same simulation for the same numbers, and sees the run's own sa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from torch import Tensor
 from diffgeo.core import Condition, Denoiser, Sampler, Step, Trajectory
 from diffgeo.denoiser import Counted, counting
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.machine import progress
 from diffgeo.sampler import steps
 from diffgeo.simulation.batches import fitting, ranges
 from diffgeo.simulation.condition import ClassLabel
@@ -175,21 +176,39 @@ class Simulation:
         denoised = torch.stack([step.denoised for step in run])
         return Trajectory(torch.stack(states), denoised, self.sigmas, start.counted.nfe)
 
-    def parts(self, pieces: Iterable[range]) -> Iterator[Drawn]:
+    def parts(
+        self, pieces: Iterable[range], after_step: Callable[[float], None] | None = None
+    ) -> Iterator[Drawn]:
         """The samples of each range of numbers in turn. Raises DiffgeoError when one is not
-        finite."""
+        finite.
+
+        after_step: called after every step with its share of the samples: the steps' shares of a
+            range add up to its length.
+        """
         for numbers in pieces:
             start = self.start(numbers)
-            samples = self.kept(end(self.steps(start), start.x))
+            run = self.steps(start)
+            if after_step is not None:
+                share = len(numbers) / (len(self.sigmas) - 1)
+                run = told(run, after_step, share)
+            samples = self.kept(end(run, start.x))
             check_finite(samples)
             yield Drawn(samples, start.counted.rows / len(numbers))
 
     def draw(self, numbers: range, batch: int | None = None) -> Drawn:
         """The samples of these numbers, all in memory; `batch` at once (None: as many as fit)."""
         pieces = ranges(numbers, fitting(self.shape) if batch is None else batch)
-        parts = list(self.parts(pieces))
+        with progress.bar(len(numbers), "sample", "sample", leave=False) as bar:
+            parts = list(self.parts(pieces, bar.update))
         evaluations = sum(part.nfe * len(part.samples) for part in parts)
         return Drawn(torch.cat([part.samples for part in parts]), evaluations / len(numbers))
+
+
+def told(run: Iterator[Step], after_step: Callable[[float], None], share: float) -> Iterator[Step]:
+    """The steps of a run, each told as it is made."""
+    for step in run:
+        after_step(share)
+        yield step
 
 
 def at_zero(x: Tensor, sigma, **cond) -> Tensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from diffgeo.errors import DiffgeoError
-from diffgeo.machine import signals
+from diffgeo.machine import progress, signals
 from diffgeo.machine.speed import Clock, Meter, flops, peak
 from diffgeo.store import checkpoint
 from diffgeo.store.checkpoint import has_state, load_state, save_state
@@ -58,8 +58,6 @@ def fit(
     Raises DiffgeoError on a NaN, leaving the last good checkpoint; `signals.Stopped`, with a
     checkpoint of the step that was reached, when a signal asks for it.
     """
-    from tqdm import tqdm
-
     trainer = training.trainer
     world = training.world
     stop = Stop(world)
@@ -67,36 +65,32 @@ def fit(
     saved = began
     before = began - began % trainer.log_every  # the last report
     reported: float | None = None
-    hidden = None if world.first else True  # None: shown on a terminal alone
-    bar = tqdm(
-        total=trainer.steps,
-        initial=began,
-        desc="train",
-        unit="step",
-        mininterval=0.5,
-        disable=hidden,
-    )
+    bar = progress.bar(trainer.steps, "train", "step", began, shown=world.first)
+
+    def stepped() -> bool:
+        bar.update(1)
+        return stop()
+
     with signals.deferred(), bar:
-        for progress in training.run(stop):
-            rates = meter.report(progress.step)
-            bar.update(progress.step - bar.n)
-            bar.set_postfix(loss=f"{progress.loss:.4g}", **shown(rates), refresh=False)
-            logger.log(progress.step, {"loss": progress.loss, "lr": progress.lr})
-            logger.speed(progress.step, rates)
+        for reached in training.run(stepped):
+            rates = meter.report(reached.step)
+            bar.tell(loss=f"{reached.loss:.4g}", **shown(rates))
+            logger.log(reached.step, {"loss": reached.loss, "lr": reached.lr})
+            logger.speed(reached.step, rates)
             look(training, before)
-            end = progress.step == trainer.steps
+            end = reached.step == trainer.steps
             now = time.monotonic()
             # the first holds what is done once
             interval = 0.0 if reported is None else now - reported
             reported = now
             late = deadline < math.inf and not end and world.agree(now + interval > deadline)
-            due = progress.step - saved >= trainer.checkpoint_every
+            due = reached.step - saved >= trainer.checkpoint_every
             if end or late or due:
                 save(training, folder, clock)
-                saved = progress.step
+                saved = reached.step
             if late:
                 return False
-            before = progress.step
+            before = reached.step
             meter.resume()
         if stop.number:
             if training.step > saved:
@@ -107,10 +101,13 @@ def fit(
 
 
 def shown(rates: dict[str, float]) -> dict[str, str]:
-    """Rates as the progress bar shows them."""
-    names = {name: name.replace("_per_s", "/s") for name in rates if name.endswith("_per_s")}
-    share = {"peak": f"{rates['share_of_peak']:.0%}"} if "share_of_peak" in rates else {}
-    return {short: f"{rates[name]:.4g}" for name, short in names.items()} | share
+    """Rates as they are told beside the steps: of images, and the share of the device's peak."""
+    told = {}
+    if "images_per_s" in rates:
+        told["images/s"] = f"{rates['images_per_s']:.4g}"
+    if "share_of_peak" in rates:
+        told["peak"] = f"{rates['share_of_peak']:.0%}"
+    return told
 
 
 def save(training: Training, folder: Path, clock: Clock) -> None:

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from diffgeo.commands.restore import pictures, told
 from diffgeo.commands.restore.measured import (
@@ -37,7 +36,7 @@ from diffgeo.commands.restore.problem import Problem, posed
 from diffgeo.core import ImageSet
 from diffgeo.inverse.operators.base import Imagewise, Stored
 from diffgeo.inverse.restoration import Restoration
-from diffgeo.machine import memory
+from diffgeo.machine import memory, progress
 from diffgeo.run import Job, RunFolder
 from diffgeo.simulation.draw import origin
 from diffgeo.store import shards
@@ -100,7 +99,7 @@ def restored(problem: Problem, folder: Path) -> tuple[Tensor, float, dict[str, T
     shards.sift(place, named)
     gaps = shards.gaps(shards.held(place, images), images)
     there = len(images) - sum(map(len, gaps))
-    with tqdm(total=len(images), initial=there, desc="restore", unit="image", disable=None) as bar:
+    with progress.bar(len(images), "restore", "image", there) as bar:
         for gap in gaps:
             for part in problem.restoration.parts(gap):
                 array = part.draws.cpu().numpy()
