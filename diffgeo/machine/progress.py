@@ -19,9 +19,9 @@ from __future__ import annotations
 import sys
 import time
 from types import ModuleType
-from typing import TextIO
+from typing import Self, TextIO
 
-from typing_extensions import Protocol, Self
+from typing_extensions import Protocol
 
 EVERY = 30.0  # seconds between two lines
 
