@@ -54,8 +54,9 @@ def under_hydra(command: Command, task: Callable) -> None:
 def hydra_command(command: Command, line: list[str]) -> None:
     """Run one command under Hydra; a sweep goes on past a job that fails, ends in its table, and
     then fails with the first error."""
-    from diffgeo.config import folders
+    from diffgeo.config import drawings, folders
     from diffgeo.store import files, lock
+    from diffgeo.store.drawing import drawn_as
 
     if not {"-h", "--help"} & set(line):
         environment.check()
@@ -76,7 +77,7 @@ def hydra_command(command: Command, line: list[str]) -> None:
         try:
             run = started(command)
             check_numbers(config)
-            with lock.job():
+            with lock.job(), drawn_as(drawings.of_config(config)):
                 run(config, job)
         except Exception as error:
             if os.getpid() != process:  # a launcher's worker: the launcher carries the error home
@@ -99,7 +100,7 @@ def hydra_command(command: Command, line: list[str]) -> None:
     finally:
         folders.remove_empty()
     if sweep and any(Path(sweep).rglob("metrics.json")):
-        commands()["compare"].module().main([sweep])
+        commands()["compare"].module().main([sweep, *drawings.repeated(line)])
     if failures:
         raise of_sweep(failures, line) if sweep and told else failures[0]
 

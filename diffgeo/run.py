@@ -44,6 +44,7 @@ OFF = ("None", "False", "0", "0.0")  # what a new option is by default
 FREE = (
     "n",
     "figures",
+    "drawing",
     "metrics",
     "logger",
     "device",

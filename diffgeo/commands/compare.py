@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from diffgeo.config.drawings import draws
 from diffgeo.errors import UsageError
 from diffgeo.report import comparison, comparison_text
 from diffgeo.report.gallery import galleries
@@ -39,6 +40,7 @@ def asked(arguments: list[str]) -> tuple[Path, str]:
     return Path(folders[0]), "".join(by)
 
 
+@draws
 def main(arguments: list[str]) -> None:
     folder, by = asked(arguments)
     rows, problems = comparison.rows_below(folder)

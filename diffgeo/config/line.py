@@ -3,6 +3,7 @@
     -m, --cfg job, ...       come first, wherever they were typed
     sampler.schedule=vp      schedule@sampler.schedule=vp     the second slot of the group schedule
     sampler.corrector=ulmc   sampler/corrector=ulmc           a group inside a group, if it has one
+    figures.format=svg       drawing.format=svg               and the others of `config.drawings`
     data=texture image=F     data=texture data.image=F        but for `restore`, which has an image=
     run=a folder, with =     run='a folder, with ='           and every other option that is a path
     resume=R                 R's recorded overrides, then the line's, and R as the run's own folder
@@ -22,6 +23,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from diffgeo.config.drawings import PREFIX, as_node
 from diffgeo.config.flags import DIRECTORIES, multirun, parted
 from diffgeo.config.mistakes import check, groups_of
 from diffgeo.config.strangers import check_directory, check_kind, check_replayed, words_of
@@ -58,7 +60,7 @@ PATHS = (
     "hydra.sweep.dir",
 )
 # options of every command that even one with no law and no model of a run looks at
-LOOKED_AT = {"seed", "figures", "threads", "hydra", "device"}
+LOOKED_AT = {"seed", "figures", "drawing", "threads", "hydra", "device"}
 # what the samples of a run start from
 STARTS = ("first", "noise", "init", "at")
 # of the runs of one sweep
@@ -68,6 +70,7 @@ NOT_SHARED = (
     "seed",
     "preview",
     "figures",
+    "drawing",
     "png",
     "device",
     "threads",
@@ -296,6 +299,8 @@ def as_hydra_reads(word: str, sweep: bool) -> str:
             check_directory(Path(place.removeprefix("file://")))
     if key == "sampler.schedule":
         return slot(value)
+    if key.startswith(PREFIX):
+        return f"{as_node(key)}={value}"
     group = key.replace(".", "/")
     if "." in key and (conf_dir() / group / f"{value}.yaml").is_file():
         return f"{group}={value}"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffgeo.core import Manifold, generator
-from diffgeo.store.caches import need_home
-from diffgeo.store.files import write_bytes
+from diffgeo.plot.page import sheet as sheet
 
 BLACK = "#000000"
 BLUE = "#0072B2"
@@ -24,25 +20,6 @@ PURPLE = "#CC79A7"
 SKY = "#56B4E9"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 SUPPORT = "#9A9A9A"
-
-
-@contextlib.contextmanager
-def sheet(
-    path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (4.0, 4.0), **subplots
-) -> Iterator:
-    """Yield (figure, axes [rows,columns]) of `size` inches a panel; on leaving, write `path`
-    atomically."""
-    need_home()
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **subplots)
-    for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
-    yield figure, axes
-    page = BytesIO()
-    figure.savefig(page, dpi=100, format="png")
-    write_bytes(path, page.getbuffer())
 
 
 def points(x: Tensor) -> Tensor:

@@ -17,12 +17,14 @@ from diffgeo.commands.reproduce.roots import reads_images
 from diffgeo.config import words
 from diffgeo.config.build import build
 from diffgeo.config.catalogue import commands, split
+from diffgeo.config.drawings import draws
 from diffgeo.config.line import conf_dir, prepare
 from diffgeo.config.words import Reader
 from diffgeo.errors import UsageError
 from diffgeo.metrics.suite import pairs_of_floors, star_line, within_floor
 from diffgeo.run import Job
 from diffgeo.store import lock
+from diffgeo.store.drawing import figures_in
 from diffgeo.store.files import read_json, sweep, write_text
 from diffgeo.tables import csv_text, markdown
 
@@ -338,10 +340,11 @@ def reproduce(
     write_text(out / "table.csv", every_number(cells))
     write_text(out / "table.md", text + "\n")
     print("\n" + text)
-    pictures = "".join(f", {path.name}" for path in sorted(out.glob("*.png")))
+    pictures = "".join(f", {path.name}" for path in figures_in(out))
     print(f"\nwritten: {out}/table.md, table.csv{pictures}")
 
 
+@draws
 def main(arguments: list[str]) -> None:
     if arguments in ([], ["list"]):
         print("\n".join(f"{name:<16} {text}" for name, text in names().items()))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from diffgeo.config.drawings import draws
 from diffgeo.config.words import PATH, TRUTH, options
 from diffgeo.errors import UsageError
 from diffgeo.run import taken
@@ -42,6 +43,7 @@ def asked(arguments: list[str]) -> tuple[bool, list[str], dict]:
     return "full" in words, names, known
 
 
+@draws
 def main(arguments: list[str]) -> None:
     if "list" in arguments:
         from diffgeo.theory.convergence import ABOUT

@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from diffgeo.config.drawings import draws
 from diffgeo.config.named import LAWS as NAMES
 from diffgeo.config.named import law
 from diffgeo.config.words import COUNTS, PATH, WHOLE, options
@@ -42,6 +43,7 @@ RADII = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 RADII_STEPS = 100
 
 
+@draws
 def main(arguments: list[str]) -> None:
     asked = {
         "laws": list(LAWS),

@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffgeo.config.drawings import draws
 from diffgeo.config.words import PATH, WHOLE, options
 from diffgeo.errors import UsageError
 from diffgeo.run import taken
@@ -82,6 +83,7 @@ def table(found: Found) -> str:
     return f"{of_seeds(found)}\n\n{markdown([found.label, *found.curves], rows)}"
 
 
+@draws
 def main(arguments: list[str]) -> None:
     words = [a for a in arguments if "=" not in a]
     rest = [a for a in arguments if "=" in a]

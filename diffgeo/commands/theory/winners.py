@@ -34,6 +34,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from diffgeo.config.drawings import draws
 from diffgeo.config.named import LAWS as NAMES
 from diffgeo.config.named import law, names, sampler
 from diffgeo.config.words import COUNTS, PATH, WHOLE, options
@@ -65,6 +66,7 @@ def family(name: str) -> str:
     return type(samplers()[name]).__module__
 
 
+@draws
 def main(arguments: list[str]) -> None:
     asked = {
         "laws": list(LAWS),

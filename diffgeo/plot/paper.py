@@ -1,0 +1,97 @@
+"""figures.style=paper: a figure for one column of a paper, 3.3 inches wide, letters of 8 points.
+
+A row of panels that does not fit the column goes on below itself: at most as many panels stand side
+by side as leave each what it needs to be read. Words that are longer than their panel are broken.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+
+import numpy as np
+
+WIDTH = 3.3  # of a column, in inches
+LETTERS = 8  # points
+LEAST = 1.6  # inches of a panel with an axis
+LETTER = 0.56 * LETTERS / 72  # the width of a letter of LETTERS points, in inches
+SETTINGS = {
+    "font.size": LETTERS,
+    "axes.titlesize": LETTERS,
+    "figure.titlesize": LETTERS,
+    "legend.fontsize": LETTERS,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.labelpad": 2.0,
+    "axes.titlepad": 3.0,
+    "legend.handlelength": 1.4,
+    "figure.constrained_layout.w_pad": 0.02,
+    "figure.constrained_layout.h_pad": 0.02,
+}
+
+
+def across(columns: int, width: float) -> int:
+    """How many of a row's panels, `width` inches wide on a screen, stand side by side: one of a
+    few large ones, two of several, as many small pictures as can be told apart."""
+    if columns <= 3 and width > 3.3:
+        return 1
+    least = min(LEAST, 0.62 * width)
+    return max(1, min(columns, int(WIDTH / least)))
+
+
+def panels(rows: int, columns: int, size: tuple[float, float], subplots: dict) -> tuple:
+    """A figure of the column's width, and its panels [rows,columns] of the proportions of `size`;
+    a row that is too long goes on in the next line."""
+    from matplotlib.figure import Figure
+
+    beside = across(columns, size[0])
+    lines = math.ceil(columns / beside)  # of a row
+    side = WIDTH / beside
+    high = side * min(size[1] / size[0], 1.2)
+    figure = Figure(figsize=(WIDTH, rows * lines * high), layout="constrained")
+    grid = figure.subplots(rows * lines, beside, squeeze=False, **subplots)
+    found = np.empty((rows, columns), dtype=object)
+    for row in range(rows):
+        for place in range(lines * beside):
+            ax = grid[row * lines + place // beside, place % beside]
+            if place < columns:
+                found[row, place] = ax
+            else:
+                # the panel above is then the last of its column
+                ax.set_axis_off()
+                if place >= beside:
+                    grid[row * lines + place // beside - 1, place % beside].tick_params(
+                        labelbottom=True
+                    )
+    return figure, found
+
+
+def fit(figure) -> None:
+    """Letters of at most LETTERS points, and long words broken at the width of their panel."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if text.get_fontsize() > LETTERS:
+            text.set_fontsize(LETTERS)
+    for ax in figure.axes:
+        box = ax.get_position()
+        wide = int(WIDTH * box.width / LETTER) + 2
+        high = int(figure.get_size_inches()[1] * box.height / LETTER) + 4
+        for text, letters in ((ax.title, wide), (ax.xaxis.label, wide), (ax.yaxis.label, high)):
+            text.set_text(broken(text.get_text(), letters))
+    if figure.get_suptitle():
+        figure.suptitle(broken(figure.get_suptitle(), int(WIDTH / LETTER)), fontsize=LETTERS)
+
+
+def broken(text: str, letters: int) -> str:
+    """A text in lines of at most so many letters; formulas stay whole, and lines of before."""
+    lines = []
+    for line in text.split("\n"):
+        parts = line.split("$")
+        # of a formula, between two dollars, no space is a place to break at
+        parts[1::2] = [part.replace(" ", "\0") for part in parts[1::2]]
+        lines += textwrap.wrap("$".join(parts), max(letters, 8), break_long_words=False) or [""]
+    return "\n".join(lines).replace("\0", " ")
