@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from diffgeo.config import plugins
 from diffgeo.config.catalogue import Command, commands, families, split
 from diffgeo.config.flags import multirun
 from diffgeo.config.line import conf_dir, prepare, value_of
@@ -47,6 +48,9 @@ def under_hydra(command: Command, task: Callable) -> None:
     """Run `task` on the config of a command, as sys.argv says."""
     import hydra
 
+    from diffgeo.config import searchpath
+
+    searchpath.join()
     start = hydra.main(config_path=str(conf_dir()), config_name=command.path, version_base="1.3")
     start(task)()
 
@@ -60,7 +64,8 @@ def hydra_command(command: Command, line: list[str]) -> None:
 
     if not {"-h", "--help"} & set(line):
         environment.check()
-    line = prepare(command.name, line)
+    line = prepare(command.name, with_plugins(line))
+    admitted = plugins.admitted()
     folders.forget()
     sys.argv = [f"diffgeo {command.name}", *line]
     sweep = value_of("hydra.sweep.dir", line) if multirun(line) else None
@@ -76,6 +81,8 @@ def hydra_command(command: Command, line: list[str]) -> None:
         job = this_job(sweep is not None)
         try:
             run = started(command)
+            plugins.readmit(admitted)  # in a launcher's worker, which has a line of its own
+            plugins.check_config(config.get("plugins"))
             check_numbers(config)
             with lock.job(), drawn_as(drawings.of_config(config)):
                 run(config, job)
@@ -103,6 +110,13 @@ def hydra_command(command: Command, line: list[str]) -> None:
         commands()["compare"].module().main([sweep, *drawings.repeated(line)])
     if failures:
         raise of_sweep(failures, line) if sweep and told else failures[0]
+
+
+def with_plugins(line: list[str]) -> list[str]:
+    """A line whose plugins are admitted, with one plain list of those that it names."""
+    names, rest = plugins.typed(line)
+    plugins.admit(names)
+    return [*rest, f"plugins=[{','.join(names)}]"] if names else rest
 
 
 def of_sweep(failures: list[Exception], line: list[str]) -> Exception:
@@ -160,6 +174,8 @@ def plain_command(command: Command, words: list[str]) -> None:
         print(command.help)
         return
     environment.check()
+    names, words = plugins.typed(words)
+    plugins.admit(names)
     if command.name == "reproduce":
         signals.advise(GOES_ON)
     from diffgeo.store import lock

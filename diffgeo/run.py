@@ -54,6 +54,7 @@ FREE = (
     "png",
     "preview",
     "max_seconds",
+    "plugins",
     "trainer.accumulate",
     "trainer.compile",
 )

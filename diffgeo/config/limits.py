@@ -8,7 +8,7 @@ import math
 from omegaconf import DictConfig
 
 from diffgeo.config import kinds
-from diffgeo.config.line import conf_dir
+from diffgeo.config.plugins import choices
 from diffgeo.config.words import HIGHEST
 from diffgeo.core import Data, Pictures
 from diffgeo.errors import UsageError
@@ -59,8 +59,8 @@ def part(cfg, key: str) -> DictConfig:
     if kinds.is_node(node):
         return node
     held = "is not set" if key not in cfg else f"={kinds.shown(node)} builds nothing"
-    choices = sorted(path.stem for path in (conf_dir() / key).glob("*.yaml"))
-    advice = f"write {key}= one of {', '.join(choices)}" if choices else f"leave {key}= out"
+    there = choices(key)
+    advice = f"write {key}= one of {', '.join(there)}" if there else f"leave {key}= out"
     raise UsageError(f"{key}{' ' if key not in cfg else ''}{held}: {advice}")
 
 

@@ -5,6 +5,7 @@
     sampler.corrector=ulmc   sampler/corrector=ulmc           a group inside a group, if it has one
     figures.format=svg       drawing.format=svg               and the others of `config.drawings`
     data=texture image=F     data=texture data.image=F        but for `restore`, which has an image=
+    data=npy                 data=npy_images                  of a file that holds images
     run=a folder, with =     run='a folder, with ='           and every other option that is a path
     resume=R                 R's recorded overrides, then the line's, and R as the run's own folder
     sample run=R ...         R's recorded overrides, then the line's
@@ -23,9 +24,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from diffgeo.config import contents
 from diffgeo.config.drawings import PREFIX, as_node
 from diffgeo.config.flags import DIRECTORIES, multirun, parted
 from diffgeo.config.mistakes import check, groups_of
+from diffgeo.config.plugins import choices, conf_dir, conf_folders, find
 from diffgeo.config.strangers import check_directory, check_kind, check_replayed, words_of
 from diffgeo.errors import UsageError
 from diffgeo.store.digest import verified
@@ -36,6 +39,7 @@ FILES = (
     "noise",
     "samples",
     "data.file",
+    "data.labels",
     "data.image",
     "prompts",
     "operator.file",
@@ -60,7 +64,7 @@ PATHS = (
     "hydra.sweep.dir",
 )
 # options of every command that even one with no law and no model of a run looks at
-LOOKED_AT = {"seed", "figures", "drawing", "threads", "hydra", "device"}
+LOOKED_AT = {"seed", "figures", "drawing", "threads", "hydra", "device", "plugins"}
 # what the samples of a run start from
 STARTS = ("first", "noise", "init", "at")
 # of the runs of one sweep
@@ -76,12 +80,6 @@ NOT_SHARED = (
     "threads",
     "batch",
 )
-
-
-def conf_dir() -> Path:
-    """The config folder: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).resolve().parent.parent
-    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
 
 
 def own_options(command: str) -> set[str]:
@@ -173,7 +171,8 @@ def check_choice(override: str) -> None:
     """Raise UsageError where the choice of a group leads out of the config folder."""
     group = re.split("[@=]", override.lstrip("+"))[0]
     value = override.partition("=")[2]
-    if ".." in value and (conf_dir() / group.replace(".", "/")).is_dir():
+    folder = group.replace(".", "/")
+    if ".." in value and any((conf / folder).is_dir() for conf in conf_folders()):
         raise UsageError(f"{override}: a choice is a name in conf/{group}, not a path: write one")
 
 
@@ -211,12 +210,12 @@ def slot(value: str) -> str:
     """`sampler.schedule=value` as a choice of the group `schedule` in the sampler's slot."""
     if "(" in value:  # choice(a,b), glob(*), of a sweep: Hydra takes them apart
         return f"schedule@sampler.schedule={unquoted(value)}"
-    choices = sorted(p.stem for p in (conf_dir() / "schedule").glob("*.yaml"))
+    there = choices("schedule")
     for choice in unquoted(value).split(","):
-        if choice not in choices:
+        if choice not in there:
             raise UsageError(
                 f"sampler.schedule={value}: there is no schedule {choice}; write one of "
-                f"{', '.join(choices)}"
+                f"{', '.join(there)}"
             )
     return f"schedule@sampler.schedule={unquoted(value)}"
 
@@ -226,13 +225,14 @@ def prepare(command: str, line: list[str]) -> list[str]:
     left empty."""
     sweep = multirun(line)
     flags, words = parted(line)
-    groups = groups_of(conf_dir())
+    groups = groups_of(*conf_folders())
     own = own_options(command)
     names = own | own_options("base") | {group.split("/")[0] for group in groups}
     names |= own_options("laws latents")  # which model=latent brings
     words = [plural(word, list_options(command)) for word in words]
     if command != "restore" and value_of("data", words) == "texture":
         words = [of_texture(word) for word in words]
+    words = contents.chosen(words, value_of("data.file", words))
     check(flags, words, groups)
     if not any(flag.startswith(DIRECTORIES) for flag in flags):
         check_added(words, names)
@@ -268,8 +268,8 @@ def law_of_experiment(command: str, line: list[str]) -> str | None:
     here = any(key_of(word) == "data" for word in line)
     if name is None or here or "override /data:" not in own_config(command):
         return None
-    file = conf_dir() / "experiment" / f"{name}.yaml"
-    if not file.is_file():
+    file = find(f"experiment/{name}")
+    if file is None:
         return None  # Hydra says so
     found = re.search(r"^ *- override /data: (\w+)", file.read_text("utf-8"), re.MULTILINE)
     return found[1] if found else None
@@ -302,7 +302,7 @@ def as_hydra_reads(word: str, sweep: bool) -> str:
     if key.startswith(PREFIX):
         return f"{as_node(key)}={value}"
     group = key.replace(".", "/")
-    if "." in key and (conf_dir() / group / f"{value}.yaml").is_file():
+    if "." in key and find(f"{group}/{value}"):
         return f"{group}={value}"
     several = sweep and "," in value
     if key in PATHS and value != "null" and not several:

@@ -117,18 +117,15 @@ def check_sweep(flags: Sequence[str], words: Sequence[str]) -> None:
     )
 
 
-def groups_of(conf: Path) -> dict[str, list[str]]:
-    """The choices of every group of a config folder, by the group's name."""
-    return _groups(str(conf))
-
-
 @cache
-def _groups(conf: str) -> dict[str, list[str]]:
+def groups_of(*folders: Path) -> dict[str, list[str]]:
+    """The choices of every group of some config folders, by the group's name."""
     found: dict[str, list[str]] = {"hydra": [], "hydra/launcher": [], "hydra/sweeper": []}
-    for path in sorted(Path(conf).rglob("*.yaml")):
-        group = path.parent.relative_to(conf).as_posix()
-        if group != ".":
-            found.setdefault(group, []).append(path.stem)
+    for conf in folders:
+        for path in sorted(conf.rglob("*.yaml")):
+            group = path.parent.relative_to(conf).as_posix()
+            if group != ".":
+                found.setdefault(group, []).append(path.stem)
     return found
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
-from diffgeo.config.line import conf_dir
+from diffgeo.config.plugins import choices, conf_dir, find
 from diffgeo.config.words import Reader
 from diffgeo.core import Data, Sampler
 from diffgeo.errors import UsageError
@@ -13,8 +14,8 @@ from diffgeo.inverse.algorithm import Algorithm
 
 
 def names(group: str) -> list[str]:
-    """The choices of a group of conf/."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+    """The choices of a group, of conf/ and of the plugins."""
+    return choices(group)
 
 
 @contextmanager
@@ -35,20 +36,30 @@ def sampler(name: str, steps: int = 20) -> Sampler:
     """The sampler of conf/sampler/NAME.yaml, in whose config a step count may stand."""
     from hydra import compose, initialize_config_dir
 
+    from diffgeo.config import searchpath
     from diffgeo.config.build import method_of
 
+    searchpath.join()
     with another_hydra(), initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(overrides=[f"+sampler={name}", f"sampler.steps={steps}"])
     return method_of(config.sampler)
 
 
 def law(name: str) -> Data:
-    """The law of conf/data/NAME.yaml."""
+    """The law of conf/data/NAME.yaml. Raises UsageError on a name that there is not."""
     from omegaconf import OmegaConf
 
     from diffgeo.config.build import build
 
-    return build(OmegaConf.load(conf_dir() / "data" / f"{name}.yaml"))
+    return build(OmegaConf.load(file_of("data", name)))
+
+
+def file_of(group: str, name: str) -> Path:
+    """The file of a choice. Raises UsageError on a name that there is not."""
+    file = find(f"{group}/{name}")
+    if file is None:
+        raise UsageError(f"there is no {group} {name}; write one of {', '.join(names(group))}")
+    return file
 
 
 def algorithm(name: str, options: Mapping[str, object] = {}) -> Algorithm:
@@ -58,10 +69,7 @@ def algorithm(name: str, options: Mapping[str, object] = {}) -> Algorithm:
 
     from diffgeo.config.build import build
 
-    there = names("algorithm")
-    if name not in there:
-        raise UsageError(f"there is no algorithm {name}; write some of {', '.join(there)}")
-    node = OmegaConf.to_container(OmegaConf.load(conf_dir() / "algorithm" / f"{name}.yaml"))
+    node = OmegaConf.to_container(OmegaConf.load(file_of("algorithm", name)))
     assert isinstance(node, dict)
     for key, value in options.items():
         if key not in node or key.startswith("_"):

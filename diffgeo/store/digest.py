@@ -61,6 +61,18 @@ def of_path(path: Path) -> str:
     return of_bytes(*(f"{file.name} {of_file(file)}\n".encode() for file in files))
 
 
+def of_package(folder: Path) -> str:
+    """The sha256 of a package of code: the names and the bytes of its files, but for what Python
+    and editors leave there. Raises OSError."""
+    lines = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in name.split("/"))
+        if not hidden and path.suffix != ".pyc" and path.is_file():
+            lines.append(f"{name} {of_file(path)}\n".encode())
+    return of_bytes(*lines)
+
+
 def of_folder(folder: Path) -> dict[str, str]:
     """The digests of the files of numbers in a run folder, by their names in it."""
     found = {}
