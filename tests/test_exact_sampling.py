@@ -17,11 +17,11 @@ from diffgeo.sampler import DDPM, Heun, Splitting
 from diffgeo.schedule import OU, VE
 from diffgeo.simulation.noise import Streams, keys
 
-# those of points: what pictures need is in conf/laws; a cloud is the user's file
+# those of points: what pictures need is in conf/laws; a cloud and a .npy are the user's files
 LAWS = sorted(
     path.stem
     for path in (conf_dir() / "data").glob("*.yaml")
-    if path.stem != "cloud" and "/laws@_global_" not in path.read_text("utf-8")
+    if path.stem not in ("cloud", "npy") and "/laws@_global_" not in path.read_text("utf-8")
 )
 FAST = ("circle", "points5", "segment")
 

@@ -55,15 +55,28 @@ def atoms(x: Tensor, sigma: Tensor, points: Tensor, weights: Tensor) -> Tensor:
     return reference[:, 0] + torch.einsum("bk,bkd->bd", logit.softmax(-1), step)
 
 
-def cloud(points: Tensor, log_weight: Tensor | None = None) -> Streamed | Dense:
+def cloud(
+    points: Tensor, log_weight: Tensor | None = None, mapped: bool = False
+) -> Streamed | Dense:
     """E[x0|x] of points [N,d] of weights exp(log_weight) [N], of sum 1, or equal ones, prepared
     once: a function of x [B,d] and sigma [B], both float64, to [B,d].
 
     Up to 16 coordinates exp costs more than the products, so float64 logits are nearly free;
     beyond, they would double the time.
+
+    mapped: whether the points lie in a file that may not fit into memory: nothing of their size is
+        made then, and each block of them is prepared where it is read. They weigh the same.
     """
     few = points.shape[1] <= 16
+    if mapped:
+        return StreamedFile(points) if few else Dense(points, mapped=True)
     return Streamed(points, log_weight) if few else Dense(points, log_weight)
+
+
+def prepared(points: Tensor, centre: Tensor) -> Tensor:
+    """The table of `Streamed` of some points [n,d], float64 [d+2,n]."""
+    a = points.mT - centre[:, None]
+    return torch.cat([-a.square().sum(0, keepdim=True) / 2, a, torch.ones_like(a[:1])])
 
 
 class Streamed:
@@ -76,8 +89,7 @@ class Streamed:
 
     def __init__(self, points: Tensor, log_weight: Tensor | None = None):
         self.centre = points.mean(0, dtype=torch.float64)
-        a = points.mT - self.centre[:, None]
-        table = torch.cat([-a.square().sum(0, keepdim=True) / 2, a, torch.ones_like(a[:1])])
+        table = prepared(points, self.centre)
         self.keys = table[:-1]
         self.values = table[1:].to(points.dtype)
         self.count = len(points)
@@ -97,13 +109,17 @@ class Streamed:
             return query
         return torch.cat([query, torch.full_like(x[:, :1], math.log2(math.e))], 1)
 
+    def blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The keys and values of `size` atoms at a time."""
+        return zip(self.keys.split(size, 1), self.values.split(size, 1), strict=True)
+
     def logits(self, x: Tensor, sigma: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Block by block: the number of its first atom, the logits of base 2 [B,n], and the atoms
         counted from the centre [d,n]; float64."""
         query = self._query(x, sigma)
         axes = slice(1, 1 + x.shape[1])
         first = 0
-        for keys in self.keys.split(BLOCK if query.device.type == "cpu" else 16 * BLOCK, 1):
+        for keys, _ in self.blocks(BLOCK if query.device.type == "cpu" else 16 * BLOCK):
             yield first, query @ keys, keys[axes]
             first += keys.shape[1]
 
@@ -121,10 +137,8 @@ class Streamed:
 
     def _mean(self, query: Tensor) -> Tensor:
         top = query.new_full((len(query), 1), -torch.inf)
-        total = query.new_zeros(len(self.values), len(query))
-        size = BLOCK if query.device.type == "cpu" else 16 * BLOCK
-        blocks = zip(self.keys.split(size, 1), self.values.split(size, 1), strict=True)
-        for keys, values in blocks:
+        total = query.new_zeros(len(self.centre) + 1, len(query))
+        for keys, values in self.blocks(BLOCK if query.device.type == "cpu" else 16 * BLOCK):
             logit = query @ keys
             last = top
             top = torch.maximum(top, logit.detach().amax(1, keepdim=True))
@@ -134,6 +148,26 @@ class Streamed:
         return (total[:-1] / total[-1]).mT
 
 
+class StreamedFile(Streamed):
+    """`Streamed` of points of equal weight in a file: the table of a block is made when the block
+    is read, and goes with it."""
+
+    def __init__(self, points: Tensor):
+        self.points = points
+        self.count = len(points)
+        self.log_weight = None
+        total = sum(part.sum(0, dtype=torch.float64) for part in points.split(BLOCK))
+        self.centre = total / len(points)
+
+    def blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in self.points.split(size):
+            table = prepared(part, self.centre)
+            yield table[:-1], table[1:].to(part.dtype)
+
+    def atom(self, place: Tensor) -> Tensor:
+        return self.points[place].double()
+
+
 class Dense:
     """Products in the points' dtype: float32 points keep |error| below 1e-3 sigma for data of unit
     size and sigma from 1e-3.
@@ -141,17 +175,18 @@ class Dense:
     Points [N,d] of uint8 stay uint8. Blocks of them become float32 as they are multiplied, counted
     from the mean rounded to whole numbers, so that points and their differences are exact. Floating
     points are centred only where the mean is larger than the spread and the products would lose by
-    it; that takes a copy of the data.
+    it; that takes a copy of the data, or with `mapped` one of each block.
 
     Queries y, counted from `centre`, come as [B,G,d]: the G queries of a row share one
     normalization (an image and its mirror image).
     """
 
-    def __init__(self, points: Tensor, log_weight: Tensor | None = None):
+    def __init__(self, points: Tensor, log_weight: Tensor | None = None, mapped: bool = False):
         self.points = points
         self.count = len(points)
         self.log_weight = log_weight
         self.bytes = not points.is_floating_point()
+        self.counted = self.bytes  # whether a block is counted from the centre when it is read
         blocks = points.split(max(1, PRODUCT // (8 * points.shape[1])))
         total = torch.zeros(points.shape[1], dtype=torch.float64, device=points.device)
         for block in blocks:
@@ -159,12 +194,14 @@ class Dense:
         self.centre = total / len(points)
         if self.bytes:
             self.centre = self.centre.round()
+        elif self._is_far(blocks) and mapped:
+            self.counted = True
         elif self._is_far(blocks):
             self.points = torch.cat([(block - self.centre).to(points.dtype) for block in blocks])
         else:
             self.centre = torch.zeros_like(self.centre)
         # what `points` still hold of the centre
-        self.offset = self.centre if self.bytes else torch.zeros_like(self.centre)
+        self.offset = self.centre if self.counted else torch.zeros_like(self.centre)
         self.bias = torch.empty(
             len(points), dtype=torch.float32 if self.bytes else points.dtype, device=points.device
         )
@@ -215,7 +252,7 @@ class Dense:
         element = 4 if self.bytes else self.points.element_size()
         size = PRODUCT // (self.points.shape[1] * element)
         size = max(1, size if self.points.device.type == "cpu" else 64 * size)
-        offset = self.offset.float()
+        offset = self.offset.float() if self.bytes else self.offset
         count = len(self.points) if columns is None else len(columns)
         for first in range(0, count, size):
             part = slice(first, first + size)
@@ -223,7 +260,11 @@ class Dense:
                 block = self.points[part]
             else:
                 block = self.points.index_select(0, columns[part])
-            yield part, block.float().sub_(offset) if self.bytes else block
+            if self.bytes:
+                block = block.float().sub_(offset)
+            elif self.counted:
+                block = (block - offset).to(self.points.dtype)
+            yield part, block
 
     def logits(
         self,

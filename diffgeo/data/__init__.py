@@ -6,6 +6,7 @@ from diffgeo.data.flat import Segment, Square, Tree
 from diffgeo.data.gaussian import Gaussian, Line, Mixture, normal, simplex
 from diffgeo.data.images import Images
 from diffgeo.data.law import Ambient, Blurred, Law, make
+from diffgeo.data.mapped import Mapped
 from diffgeo.data.pixels import read_images
 from diffgeo.data.points import Cloud, Points, random_points
 from diffgeo.data.sets import image_set
@@ -22,6 +23,7 @@ __all__ = [
     "Images",
     "Law",
     "Line",
+    "Mapped",
     "Mixture",
     "Moons",
     "Parabola",

@@ -3,8 +3,6 @@ Prepared once, at one size."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from diffgeo.data import origin, pictures, prepared
+from diffgeo.data.gathered import Gathered, check_side, hashed
 from diffgeo.data.prepared import Blocks
 from diffgeo.data.sources import Prepared
 from diffgeo.errors import DiffgeoError, UsageError
@@ -25,17 +24,6 @@ DDIM = (89 - 64, 121 - 64, 89 + 64, 121 + 64)
 # the last photographs of these splits
 TRAIN = 162_770
 VALIDATION = 182_637
-
-
-def hashed(text: str, digits: int) -> str:
-    """The first hexadecimal digits of a text's sha256."""
-    return hashlib.sha256(text.encode()).hexdigest()[:digits]
-
-
-def check_side(option: str, side: object) -> None:
-    """Raise UsageError unless `side` is a number of pixels."""
-    if type(side) is not int or not 1 <= side < 1 << 16:
-        raise UsageError(f"data.{option}={side}: write a whole number of pixels from 1, such as 64")
 
 
 @dataclass(frozen=True)
@@ -174,52 +162,17 @@ def listed_partition(listed: Path, files: list[Path]) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Folder(Prepared):
-    """Any folder of images, or one with the folders train and test: a centred square, the largest
-    or of `crop` pixels, then size x size.
+class Folder(Gathered):
+    """Any folder of images, or one with the folders train and test.
 
     The folders in it are classes, in the order of their names, where every image lies in one and
-    there are several. It is prepared under a name that is made from the names and contents of its
-    files (`origin`), so a changed folder is prepared again.
-
-    background: what lies behind transparent pixels: white, black, [r,g,b], or drop (see
-        `pictures`).
+    there are several. Its content is that of the files and their names (`origin`).
     """
 
-    path: str | None = None
-    size: int | None = None
-    crop: int | None = None
-    background: str | Sequence[int] = "white"
     name: str = "folder"
     licence: str = "yours"
     about: str = "data.path=FOLDER data.size=SIDE"
     source: str = "files of the user"
-
-    def __post_init__(self):
-        if self.size is not None:
-            check_side("size", self.size)
-        if self.crop is not None:
-            check_side("crop", self.crop)
-        pictures.background_of(self.background, "data.background")
-
-    @property
-    def behind(self) -> pictures.Background:
-        """What lies behind transparent pixels."""
-        return pictures.background_of(self.background, "data.background")
-
-    @cached_property
-    def top(self) -> Path:
-        """The folder that holds all."""
-        if self.path is None:
-            raise UsageError(
-                "data=folder: write data.path=FOLDER, a folder of images, and data.size=SIDE"
-            )
-        try:
-            return at_home(self.path, "data.path").resolve()
-        except (OSError, RuntimeError) as error:  # a link to itself
-            raise UsageError(
-                f"data.path={self.path} cannot be followed: write a folder of images"
-            ) from error
 
     @cached_property
     def tops(self) -> dict[str, Path]:
@@ -229,8 +182,7 @@ class Folder(Prepared):
         return {split: self.top / split for split in prepared.SPLITS if (self.top / split).is_dir()}
 
     @cached_property
-    def files(self) -> dict[str, list[Path]]:
-        """The image files of each split that has any."""
+    def found(self) -> dict[str, list[Path]]:
         listings = {split: pictures.listing(top) for split, top in self.tops.items()}
         files = {split: paths for split, paths in listings.items() if paths}
         if "train" not in files:
@@ -241,15 +193,10 @@ class Folder(Prepared):
         return files
 
     @cached_property
-    def every(self) -> list[Path]:
-        """The image files of all splits."""
-        return [path for paths in self.files.values() for path in paths]
-
-    @cached_property
     def class_names(self) -> list[str]:
         """The names of the classes; none unless there are several, and every image lies in one."""
         names = set()
-        for split, paths in self.files.items():
+        for split, paths in self.found.items():
             for path in paths:
                 parts = path.relative_to(self.tops[split]).parts
                 if len(parts) == 1:
@@ -257,57 +204,20 @@ class Folder(Prepared):
                 names.add(parts[0])
         return sorted(names) if len(names) > 1 else []
 
-    def folder(self, root: Path) -> Path:
-        content = origin.digest(self.top, self.every)
-        options = [content, self.size, self.crop, self.behind]
-        return root / f"folder_{hashed(repr(options), 12)}"
+    @property
+    def class_count(self) -> int:
+        return len(self.class_names)
 
-    def facts(self) -> dict:
-        own = {
-            "path": self.path,
-            "size": self.size,
-            "crop": self.crop,
-            "background": self.background,
-            "classes": len(self.class_names),
-        }
-        return super().facts() | own
+    @property
+    def content(self) -> str:
+        every = [path for paths in self.found.values() for path in paths]
+        return origin.digest(self.top, every)
 
-    def arrays(self, root: Path, download: bool) -> dict[str, Blocks]:
-        kinds = {path: pictures.facts(path, self.behind) for path in self.every}
-        channels = max(kind.channels for kind in kinds.values())
-        side = self.side(kinds)
-        arrays = {}
-        for split, paths in self.files.items():
-            boxes = [pictures.square(*kinds[path][:2], self.crop) for path in paths]
-            what = f"folder {split}"
-            shape = (len(paths), side, side) if channels == 1 else (len(paths), side, side, 3)
-            images = pictures.decoded(paths, channels, boxes, side, what, self.behind)
-            arrays[f"{split}_images"] = Blocks(shape, images)
+    @property
+    def numbers(self) -> dict[str, np.ndarray]:
+        labels = {}
+        for split, paths in self.found.items():
             if self.class_names:
                 inside = [path.relative_to(self.tops[split]).parts[0] for path in paths]
-                labels = np.asarray([self.class_names.index(name) for name in inside])
-                arrays[f"{split}_labels"] = Blocks((len(paths),), [labels], "int64")
-        return arrays
-
-    def side(self, kinds: dict[Path, pictures.Facts]) -> int:
-        """The side that the images get. Raises UsageError where none is given and they have none in
-        common, and where they are too small for the crop."""
-        sizes = {kind[:2] for kind in kinds.values()}
-        side = self.size or self.crop
-        if side is None and len(sizes) == 1:
-            height, width = next(iter(sizes))
-            side = height if height == width else None
-        if side is None:
-            raise UsageError(
-                f"data.path={self.path} holds images of several sizes, or none square: write "
-                "data.size=64, or another side"
-            )
-        small = min(kinds, key=lambda path: min(kinds[path][:2]))
-        largest = min(kinds[small][:2])
-        if self.crop is not None and self.crop > largest:
-            raise UsageError(
-                f"data.crop={self.crop} is larger than {small}, {kinds[small][0]} x "
-                f"{kinds[small][1]}: write data.crop={largest} or less, or null for the largest "
-                "square of each"
-            )
-        return side
+                labels[split] = np.asarray([self.class_names.index(name) for name in inside])
+        return labels

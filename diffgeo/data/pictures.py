@@ -150,7 +150,9 @@ def image_in(stream: BinaryIO, name: str) -> Image.Image:
     array = npy.parsed(stream.read())
     colours = array.shape[2] if array.ndim == 3 else 1
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or colours not in (1, 3):
-        raise ValueError(f"it holds {array.dtype} {list(array.shape)}: write uint8 [H,W] or [H,W,3]")
+        raise ValueError(
+            f"it holds {array.dtype} {list(array.shape)}: write uint8 [H,W] or [H,W,3]"
+        )
     if not array.size:
         raise ValueError("it has no pixels")
     return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)

@@ -110,6 +110,11 @@ def is_manifest(found: object) -> bool:
     return type(found.get("name")) is str and type(found.get("classes")) is int
 
 
+def classes_of(labels: Iterable[np.ndarray]) -> int:
+    """How many classes the labels of all splits are of: one more than the largest; 0 of none."""
+    return max((int(some.max()) + 1 for some in labels), default=0)
+
+
 def write(folder: Path, arrays: Mapping[str, Blocks], **facts) -> dict:
     """Write a set into `folder`, its arrays, the training images last, then its manifest with
     `facts`; returns the manifest. When it fails, nothing is there that was not there before."""
@@ -172,7 +177,7 @@ def seal(folder: Path, **facts) -> dict:
 def again(folder: Path, manifest: dict) -> str:
     """The command that prepares a set anew."""
     command = f"diffgeo data prepare {manifest['name']} data.root={folder.parent}"
-    for option in ("path", "size", "crop", "background"):
+    for option in ("path", "size", "crop", "background", "column", "label"):
         value = manifest.get(option)
         if isinstance(value, list):
             command += f" 'data.{option}={value}'"

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 
 from diffgeo.data import prepared
+from diffgeo.data.huggingface import Saved
 from diffgeo.data.images import Images
 from diffgeo.data.images_blurred import BlurredImages
+from diffgeo.data.mapped import Npy
 from diffgeo.data.photographs import CelebA, Folder
 from diffgeo.data.pixels import layout, resized
 from diffgeo.data.sources import Cifar10, Digits, Idx, Npz, Opened, Source
+from diffgeo.data.webdataset import Shards
 from diffgeo.errors import DiffgeoError, UsageError
 
 MNIST = "mnist", "MNIST", "CC BY-SA 3.0", "https://ossci-datasets.s3.amazonaws.com/mnist"
@@ -31,12 +34,18 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "celeba": CelebA,
     "folder": Folder,
     "npz": Npz,
+    "npy_images": Npy,
+    "webdataset": Shards,
+    "huggingface": Saved,
 }
 # what the sources themselves take
 OPTIONS = {
     "celeba": ("size", "crop", "path"),
     "folder": ("size", "crop", "path", "background"),
     "npz": ("file",),
+    "npy_images": ("file", "labels"),
+    "webdataset": ("size", "crop", "path", "background"),
+    "huggingface": ("size", "crop", "path", "background", "column", "label"),
 }
 
 
@@ -78,6 +87,9 @@ def image_set(
     path: str | None = None,
     file: str | None = None,
     background: str | Sequence[int] | None = None,
+    labels: str | None = None,
+    column: str | None = None,
+    label: str | None = None,
     blur: float = 0.0,
 ) -> Images | BlurredImages:
     """The law of one split of an image set, which is prepared first where it is not.
@@ -86,8 +98,8 @@ def image_set(
     size: side to resize to. low, high: the values of black and white. flip: the mirror images too.
     only: classes to keep, under their own numbers. limit: the first so many images.
     exact_only: without stand-ins. hold, workers: see `Images`.
-    download: whether torchvision may be asked. crop, path, file, background: see CelebA, Folder,
-    Npz.
+    download: whether torchvision may be asked. crop, path, file, background, labels, column, label:
+    see CelebA, Folder, Npz, Npy, Shards, Saved.
     blur: deviation of noise added to every image, in units of the data; above 0 it is a law of
     numbers and no longer one of bytes.
     Raises UsageError, DiffgeoError.
@@ -100,7 +112,17 @@ def image_set(
         raise UsageError(f"data.workers={workers}: write a whole number from 0")
     if split not in prepared.SPLITS:
         raise UsageError(f"data.split={split} is unknown: write train or test")
-    own = source(name, size=size, crop=crop, path=path, file=file, background=background)
+    own = source(
+        name,
+        size=size,
+        crop=crop,
+        path=path,
+        file=file,
+        background=background,
+        labels=labels,
+        column=column,
+        label=label,
+    )
     opened = own.open(prepared.data_root(root), download)
 
     def law(split: str) -> Images | None:
@@ -183,7 +205,8 @@ def select(
             )
         keep = keep & arrays.exact
     if keep.all():
-        file = None if opened.folder is None else opened.folder / f"{split}_images.npy"
+        folder = opened.folder
+        file = opened.file if folder is None else folder / f"{split}_images.npy"
         return Chosen(images, labels, file)
     rows = torch.from_numpy(keep)
     return Chosen(images[rows], None if labels is None else labels[rows], None)

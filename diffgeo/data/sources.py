@@ -20,6 +20,7 @@ import numpy as np
 from diffgeo.data import idx, origin, pixels, prepared
 from diffgeo.data.prepared import Blocks, Split
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.machine.libraries import needed
 from diffgeo.store import lock
 from diffgeo.store.caches import at_home
 from diffgeo.store.files import FULL, sweep
@@ -27,11 +28,12 @@ from diffgeo.store.files import FULL, sweep
 
 class Opened(NamedTuple):
     """A set that can be read: its folder (None: not a prepared one), its manifest, and its splits
-    by name (None: it has no such split)."""
+    by name (None: it has no such split). file: the images' own, where that is all there is."""
 
     folder: Path | None
     manifest: dict
     split: Callable[[str], Split | None]
+    file: Path | None = None
 
 
 class Source(Protocol):
@@ -283,12 +285,11 @@ class Cifar10(Prepared):
                 root,
                 f"the folder cifar-10-batches-py of {self.source} into {root / self.name / 'raw'}",
             )
-        from torchvision.datasets import CIFAR10
-
+        library = needed("torchvision.datasets", "data=cifar10", "torchvision")
         arrays = {}
         for split in prepared.SPLITS:
             try:
-                held = CIFAR10(str(place), train=split == "train")
+                held = library.CIFAR10(str(place), train=split == "train")
             except (RuntimeError, OSError) as error:
                 raise DiffgeoError(
                     f"{place / 'cifar-10-batches-py'} is not complete, or a file in it is corrupt: "
@@ -314,11 +315,14 @@ class Cifar10(Prepared):
 
 def fetch(dataset: str, folder: Path) -> None:
     """Let torchvision download a set into `folder`; nothing where there is no network. Raises
-    DiffgeoError where the disk is full."""
+    DiffgeoError where the disk is full, UsageError where there is no torchvision."""
+    library = needed("torchvision.datasets", f"downloading {dataset}", "torchvision")
     print(f"data: asking torchvision to download {dataset} into {folder}", flush=True)
-    from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
-
-    known = {"CIFAR10": CIFAR10, "MNIST": MNIST, "FashionMNIST": FashionMNIST}
+    known = {
+        "CIFAR10": library.CIFAR10,
+        "MNIST": library.MNIST,
+        "FashionMNIST": library.FashionMNIST,
+    }
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)
     try:

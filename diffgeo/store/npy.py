@@ -79,3 +79,33 @@ def rows(
         yield append
         if done != shape[0]:
             raise DiffgeoError(f"cannot write {path}: {done} of its {shape[0]} rows came")
+
+
+def parsed(content: bytes) -> np.ndarray:
+    """The array in the bytes of a .npy file, without a copy of its elements; nothing is unpickled.
+    Raises ValueError where they are none, or fewer than their header says."""
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"it is a .npy file of version {version[0]}.{version[1]}")
+    shape, fortran, dtype = readers[version](stream)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError("it has more or fewer bytes than its header says")
+    elements = np.frombuffer(content, dtype, offset=stream.tell())
+    return elements.reshape(shape, order="F" if fortran else "C")
+
+
+def is_of_pictures(path: Path) -> bool:
+    """Whether a .npy file says that it holds images, uint8 [n,H,W] or [n,H,W,C]; only its header is
+    read. A file that is none holds no images: who reads it says what is wrong."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    return isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.ndim in (3, 4)

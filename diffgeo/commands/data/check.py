@@ -1,7 +1,8 @@
 """`diffgeo data check`: a prepared set against the hashes of its manifest
 
     diffgeo data check NAME [data.root=ROOT] [data.size=64] [data.crop=ddim|140] \\
-        [data.path=FOLDER] [data.background=white|black|[r,g,b]|drop] [data.file=FILE]
+        [data.path=FOLDER] [data.background=white|black|[r,g,b]|drop] [data.file=FILE] \\
+        [data.labels=FILE] [data.column=image] [data.label=label]
 
 Read every byte of a prepared set and compare the shape, dtype and sha256 of each array with the
 manifest. Exit status 1 and one line at the first that differs. Nothing is prepared or downloaded.
@@ -21,7 +22,7 @@ def main(line: list[str]) -> None:
     from diffgeo.data import prepared
     from diffgeo.data.sources import Prepared
 
-    takes = ("root", "size", "crop", "path", "background", "file")
+    takes = ("root", "size", "crop", "path", "background", "file", "labels", "column", "label")
     source, root, _ = named("data check", line, takes)
     if isinstance(source, Prepared):
         folder = source.folder(root)

@@ -35,7 +35,7 @@ def row(name: str, root: Path) -> list[str]:
     files = [file for folder in ready for file in folder.glob("*.npy")]
     held = sum(file.stat().st_size for file in files)
     size = size_of(held) if held else ""
-    if name == "npz":
+    if name in ("npz", "npy_images"):
         return [*about, "read as it is", size]
     names = [
         folder.name + ("" if manifest_of(folder) else " (no manifest yet)") for folder in ready

@@ -1,7 +1,8 @@
 """`diffgeo data prepare`: download or find a set of images, once
 
     diffgeo data prepare NAME [data.root=ROOT] [data.size=64] [data.crop=ddim|140] \\
-        [data.path=FOLDER] [data.background=white|black|[r,g,b]|drop] [data.download=false]
+        [data.path=FOLDER] [data.background=white|black|[r,g,b]|drop] [data.column=image] \\
+        [data.label=label] [data.download=false]
 
 Put a set of images into the prepared layout under ROOT ($DIFFGEO_DATA, else ~/.cache/diffgeo/data):
 from what lies there, from a folder, or through torchvision. A set that is prepared is checked, and
@@ -16,7 +17,8 @@ import sys
 from diffgeo.config.catalogue import commands
 from diffgeo.errors import DiffgeoError
 
-TAKES = ("root", "size", "crop", "path", "background", "file", "download")
+PICTURES = ("size", "crop", "path", "background", "file", "labels", "column", "label")
+TAKES = ("root", *PICTURES, "download")
 
 
 def main(line: list[str]) -> None:
