@@ -21,10 +21,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from diffgeo.config.line import conf_dir
+from diffgeo.config.plugins import choices, conf_folders, find
 from diffgeo.errors import DiffgeoError
 
-NAMES_A_GROUP = re.compile(r"(?:override )?/?(?P<group>[\w/]+)(?:@(?P<slot>[\w.]+))?$")
+NAMES_A_GROUP = re.compile(r"(?:override )?(?P<root>/?)(?P<group>[\w/]+)(?:@(?P<slot>[\w.]+))?$")
 # keys of a file of @package _global_ that are Hydra's own business
 OF_HYDRA = ("hydra", "hydra/job_logging", "hydra/hydra_logging")
 
@@ -65,53 +65,33 @@ def of_file(path: Path) -> tuple[Option, ...]:
 
 def of_group(group: str) -> dict[str, Page]:
     """The choices of a group by name: what each says, with what it takes from others."""
-    return {name: of_choice(group, name) for name in choices_of(group)}
-
-
-def choices_of(group: str) -> list[str]:
-    """The names of a group's choices."""
-    return sorted(path.stem for folder in folders() for path in (folder / group).glob("*.yaml"))
-
-
-def folders() -> tuple[Path, ...]:
-    """The config folders: ours first."""
-    return (conf_dir(),)
-
-
-def file_of(name: str) -> Path | None:
-    """The yaml file of a choice, group/choice, or of a command, theory/gits; None where there is
-    none."""
-    for folder in folders():
-        path = folder / f"{name}.yaml"
-        if path.is_file():
-            return path
-    return None
+    return {name: of_choice(group, name) for name in choices(group)}
 
 
 def of_choice(group: str, name: str) -> Page:
     """What a choice says, with the options and comments of the choices of its own group that it
     begins with. Raises DiffgeoError where there is none, or where it is no yaml."""
-    path = file_of(f"{group}/{name}")
+    path = find(f"{group}/{name}")
     if path is None:
         raise DiffgeoError(f"there is no {group}={name}")
     own = page(path)
     options: dict[str, Option] = {}
     targets: dict[str, str] = {}
-    choices: list[Choice] = []
+    chosen: list[Choice] = []
     for choice in own.choices:
-        if choice.group or choice.default == "_self_":
+        if choice.group:
             continue
         base = of_choice(group, choice.default)
         options |= {option.key: option for option in base.options}
         targets |= base.targets
-        choices += base.choices
+        chosen += base.choices
     for option in own.options:
         before = options.get(option.key)
         if before and not option.comment:
             option = option._replace(comment=before.comment)
         options[option.key] = option
-    choices += [choice for choice in own.choices if choice.group]
-    return Page(path, own.about, tuple(options.values()), tuple(choices), targets | own.targets)
+    chosen += [choice for choice in own.choices if choice.group]
+    return Page(path, own.about, tuple(options.values()), tuple(chosen), targets | own.targets)
 
 
 @cache
@@ -121,12 +101,12 @@ def page(path: Path) -> Page:
 
     text = path.read_text(encoding="utf-8")
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=loader())
     except yaml.YAMLError as error:
         raise DiffgeoError(f"{path} is damaged: {' '.join(str(error).split())}") from error
     about, lines = heading(text), text.splitlines()
     options: list[Option] = []
-    choices: list[Choice] = []
+    chosen: list[Choice] = []
     targets: dict[str, str] = {}
     if root is None:
         return Page(path, about, (), (), targets)
@@ -134,12 +114,32 @@ def page(path: Path) -> Page:
         raise DiffgeoError(f"{path} is no config: write options, KEY: VALUE")
     for key, value in entries(root):
         if key == "defaults":
-            choices = list(choices_in(value, lines))
+            chosen = list(choices_in(value, lines, group_of(path)))
         elif key.rpartition(".")[2] == "_target_":
             targets[key.rpartition(".")[0]] = value.value
         elif not any(part.startswith("_") for part in key.split(".")):
             options.append(Option(key, written(value, text), comment_of(value, lines)))
-    return Page(path, about, tuple(options), tuple(choices), targets)
+    return Page(path, about, tuple(options), tuple(chosen), targets)
+
+
+def loader():
+    """The parser that is quickest here: libyaml's takes a twentieth of the other's time."""
+    import yaml
+
+    try:
+        return yaml.CSafeLoader
+    except AttributeError:  # a yaml without libyaml
+        return yaml.SafeLoader
+
+
+def group_of(path: Path) -> str:
+    """The group that a config file is a choice of; "" for one of a command, or of no folder of
+    ours or of a plugin."""
+    for folder in conf_folders():
+        if path.is_relative_to(folder):
+            group = path.relative_to(folder).parent.as_posix()
+            return "" if group == "." else group
+    return ""
 
 
 def heading(text: str) -> str:
@@ -199,8 +199,9 @@ def comment_of(value, lines: list[str]) -> str:
     return " ".join(words)
 
 
-def choices_in(value, lines: list[str]) -> Iterator[Choice]:
-    """The entries of a defaults list, but for those that are Hydra's own business."""
+def choices_in(value, lines: list[str], own: str) -> Iterator[Choice]:
+    """The entries of a defaults list, but for those that are Hydra's own business. A group without
+    a / before it lies in the file's `own` one."""
     import yaml
 
     for item in value.value:
@@ -214,4 +215,5 @@ def choices_in(value, lines: list[str]) -> Iterator[Choice]:
         if not found or found["group"] in OF_HYDRA:
             continue
         slot = found["slot"] or found["group"].replace("/", ".")
-        yield Choice(found["group"], slot, choice.value, comment_of(choice, lines))
+        group = found["group"] if found["root"] or not own else f"{own}/{found['group']}"
+        yield Choice(group, slot, choice.value, comment_of(choice, lines))
