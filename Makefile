@@ -14,10 +14,11 @@ CODE   := diffgeo tests scripts benchmarks
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-# One pip call resolves torch together with everything that depends on it.
+# One pip call resolves torch together with everything that depends on it. What is imported is
+# compiled then: to compile all of torch beforehand takes a minute.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(VENV)/bin/python -m pip install -q --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
 setup: $(STAMP)  ## create .venv and install diffgeo with its test tools
