@@ -1,0 +1,58 @@
+"""A table of the page: a click on a heading sorts by that column.
+
+A cell is text or a number. A number is shown with four digits and carries all of them, which it is
+sorted by; what is empty or no number stays at the end, whichever way a column is sorted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from diffgeo.report.page.html import Markup, element
+
+# the number that a cell of text begins with: 12, .5, 1.2e-05, "0.18 +- 0.02", "0.3 *"
+LEADING = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?(?=$|\s)", re.IGNORECASE)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> Markup:
+    """A table that sorts; columns in which no row has anything are left out."""
+    filled = [n for n in range(len(header)) if any(row[n] not in ("", None) for row in rows)]
+    headings = []
+    for n in filled:
+        side = "number" if all(number_in(row[n]) is not None for row in rows if row[n]) else None
+        headings.append(element("th", element("button", header[n], type="button"), class_=side))
+    lines = []
+    for row in rows:
+        lines.append(element("tr", *(cell(row[n]) for n in filled)))
+    parts = [
+        element("caption", caption) if caption else "",
+        element("thead", element("tr", *headings)),
+        element("tbody", *lines),
+    ]
+    return element("div", element("table", *parts, class_="sorts"), class_="wide")
+
+
+def number_in(value: object) -> float | None:
+    """The number that a cell is, or that its text begins with; None where there is none."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    leading = LEADING.match(str(value).strip())
+    return float(leading[0]) if leading else None
+
+
+def cell(value: object) -> Markup:
+    """One cell, with the number that it is sorted by."""
+    number = number_in(value)
+    if value is None or number is None:
+        return element("td", "" if value is None else value)
+    shown = value if isinstance(value, str) else f"{value:.4g}"
+    exact = repr(number) if math.isfinite(number) else None
+    return element("td", shown, data_value=exact, class_="number")
+
+
+def facts(pairs: Sequence[tuple[str, object]]) -> Markup:
+    """Names and what they are, a line each: a table without headings."""
+    lines = [element("tr", element("th", name), element("td", value)) for name, value in pairs]
+    return element("div", element("table", *lines, class_="facts"), class_="wide")
