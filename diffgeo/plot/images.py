@@ -2,26 +2,26 @@
 that a pixel stays a square.
 
 Images are uint8 [n,C,H,W], grey or colour, or floats in [-1,1], which are clipped and rounded.
-Every sheet is written whole or not at all.
+Where a sheet goes, and in which format: `page.picture`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from io import BytesIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffgeo.errors import UsageError
-from diffgeo.store.files import write_bytes
+from diffgeo.plot.page import picture, title_now
 
 # in pixels
 SIDE = 48  # the least of a shown image
 GAP = 1  # between images
 LINE = 14  # the height of a line of text
+LETTER = 6  # the width of a letter
 WHITE = 255
 INK = (60, 60, 60)
 
@@ -121,7 +121,8 @@ def _sheet(
     high = times * height + GAP
     wide = times * width + GAP
     left = 7 * max(map(len, names)) + 8 if names else GAP
-    top = LINE * ((title is not None) + bool(heads)) + GAP
+    titles = [line for line in (title_now(), title) if line]
+    top = LINE * (len(titles) + bool(heads)) + GAP
 
     def place(column: int) -> int:
         """Where a column begins."""
@@ -129,7 +130,7 @@ def _sheet(
         return left + column * wide + gaps
 
     most = max(len(row) for row in rows)
-    across = max(place(most), 6 * len(title or "") + 2 * GAP)
+    across = max(place(most), LETTER * max(map(len, titles), default=0) + 2 * GAP)
     canvas = np.full((top + len(rows) * high, across, 3), WHITE, np.uint8)
     for i, row in enumerate(rows):
         for j, image in enumerate(row.permute(0, 2, 3, 1).numpy()):
@@ -140,12 +141,10 @@ def _sheet(
             canvas[y : y + times * height, x : x + times * width] = big
     sheet = Image.fromarray(canvas)
     draw = ImageDraw.Draw(sheet)
-    if title is not None:
-        draw.text((GAP + 1, 1), title, fill=INK)
+    for i, line in enumerate(titles):
+        draw.text((GAP + 1, 1 + i * LINE), line, fill=INK)
     for i, name in enumerate(names):
         draw.text((GAP + 1, top + i * high + (high - LINE) // 2), name, fill=INK)
     for j, head in enumerate(heads):
         draw.text((place(j), top - LINE), head, fill=INK)
-    page = BytesIO()
-    sheet.save(page, format="PNG")
-    write_bytes(path, page.getbuffer())
+    picture(path, sheet)

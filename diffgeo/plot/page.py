@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import textwrap
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -27,14 +26,14 @@ import numpy as np
 from diffgeo.errors import UsageError
 from diffgeo.plot import paper
 from diffgeo.store.caches import need_home
-from diffgeo.store.drawing import Drawing, file_of, now
+from diffgeo.store.drawing import SCREEN, Drawing, file_of, now, of_path
 from diffgeo.store.files import write_bytes
 
 NO_DATE = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 FIXED = {"svg.hashsalt": "diffgeo", "pdf.fonttype": 42}  # the same names in every file; whole fonts
 MANY = 1000  # marks of a cloud: more are one picture inside a drawing of lines
 TITLE = 9  # points
-SCREEN = 100  # dots an inch of a page on a screen
+NEAREST = 0  # how Pillow enlarges, so that a pixel stays a square
 
 _title: ContextVar[str] = ContextVar("title", default="")
 
@@ -71,7 +70,7 @@ def sheet(
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    drawing = now()
+    drawing = of_path(target)
     options = FIXED | paper.SETTINGS if drawing.paper else FIXED
     with rc_context(options):
         if drawing.paper:
@@ -150,16 +149,20 @@ def as_pixels(figure) -> None:
 
 
 def picture(target, image) -> None:
-    """A finished picture, of Pillow, as a page of its own: a pixel a dot. In svg and pdf it lies
-    inside the page as it is, without loss."""
+    """A finished picture, of Pillow, as a page of its own. A pixel is a dot, or where more dots an
+    inch are asked for a square of them; in svg and pdf it lies inside the page as it is, without
+    loss."""
     if not isinstance(target, str | os.PathLike):
         figure, axes = within(target, 1, 1, {})
         put_picture(axes[0, 0], image)
         return
-    drawing = now()
+    drawing = of_path(target)
     if drawing.format == "png":
         page = BytesIO()
-        image.save(page, format="PNG")
+        times = max(1, round((drawing.dpi or SCREEN) / SCREEN))
+        image = image.resize((times * image.width, times * image.height), resample=NEAREST)
+        inch = {"dpi": (image.width / paper.WIDTH,) * 2} if drawing.paper else {}
+        image.save(page, format="PNG", **inch)
         write_bytes(file_of(target), page.getbuffer())
         return
     need_home()
@@ -177,8 +180,3 @@ def put_picture(ax, image) -> None:
     """A picture in a panel, pixels as squares."""
     ax.imshow(np.asarray(image), interpolation="none", aspect="equal")
     ax.set_axis_off()
-
-
-def plain_words(text: str) -> str:
-    """A title without the marks of matplotlib's formulas, for a page of pixels."""
-    return re.sub(r"[$\\{}]", "", text)

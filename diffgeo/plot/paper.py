@@ -13,6 +13,7 @@ import numpy as np
 
 WIDTH = 3.3  # of a column, in inches
 LETTERS = 8  # points
+TALL = 0.75  # height over width of a panel that has the column to itself, at most
 LEAST = 1.6  # inches of a panel with an axis
 LETTER = 0.56 * LETTERS / 72  # the width of a letter of LETTERS points, in inches
 SETTINGS = {
@@ -50,7 +51,7 @@ def panels(rows: int, columns: int, size: tuple[float, float], subplots: dict) -
     beside = across(columns, size[0])
     lines = math.ceil(columns / beside)  # of a row
     side = WIDTH / beside
-    high = side * min(size[1] / size[0], 1.2)
+    high = side * min(size[1] / size[0], TALL if beside == 1 else 1.2)
     figure = Figure(figsize=(WIDTH, rows * lines * high), layout="constrained")
     grid = figure.subplots(rows * lines, beside, squeeze=False, **subplots)
     found = np.empty((rows, columns), dtype=object)
@@ -77,9 +78,10 @@ def fit(figure) -> None:
         if text.get_fontsize() > LETTERS:
             text.set_fontsize(LETTERS)
     for ax in figure.axes:
-        box = ax.get_position()
-        wide = int(WIDTH * box.width / LETTER) + 2
-        high = int(figure.get_size_inches()[1] * box.height / LETTER) + 4
+        place = ax.get_subplotspec()
+        lines, beside = place.get_gridspec().get_geometry() if place else (1, 1)
+        wide = int(WIDTH / beside / LETTER)
+        high = int(figure.get_size_inches()[1] / lines / LETTER)
         for text, letters in ((ax.title, wide), (ax.xaxis.label, wide), (ax.yaxis.label, high)):
             text.set_text(broken(text.get_text(), letters))
     if figure.get_suptitle():

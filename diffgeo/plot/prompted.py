@@ -13,14 +13,13 @@ import importlib.util
 import math
 import textwrap
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from diffgeo.errors import UsageError
-from diffgeo.store.files import write_bytes
+from diffgeo.plot.page import picture, title_now
 
 # in pixels
 NARROW = 128  # the least width of a column
@@ -54,11 +53,14 @@ def under_each(path, images: Tensor, prompts: Sequence[str]) -> None:
     columns = math.ceil(math.sqrt(len(shown)))
     high = shown.shape[2] + LINE + GAP
     wide = shown.shape[3] + GAP
-    page = Page(GAP + columns * wide, GAP + math.ceil(len(shown) / columns) * high)
+    title = title_now()
+    head = GAP + (LINE if title else 0)
+    page = Page(GAP + columns * wide, head + math.ceil(len(shown) / columns) * high)
+    page.line(title, GAP, 1, page.width - 2 * GAP)
     for i, (image, prompt) in enumerate(zip(shown, prompts, strict=True)):
         row, column = divmod(i, columns)
         left = GAP + column * wide
-        top = GAP + row * high
+        top = head + row * high
         page.picture(image, left, top)
         page.line(prompt or EMPTY, left, top + image.shape[1] + 1, image.shape[2])
     page.save(path)
@@ -135,9 +137,7 @@ class Page:
             self.draw.text((left, top + i * LINE), words, fill=INK)
 
     def save(self, path) -> None:
-        page = BytesIO()
-        self.sheet.save(page, format="PNG")
-        write_bytes(path, page.getbuffer())
+        picture(path, self.sheet)
 
 
 def font():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor
 
 from diffgeo.plot.canvas import BLACK, BLUE, SUPPORT, VERMILION, sheet
+from diffgeo.plot.page import picture
 from diffgeo.store.caches import need_home
-from diffgeo.store.files import write_bytes
 
 # in pixels
 SIDE = 84  # the least of a shown image
@@ -95,9 +94,7 @@ def images(
     if most:
         text = f"error and spread, from 0 to {most:.2g}, in units of the data"
         draw.text((left + BAR + GAP, top + high * len(rows) + GAP), text, fill=INK)
-    buffer = BytesIO()
-    page.save(buffer, format="PNG")
-    write_bytes(path, buffer.getbuffer())
+    picture(path, page)
 
 
 def boundaries(groups: Sequence[tuple[str, int]]) -> list[int]:

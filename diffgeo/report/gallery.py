@@ -21,6 +21,7 @@ from diffgeo.plot.restoration import Cell
 from diffgeo.report.comparison import Row
 from diffgeo.run import read_config
 from diffgeo.store.digest import of_path, verified
+from diffgeo.store.drawing import file_of, remove_figures
 
 SHOWN = 6  # images of a sheet
 NEEDED = ("restored.npy", "beside.npy", "measurement.npy", "images.csv")
@@ -29,8 +30,7 @@ NEEDED = ("restored.npy", "beside.npy", "measurement.npy", "images.csv")
 def galleries(folder: Path, rows: Sequence[Row]) -> list[Path]:
     """Draw a sheet for each measurement that two or more runs restored, restored-0.png on; their
     paths. Sheets of before are removed."""
-    for old in folder.glob("restored-*.png"):
-        old.unlink()
+    remove_figures(folder, "restored-*")
     shared: dict[str, list[Row]] = {}
     for row in rows:
         place = folder / row.name
@@ -39,7 +39,7 @@ def galleries(folder: Path, rows: Sequence[Row]) -> list[Path]:
     several = [own for own in shared.values() if len(own) > 1]
     drawn = []
     for number, own in enumerate(several):
-        path = folder / f"restored-{number}.png"
+        path = file_of(folder / f"restored-{number}")
         gallery(path, folder, own)
         drawn.append(path)
     return drawn

@@ -14,6 +14,7 @@ from diffgeo.core import ImageSet, Run
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import memory, precision
 from diffgeo.simulation import ranges
+from diffgeo.store.drawing import file_of
 from diffgeo.store.logger import Logger
 from diffgeo.training import Training
 
@@ -67,7 +68,7 @@ class Preview:
         data = experiment.data
         step = training.step
         samples = self.samples(training, experiment)
-        path = folder / "figures" / f"preview_{step:07d}.png"
+        path = file_of(folder / "figures" / f"preview_{step:07d}")
         if isinstance(data, ImageSet):
             plot.grid(path, samples[: self.n])
         else:

@@ -17,6 +17,7 @@ from diffgeo.plot import prompted as plot
 from diffgeo.report.comparison import Row
 from diffgeo.report.gallery import told_apart
 from diffgeo.store.digest import of_path, verified
+from diffgeo.store.drawing import file_of, remove_figures
 
 PROMPTS = "prompts.txt"
 SHOWN = 6  # prompts of a sheet
@@ -25,8 +26,7 @@ SHOWN = 6  # prompts of a sheet
 def sheets(folder: Path, rows: Sequence[Row]) -> list[Path]:
     """Draw a sheet for each list of prompts that two or more runs have pictures of; their paths.
     Sheets of before are removed."""
-    for old in folder.glob("prompts-*.png"):
-        old.unlink()
+    remove_figures(folder, "prompts-*")
     shared: dict[tuple, list[tuple[Row, Tensor]]] = {}
     for row in rows:
         place = folder / row.name
@@ -39,7 +39,7 @@ def sheets(folder: Path, rows: Sequence[Row]) -> list[Path]:
     drawn = []
     for own in shared.values():
         if len(own) > 1:
-            path = folder / f"prompts-{len(drawn)}.png"
+            path = file_of(folder / f"prompts-{len(drawn)}")
             sheet(path, folder, own)
             drawn.append(path)
     return drawn

@@ -25,6 +25,7 @@ from diffgeo.report.comparison import Row
 from diffgeo.report.figures import View
 from diffgeo.report.gallery import told_apart
 from diffgeo.store.digest import verified
+from diffgeo.store.drawing import file_of, remove_figures
 from diffgeo.store.files import read_json, write_json
 from diffgeo.store.npy import write_array
 
@@ -78,8 +79,8 @@ def of_sweep(folder: Path, rows: Sequence[Row]) -> list[Path]:
     removed."""
     made = []
     for name, title in TITLES.items():
-        path = folder / f"{name}.png"
-        path.unlink(missing_ok=True)
+        remove_figures(folder, name)
+        path = file_of(folder / name)
         own = [
             row for row in rows if not row.status and (folder / row.name / f"{name}.npy").exists()
         ]

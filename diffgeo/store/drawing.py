@@ -4,7 +4,8 @@
                               one column of a paper
     with drawn_as(drawing):   every figure that is drawn inside is written so
     now()                     the drawing of this moment
-    file_of(path)             the file of the figure `path`: its stem, the suffix of the format
+    of_path(path)             the drawing of the figure `path`, whose suffix may say a format
+    file_of(path)             its file: the stem, and the suffix of the format
     figures_in(folder)        the figures that lie in a folder, whatever their formats
 
 It is asked where a page is written and set where a command begins; the sixty functions between the
@@ -14,9 +15,10 @@ two need not know of it. Imports neither torch nor matplotlib.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from diffgeo.errors import UsageError
@@ -83,9 +85,20 @@ def drawn_as(drawing: Drawing) -> Iterator[None]:
         _now.reset(before)
 
 
-def file_of(path: str | Path) -> Path:
-    """The file that the figure `path` is written to: its suffix is the format's."""
-    return Path(path).with_suffix(f".{now().format}")
+def of_path(path: str | os.PathLike) -> Drawing:
+    """How the figure `path` is drawn: as now, but a path that ends in .svg or .pdf says its format
+    itself."""
+    ending = Path(path).suffix.removeprefix(".")
+    named = ending in FORMATS and ending != "png"
+    return replace(now(), format=ending) if named else now()
+
+
+def file_of(path: str | os.PathLike) -> Path:
+    """The file that the figure `path` is written to: cloud, cloud.png -> cloud.svg where that is
+    the format."""
+    path = Path(path)
+    known = path.suffix.removeprefix(".") in FORMATS
+    return path.with_name(f"{path.stem if known else path.name}.{of_path(path).format}")
 
 
 def figures_in(folder: Path, pattern: str = "*") -> list[Path]:

@@ -122,7 +122,7 @@ def posterior_variance(out: Path, every: Mapping, cells: Sequence[str], n: int =
         ax.legend(frameon=False, fontsize=8)
     return (
         f"Figure 8: below t = 1 the ideal weight follows c/(e^t - 1), c = {c:.3g}, within a factor "
-        f"{worst:.3g}; see lambda.png\n"
+        f"{worst:.3g}; see the figure lambda\n"
     )
 
 

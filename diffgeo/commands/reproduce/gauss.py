@@ -86,7 +86,7 @@ def modes(out: Path, every: Mapping, cell: str, eps: float, points: int, eta: fl
         if name != "eigenvalue":
             rows.append([name, *(f"{v:.2e}" for v in values.tolist())])
     return (
-        f"Error of one direction, by eigenvalue (figure modes.png): truncation at eps = {eps:g}, "
+        f"Error of one direction, by eigenvalue (figure modes): truncation at eps = {eps:g}, "
         f"discretization of {points} points\n"
         f"from p_T against p_eps, score error eta = {eta:g} to first order\n\n"
         + markdown(["", *(f"lambda = {v:g}" for v in SHOWN)], rows)
@@ -149,7 +149,7 @@ def flipped(
     return (
         "eta at which Heun's W2 to p_0 exceeds EM's, from N_0, by the sign of the error; +- is the "
         f"standard deviation of a draw\n\n{by_sign}\nThe same for one direction alone, by "
-        f"eigenvalue, eps = {e:g} (rms over both signs; figure flips.png)\n\n{alone}"
+        f"eigenvalue, eps = {e:g} (rms over both signs; figure flips)\n\n{alone}"
     )
 
 

@@ -60,7 +60,7 @@ def assumption(out: Path, every: Mapping, cells: Sequence[str], n: int = 1000) -
             bounds=verdict.bounds(),
             fails=verdict.fails,
         )
-        lines.append(f"- {name} (figures *_{i}.png): {verdict}; {inequality(measured)}")
+        lines.append(f"- {name} (figures *_{i}): {verdict}; {inequality(measured)}")
     return f"Verdicts on {n} trajectories each\n\n" + "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,7 @@ from diffgeo.config.drawings import draws
 from diffgeo.config.words import PATH, TRUTH, options
 from diffgeo.errors import UsageError
 from diffgeo.run import taken
+from diffgeo.store.drawing import file_of
 from diffgeo.store.files import take, write_json, write_text
 from diffgeo.tables import csv_text, markdown
 
@@ -81,10 +82,8 @@ def main(arguments: list[str]) -> None:
     write_json(
         out / "metrics.json", {key: value for e in found for key, value in e.metrics().items()}
     )
-    print(
-        f"written: {out}/metrics.json, table.csv, table.md"
-        + (", convergence.png" if known.get("figures", True) else "")
-    )
+    drawn = f", {file_of('convergence')}" if known.get("figures", True) else ""
+    print(f"written: {out}/metrics.json, table.csv, table.md{drawn}")
 
 
 def table(found: list) -> str:

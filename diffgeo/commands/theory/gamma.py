@@ -31,6 +31,7 @@ from diffgeo.config.drawings import draws
 from diffgeo.config.named import LAWS as NAMES
 from diffgeo.config.named import law
 from diffgeo.config.words import COUNTS, PATH, WHOLE, options
+from diffgeo.store.drawing import file_of
 from diffgeo.store.files import take, write_text
 from diffgeo.tables import csv_text, markdown
 
@@ -113,4 +114,5 @@ def main(arguments: list[str]) -> None:
         radii=[tuple(row) for row in circle],
     )
     print(text)
-    print(f"written: {asked['out']}/table.md, table.csv, radii.csv, gamma.png")
+    picture = file_of(asked["out"] / "gamma")
+    print(f"written: {asked['out']}/table.md, table.csv, radii.csv, {picture.name}")

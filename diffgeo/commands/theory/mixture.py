@@ -34,6 +34,7 @@ from diffgeo.config.drawings import draws
 from diffgeo.config.words import PATH, WHOLE, options
 from diffgeo.errors import UsageError
 from diffgeo.run import taken
+from diffgeo.store.drawing import file_of
 from diffgeo.store.files import write_json, write_text
 from diffgeo.tables import csv_text, markdown
 
@@ -112,4 +113,5 @@ def main(arguments: list[str]) -> None:
     write_text(asked["out"] / "table.csv", every_mean(found))
     draw(asked["out"] / f"{name}.png", {one.label: (one.values, one.curves) for one in found})
     write_json(asked["out"] / "metrics.json", metrics(name, found))
-    print(f"written: {asked['out']}/metrics.json, table.csv, {name}.png")
+    picture = file_of(asked["out"] / name)
+    print(f"written: {asked['out']}/metrics.json, table.csv, {picture.name}")

@@ -39,6 +39,7 @@ from diffgeo.config.named import LAWS as NAMES
 from diffgeo.config.named import law, names, sampler
 from diffgeo.config.words import COUNTS, PATH, WHOLE, options
 from diffgeo.core import Sampler
+from diffgeo.store.drawing import file_of
 from diffgeo.store.files import take, write_text
 from diffgeo.tables import csv_text, markdown
 
@@ -129,7 +130,8 @@ def main(arguments: list[str]) -> None:
         about={name: ABOUT.get(name, "") for name in found},
     )
     print(text)
-    print(f"written: {asked['out']}/table.md, table.csv, winners.png")
+    picture = file_of(asked["out"] / "winners")
+    print(f"written: {asked['out']}/table.md, table.csv, {picture.name}")
 
 
 def pairs(found: Mapping) -> str:

@@ -17,6 +17,7 @@ from diffgeo.config.build import Experiment
 from diffgeo.core import ImageSet, Pictures, Run
 from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.store.drawing import file_of
 
 
 class View(NamedTuple):
@@ -81,7 +82,7 @@ def draw(wanted: Sequence[str], view: View) -> Iterator[Path]:
     for name in wanted:
         module = figure(name)
         if module.shows(view):
-            path = view.folder / "figures" / f"{name}.png"
+            path = file_of(view.folder / "figures" / name)
             try:
                 module.draw(path, view)
             except DiffgeoError:

@@ -40,4 +40,4 @@ def sweep(out: Path, every: Mapping, cell: str, key: str, name: str) -> str:
     for label, line in lines.items():
         worth, at = min(zip(line.y, line.x, strict=True))
         told.append(f"{label} {worth:.4g} at {at:.4g}")
-    return f"{cell} ({name}.png), least {key}: {'; '.join(told)}\n"
+    return f"{cell} (figure {name}), least {key}: {'; '.join(told)}\n"
