@@ -22,7 +22,7 @@ FLOORS = (
     {"theory"},
     {"plot"},
     {"report"},
-    {"commands"},
+    {"commands", "library"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -21,8 +21,7 @@ from diffgeo.core import Data, Sampler, Schedule
 from diffgeo.data.reference import gaussian
 from diffgeo.errors import UsageError
 from diffgeo.schedule.below import below
-from diffgeo.schedule.discrete import Discrete
-from diffgeo.simulation.initial import GaussianAt, InChart, Initial, Own, Prior, Teleport
+from diffgeo.simulation.initial import GaussianAt, Initial, Own, Prior, Teleport, of_schedule
 
 KINDS = ("prior", "gaussian_at", "teleport")
 
@@ -50,12 +49,6 @@ def beginning(
     if level is not None and level != top:
         chart, sigmas = lowered(chart, sigmas, level, cfg.sampler.get("steps"))
     return Beginning(initial_of(init, data, sampler, top, chart), chart, sigmas)
-
-
-def of_schedule(chart: Schedule) -> Initial | None:
-    """The start that a schedule asks of every sampler, None for the sampler's own. (A scheme that
-    is stated in a chart starts in it anyway.)"""
-    return InChart() if isinstance(chart, Discrete) and chart.starts_in_chart else None
 
 
 def lowered(chart: Schedule, sigmas: Tensor, level: float, steps: Any) -> tuple[Schedule, Tensor]:

@@ -6,7 +6,6 @@ them (training, drawing, measuring, reporting) takes objects and plain values, n
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from diffgeo.config.limits import (
 )
 from diffgeo.config.prompted import check_classed, check_slots, of_latents, prompted
 from diffgeo.config.stepping import check_stepping
+from diffgeo.config.titles import Names, names_of
 from diffgeo.core import (
     Classes,
     Condition,
@@ -101,6 +101,7 @@ class Experiment:
     figures: bool | tuple[str, ...]  # all that there are, none, or some by name
     png: bool  # whether sampled images are written one by one too
     device: torch.device
+    names: Names | None = None  # of law, model and sampler, for the titles of figures
 
 
 def assemble(cfg, model: Loader | None = None) -> Experiment:
@@ -159,6 +160,7 @@ def assemble(cfg, model: Loader | None = None) -> Experiment:
         figures=figures_of(cfg.figures),
         png=kinds.plain("png", cfg.get("png", False), bool),
         device=device,
+        names=names_of(cfg) if cfg.figures else None,
     )
 
 
@@ -187,11 +189,7 @@ def threads(data: Data) -> int:
     OMP_NUM_THREADS says (torchrun sets it), else on every core that this process may use."""
     if not isinstance(data, Pictures):
         return 1
-    if said := environment.threads():
-        return said
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return environment.threads() or environment.cores()
 
 
 def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:

@@ -87,6 +87,13 @@ def threads() -> int | None:
     return int(text)
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def check() -> None:
     """Raise UsageError where a command cannot run as the environment has it."""
     place()

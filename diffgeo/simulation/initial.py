@@ -26,7 +26,8 @@ from torch import Tensor
 from typing_extensions import Protocol
 
 from diffgeo.analytic.gaussian import GaussianDenoiser
-from diffgeo.core import Sampler
+from diffgeo.core import Sampler, Schedule
+from diffgeo.schedule.discrete import Discrete
 
 
 class Initial(Protocol):
@@ -91,3 +92,9 @@ class Teleport:
         begin = self.sampler.start if self.begin is None else self.begin
         x = begin(noise, self.top).to(torch.float64)
         return self.gaussian.flow(x, self.top, sigma)
+
+
+def of_schedule(chart: Schedule) -> Initial | None:
+    """The start that a schedule asks of every sampler, None for the sampler's own. (A scheme that
+    is stated in a chart starts in it anyway.)"""
+    return InChart() if isinstance(chart, Discrete) and chart.starts_in_chart else None

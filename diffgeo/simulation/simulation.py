@@ -163,10 +163,10 @@ class Simulation:
             lower_order_final=self.loop.lower_order_final,
         )
 
-    def trajectory(self, numbers: range) -> Trajectory:
-        """The whole way of the samples of these numbers; the last states are the samples. Chart
-        "ve"."""
-        return self.path(self.start(numbers))
+    def trajectory(self, numbers: range | int) -> Trajectory:
+        """The whole way of the samples of these numbers, n for 0 .. n-1; the last states are the
+        samples. Chart "ve"."""
+        return self.path(self.start(range_of(numbers)))
 
     def path(self, start: Start) -> Trajectory:
         """The whole way from `start`, every state kept. Chart "ve"."""
@@ -195,8 +195,11 @@ class Simulation:
             check_finite(samples)
             yield Drawn(samples, start.counted.rows / len(numbers))
 
-    def draw(self, numbers: range, batch: int | None = None) -> Drawn:
-        """The samples of these numbers, all in memory; `batch` at once (None: as many as fit)."""
+    def draw(self, numbers: range | int, batch: int | None = None) -> Drawn:
+        """The samples of these numbers, n for 0 .. n-1, all in memory; `batch` at once (None: as
+        many as fit). Raises UsageError where there are none, DiffgeoError when one is not
+        finite."""
+        numbers = range_of(numbers)
         pieces = ranges(numbers, fitting(self.shape) if batch is None else batch)
         with progress.bar(len(numbers), "sample", "sample", leave=False) as bar:
             parts = list(self.parts(pieces, bar.update))
@@ -209,6 +212,14 @@ def told(run: Iterator[Step], after_step: Callable[[float], None], share: float)
     for step in run:
         after_step(share)
         yield step
+
+
+def range_of(numbers: range | int) -> range:
+    """Numbers of samples: n is 0 .. n-1. Raises UsageError where there are none."""
+    asked = range(numbers) if isinstance(numbers, int) else numbers
+    if not len(asked):
+        raise UsageError(f"{numbers!r} names no samples: give how many, 1 or more, or a range")
+    return asked
 
 
 def at_zero(x: Tensor, sigma, **cond) -> Tensor:

@@ -1,0 +1,65 @@
+"""What may stand for a law, and how one is made of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from diffgeo.config.recipe import Recipe, defaults_of
+from diffgeo.core import Data, Pictures
+from diffgeo.data import Cloud
+from diffgeo.data.sampled import Draws, Sampled
+from diffgeo.errors import UsageError
+
+# a law; what draws from one; an array of points; a set of examples; a name of conf/data
+LawLike = Data | Draws | Tensor | np.ndarray | Dataset | str
+
+
+def law(what: LawLike, **options: object) -> Data:
+    """A law, of whatever names, holds or draws its samples.
+
+    what:
+        a law (`core.Data`)                  itself
+        a name, "curve"                      the law of `data=curve` on the command line
+        an array [n,d], torch's or numpy's   these points, each with weight 1/n
+        an object with `shape` and `sample`  `data.sampled.Sampled` of it: no exact denoiser
+        a torch or Hugging Face Dataset      `data.of_dataset` of it: its images or points
+    options: of a name, those of its config (`diffgeo help data=curve`): ambient=64, blur=.1.
+
+    Raises UsageError on a name or an option that there is not, and on anything else.
+
+        >>> diffgeo.law("circle", radius=2.0).shape
+        (2,)
+    """
+    if isinstance(what, str):
+        return Recipe({"data": what}).make("data", options)
+    if options:
+        raise UsageError(f"options ({', '.join(options)}) belong to a law by its name")
+    if isinstance(what, Data):
+        return what
+    if isinstance(what, Tensor | np.ndarray):
+        return Cloud(points=what)
+    if isinstance(what, Draws):
+        return Sampled(what)
+    return of_examples(what)
+
+
+def of_examples(what: object) -> Data:
+    """The law of a set of examples. Raises UsageError where it is none."""
+    raise UsageError(
+        f"a {type(what).__name__} is no law: give an object with shape and sample(n, generator), "
+        "an array [n,d] of points, a Dataset, or a name such as 'curve'"
+    )
+
+
+def seen_as_images(data: Data) -> bool:
+    """Whether a law is treated as one of images: its samples are [C,H,W]."""
+    return isinstance(data, Pictures) or len(data.shape) == 3
+
+
+def slots_for(data: Data) -> dict[str, object]:
+    """What conf/ chooses for a law: its network, trainer, levels, sampler. {slot: name}."""
+    images = seen_as_images(data)
+    chosen = defaults_of(images, data.name if isinstance(data, Pictures) else None)
+    return dict(chosen)
