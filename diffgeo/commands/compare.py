@@ -1,6 +1,9 @@
 """`diffgeo compare`: one table and one picture of the runs below a folder, ranked: compare FOLDER
 
     diffgeo compare FOLDER [by=METRIC]
+    diffgeo compare outputs/sweeps/FOLDER
+    diffgeo compare outputs/sweeps/FOLDER by=flow/rms           ranked by another metric
+    diffgeo compare outputs/sweeps/FOLDER figures.format=svg    the picture as svg
 
 A row a job, in the order of the jobs: the settings in which the runs differ, and the metrics that
 they have, of points or of images; one that did not finish is a row that says so. Below it the runs

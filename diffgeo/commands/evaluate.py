@@ -1,5 +1,9 @@
 """`diffgeo evaluate`: measure a cloud (samples=FILE data=LAW) or a run (run=FOLDER)
 
+    diffgeo evaluate samples=cloud.npy data=curve               points
+    diffgeo evaluate samples=FOLDER data=cifar10 metrics=fid    the FID of a folder of images
+    diffgeo evaluate run=FOLDER metrics=budget                  where a run's error comes from
+
 samples= is points, or images: a folder of .png or .jpg files, or one file of them. Of a run its
 denoiser is measured too.
 """

@@ -1,5 +1,9 @@
 """`diffgeo sample`: draw samples from a run (run=FOLDER) or from an exact denoiser (model=exact)
 
+    diffgeo sample model=exact data=circle sampler=heun sampler.steps=18    the exact denoiser
+    diffgeo sample run=FOLDER sampler=ddpm n=50000                          a trained network
+    diffgeo sample -m model=exact data=swissroll sampler=euler,unipc sampler.steps=5,10,20
+
 Writes samples.npy and its metrics. A pretrained model is sampled as a run is. A killed run of
 images goes on from the shards that it has written; under torchrun the processes share the samples.
 """

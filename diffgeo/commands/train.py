@@ -1,5 +1,9 @@
 """`diffgeo train`: train a network on a law, then sample it, measure it and draw it
 
+    diffgeo train model=cem data=curve                  a network that predicts clean points
+    diffgeo train -m model=cem,epsilon seed=0,1,2       a sweep; ends in one table and one picture
+    diffgeo train resume=FOLDER                         goes on with a run that was stopped
+
 A run can be killed at any moment. Started again (resume=FOLDER, or the same sweep line) it goes on
 from its last checkpoint and, on a CPU, ends in the same bytes (`machine.precision` says what a GPU
 promises); a finished one says so. SIGTERM, SIGUSR1 and Ctrl-C stop the training with a checkpoint

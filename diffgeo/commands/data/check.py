@@ -4,6 +4,10 @@
         [data.path=FOLDER] [data.background=white|black|[r,g,b]|drop] [data.file=FILE] \\
         [data.labels=FILE] [data.column=image] [data.label=label]
 
+    diffgeo data check mnist
+    diffgeo data check celeba data.size=32 data.crop=140
+    diffgeo data check folder data.path=FOLDER data.size=64
+
 Read every byte of a prepared set and compare the shape, dtype and sha256 of each array with the
 manifest. Exit status 1 and one line at the first that differs. Nothing is prepared or downloaded.
 """

@@ -1,5 +1,9 @@
 """`diffgeo data list`: the sets of images, and what is prepared of them: data list [data.root=ROOT]
 
+    diffgeo data list
+    diffgeo data list data.root=ROOT        what is prepared in another folder
+    diffgeo data list data.root=.           or in this one
+
 The first column is what `data=` names.
 """
 

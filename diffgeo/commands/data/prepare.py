@@ -4,6 +4,10 @@
         [data.path=FOLDER] [data.background=white|black|[r,g,b]|drop] [data.column=image] \\
         [data.label=label] [data.download=false]
 
+    diffgeo data prepare mnist
+    diffgeo data prepare cifar10 data.root=ROOT data.download=false
+    diffgeo data prepare folder data.path=FOLDER data.size=64
+
 Put a set of images into the prepared layout under ROOT ($DIFFGEO_DATA, else ~/.cache/diffgeo/data):
 from what lies there, from a folder, or through torchvision. A set that is prepared is checked, and
 made again where it is corrupt and its source is at hand.

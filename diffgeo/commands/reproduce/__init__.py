@@ -1,7 +1,9 @@
 """`diffgeo reproduce`: a published table or figure beside what is measured here
 
     diffgeo reproduce NAME [budget=paper|quick] [out=FOLDER] [data.root=ROOT]
-    diffgeo reproduce list
+    diffgeo reproduce list                      what there is
+    diffgeo reproduce cem/line                  quick; budget=paper is the size of the paper's own
+    diffgeo reproduce gauss/table data.root=ROOT
 
 Each conf/reproduce/NAME.yaml lists cells: a name, the command that makes it, and the published
 numbers. The engine runs the commands (a cell that is finished is not run again), prints the table

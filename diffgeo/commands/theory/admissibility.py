@@ -2,6 +2,7 @@
 
     diffgeo theory admissibility data=curve data.ambient=64     the exact denoiser under DDIM
     diffgeo theory admissibility run=FOLDER sampler=heun        a network; its law is the run's
+    diffgeo theory admissibility data=circle quantile=.99       for all but 1 % of the trajectories
 
 prints, along a sampler's trajectories, eta and nu by level, the violations of the per-step
 inequality, whether the theorem's assumption is met and where it is not, the grid's certificate at

@@ -1,6 +1,8 @@
 """`diffgeo theory certify`: the certificate of a schedule: is it admissible at an error eta?
 
     diffgeo theory certify sampler.schedule=ddim sampler.steps=10 eta=0.05
+    diffgeo theory certify sampler.schedule=karras sampler.steps=18 eta=.02,.05
+    diffgeo theory certify sampler.schedule=ge_loglinear sampler.steps=10 nu=1.5
 
 prints the levels with their step sizes beta, the certificate nu_min of the positive levels and of
 all but the last step, and the largest constant beta that would do; levels.csv holds the levels,

@@ -1,7 +1,9 @@
 """`diffgeo theory convergence`: the rates of convergence theory, stated and measured
 
     diffgeo theory convergence [quick|full] [NAME ...] [out=FOLDER] [figures=true]
-    diffgeo theory convergence list
+    diffgeo theory convergence list                             the experiments
+    diffgeo theory convergence quick ddpm                       one of them
+    diffgeo theory convergence full figures=true out=FOLDER     all of them, in longer ranges
 
 Without NAME every experiment runs: quick, the default, in a minute or two of one core; full extends
 the ranges. `theory convergence list` lists them. Each prints its table and, for every quantity with

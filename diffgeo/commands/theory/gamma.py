@@ -1,6 +1,9 @@
 """`diffgeo theory gamma`: the best gamma of gradient estimation against steps and curvature
 
     diffgeo theory gamma [laws=A,B] [steps=5,10,20,50,100] [seed=0] [out=outputs/theory/gamma]
+    diffgeo theory gamma
+    diffgeo theory gamma laws=circle,mixture steps=5,10,20
+    diffgeo theory gamma seed=1 out=FOLDER
 
 On N log-linear steps of size h from sigma = 40 to .01, against the exact flow. Theory
 (diffgeo.theory.gamma): the best is

@@ -2,6 +2,7 @@
 
     diffgeo theory gits data=mixture most=10                the exact denoiser
     diffgeo theory gits run=FOLDER sampler@teacher=heun     a trained network
+    diffgeo theory gits data=curve coeff=1.1 norm=l1        another measure of what is lost
 
 writes gits.json, the levels that lose least to Euler's rule, chosen among a teacher's, and their
 cost, for 1 .. most steps. Every sampler takes them as its schedule:

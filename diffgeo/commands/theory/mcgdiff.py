@@ -2,6 +2,7 @@
 
     diffgeo theory mcgdiff                                  d = 8, one number measured
     diffgeo theory mcgdiff d_y=4 problems=4 algorithms=[exact,mmps,ddrm]
+    diffgeo theory mcgdiff d=80 d_y=4 n=200                 the largest of the paper's
 
 prints the sliced W2 of every algorithm's samples to the exact posterior, mean and standard error
 over the problems, beside the noise floor: two sets of true samples. modes is the total variation

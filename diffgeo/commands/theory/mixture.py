@@ -1,6 +1,9 @@
 """`diffgeo theory mixture`: mixtures learnt by descent on the DDPM objective and by EM
 
     diffgeo theory mixture {pair|step|softmax} [quick|full] [seed=0] [seeds=8] [out=FOLDER]
+    diffgeo theory mixture pair
+    diffgeo theory mixture step full out=FOLDER
+    diffgeo theory mixture softmax quick seeds=4
 
 The softmax network is the score of sum_j w_j N(mu_j, I); its parameters are learnt from n samples
 by gradient descent and by EM.

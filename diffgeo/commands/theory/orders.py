@@ -1,6 +1,9 @@
 """`diffgeo theory orders`: the table of samplers, declared and measured orders, evaluations a step
 
     diffgeo theory orders [NAME ...]        names of conf/sampler; without one, all of them
+    diffgeo theory orders heun unipc
+    diffgeo theory orders ddpm euler_ancestral
+    diffgeo theory orders mine plugins=[mypkg]      a sampler of a package of yours
 
     flow    slope of log error against log steps, 64 to 640 steps, at the last positive level
             (sigma 20 to .02), from exact history: on a correlated Gaussian over a log and a Karras

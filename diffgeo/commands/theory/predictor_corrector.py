@@ -2,6 +2,7 @@
 
     diffgeo theory predictor_corrector              the exact score
     diffgeo theory predictor_corrector error=.1     a score that is wrong by a tenth
+    diffgeo theory predictor_corrector variance=[1,4] levels=100
 
 Predictors alone (P), correctors alone (C) and one of each (PC) of a variance-exploding process at
 equal numbers of evaluations, in W2 on a Gaussian, without Monte Carlo. table.csv holds every number

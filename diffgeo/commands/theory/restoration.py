@@ -1,5 +1,6 @@
 """`diffgeo theory restoration`: what restoration algorithms are wrong by on a Gaussian, exactly
 
+    diffgeo theory restoration data=gaussian 'operator.entries=[[1,1]]' 'y=[1.5]' sigma_n=.3
     diffgeo theory restoration 'mean=[.5,-1]' 'covariance=[[2,.5],[.5,1]]' \\
         'operator.entries=[[1,1]]' 'y=[1.5]' sigma_n=.3
     diffgeo theory restoration mean=m.npy covariance=C.npy operator.file=A.npy y=y.npy sigma_n=.3 \\

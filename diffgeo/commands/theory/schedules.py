@@ -2,6 +2,7 @@
 
     diffgeo theory schedules                        T = 10, t_1 = 1e-4, 50 and 200 points
     diffgeo theory schedules t_1=1e-3 points=20
+    diffgeo theory schedules T=6 points=20,50,100
 
 Lu, Wang and Bal's schedule (41) has the least largest relative step (t_k - t_(k-1))/t_k of all
 grids from t_1 to T. It has the largest sum of them, and is not the best where the drift's scale is

@@ -1,6 +1,9 @@
 """`diffgeo theory winners`: which sampler on which schedule is best at 5, 8, 10, 20 evaluations
 
     diffgeo theory winners [laws=A,B] [budgets=5,8,10,20] [seed=0] [out=outputs/theory/winners]
+    diffgeo theory winners
+    diffgeo theory winners laws=circle,mixture budgets=5,10
+    diffgeo theory winners seed=1 out=FOLDER
 
 Every deterministic sampler of conf/sampler with every schedule, on exact denoisers, at each budget
 of network evaluations. The error is the root mean square distance of the sample from where the

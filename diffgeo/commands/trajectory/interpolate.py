@@ -2,6 +2,7 @@
 
     diffgeo trajectory interpolate data=mixture kind=linear,slerp,rescaled
     diffgeo trajectory interpolate run=FOLDER lambda=[0,.5,1]
+    diffgeo trajectory interpolate data=digits n=200 kind=slerp pairs=6     images, as strips
 
 prints, at every place on the way, how long the latents are beside the closed form, and what the
 cloud made of n pairs is worth. Latent i is the noise of sample i of the run, its partner that of
