@@ -1,6 +1,9 @@
 """`diffgeo report`: one HTML page of a run, a sweep or a reproduction: report FOLDER
 
     diffgeo report FOLDER [out=FILE.html] [slider=false]
+    diffgeo report outputs/train/FOLDER
+    diffgeo report outputs/sweeps/FOLDER slider=false
+    diffgeo report outputs/reproduce/cem/line out=line.html
 
 The page is one file that needs no network: tables that sort by a click, the pictures, the config
 and in what it differs from the default, the command, the provenance; and for runs of train and

@@ -5,7 +5,7 @@
     diffgeo theory gits data=curve coeff=1.1 norm=l1        another measure of what is lost
 
 writes gits.json, the levels that lose least to Euler's rule, chosen among a teacher's, and their
-cost, for 1 .. most steps. Every sampler takes them as its schedule:
+cost, for 1 .. most steps, as every sampler takes them for its schedule.
 
     diffgeo sample model=exact data=mixture sampler=euler sampler.steps=10 \\
         sampler.schedule=gits sampler.schedule.file=FOLDER/gits.json
