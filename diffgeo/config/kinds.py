@@ -31,6 +31,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
+from diffgeo.config.nearest import FEW, did_you_mean, nearest
 from diffgeo.config.words import MOST_STEPS
 from diffgeo.errors import UsageError
 
@@ -119,6 +120,17 @@ def wrong(value, hint) -> str | None:
     return " or ".join(words)
 
 
+def words_of(hint) -> str:
+    """What may stand in `hint`, in words; "" where all of it is left to its class."""
+    several = isinstance(hint, UnionType) or get_origin(hint) is Union
+    words = []
+    for member in get_args(hint) if several else (hint,):
+        one = None if member in MADE else kind(member)
+        if one is not None:
+            words.append(one.word)
+    return " or ".join(words)
+
+
 def shown(value) -> str:
     """A value as it is typed."""
     if value is None:
@@ -200,14 +212,23 @@ def check_options(node: DictConfig) -> None:
         if name.startswith("_"):
             continue
         if name not in takes and name not in parameters and not hands_on:
-            raise UsageError(
-                f"there is no option {node._get_full_key(name)}; {target.__name__} takes "
-                f"{', '.join(parameters) or 'none'}"
-            )
+            raise no_option(node, name, target)
         hint = takes.get(name, others)
         wanted = wrong(node[name], hint) if hint is not None else None
         if wanted:
             raise refusal(node._get_full_key(name), node[name], wanted, target.__name__)
+
+
+def no_option(node: DictConfig, name: str, target: Callable) -> UsageError:
+    """What to say where a target does not take an option of its node."""
+    told = f"there is no option {node._get_full_key(name)}"
+    known = list(inspect.signature(target).parameters)
+    if near := nearest(name, known):
+        return UsageError(f"{told}: {did_you_mean(node._get_full_key(other) for other in near)}")
+    if len(known) > FEW:
+        group = node._get_full_key(name).split(".")[0]
+        known = [*known[:FEW], f"and {len(known) - FEW} others (`diffgeo help {group}`)"]
+    return UsageError(f"{told}; {target.__name__} takes {', '.join(known) or 'none'}")
 
 
 def plain(key: str, value, hint=float):
@@ -245,7 +266,9 @@ def choices(key: str, value, known: Collection[str]) -> list[str]:
     asked = list(value) if isinstance(value, ListConfig) else [value]
     for word in asked:
         if word not in known:
-            raise UsageError(f"{key}={shown(word)}: write some of {', '.join(known)}")
+            near = nearest(str(word), known)
+            told = did_you_mean(near) if near else f"write some of {', '.join(known)}"
+            raise UsageError(f"{key}={shown(word)}: {told}")
         if asked.count(word) > 1:
             raise UsageError(f"{key} names {word} twice: write it once")
     return asked
