@@ -2,6 +2,7 @@
 R^n, `image_set(name, ...)` for images, `texture(image)` for the spot noise of one."""
 
 from diffgeo.data.curves import Curve, Moons, Parabola, Spiral, Swissroll
+from diffgeo.data.datasets import of_dataset
 from diffgeo.data.flat import Segment, Square, Tree
 from diffgeo.data.gaussian import Gaussian, Line, Mixture, normal, simplex
 from diffgeo.data.images import Images
@@ -38,6 +39,7 @@ __all__ = [
     "image_set",
     "make",
     "normal",
+    "of_dataset",
     "random_points",
     "read_images",
     "simplex",
