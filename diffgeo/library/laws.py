@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffgeo.config.recipe import Recipe, defaults_of
+from diffgeo.config.recipe import Recipe, defaults_of, names
 from diffgeo.core import Data, Pictures
 from diffgeo.data import Cloud
 from diffgeo.data.sampled import Draws, Sampled
@@ -60,6 +60,13 @@ def seen_as_images(data: Data) -> bool:
 
 def slots_for(data: Data) -> dict[str, object]:
     """What conf/ chooses for a law: its network, trainer, levels, sampler. {slot: name}."""
-    images = seen_as_images(data)
-    chosen = defaults_of(images, data.name if isinstance(data, Pictures) else None)
-    return dict(chosen)
+    if not seen_as_images(data):
+        return dict(defaults_of(images=False))
+    name = data.name if isinstance(data, Pictures) else None
+    slots: dict[str, object] = dict(defaults_of(images=True, law=name))
+    if slots["net"] == defaults_of(images=False)["net"]:  # no set that conf/data knows
+        own = f"unet_{data.shape[-1]}"
+        slots["net"] = own if own in names("net") else "unet_32"
+    if not isinstance(data, Pictures):  # numbers that no metric of pictures reads
+        slots["metrics"] = defaults_of(images=False)["metrics"]
+    return slots

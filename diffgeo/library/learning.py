@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 import torch
 from torch import nn
 
+from diffgeo.config.nearest import advice
 from diffgeo.config.recipe import Recipe
 from diffgeo.core import Data, Parameterization, Schedule, Weighting
 from diffgeo.denoiser import Network
@@ -155,7 +156,8 @@ def trainer_of(
     known = [field.name for field in fields(Trainer)]
     for name in options:
         if name not in known:
-            raise UsageError(f"trainer has no option {name}: give some of {', '.join(known)}")
+            told = advice(name, known, "diffgeo help trainer", "give some of")
+            raise UsageError(f"trainer has no option {name!r}: {told}")
     if steps is not None:
         options["steps"] = steps
     return replace(base, **options)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Manifold, Run, Schedule, expand, generator
+from diffgeo.core import Data, Denoiser, Manifold, Run, Schedule, expand, generator
 from diffgeo.errors import UsageError
 from diffgeo.metrics.base import Measure
 from diffgeo.metrics.points import points
@@ -166,8 +166,8 @@ class DenoiserError(Measure):
             device=run.simulation.device,
         )
 
-    def __call__(self, run: Run, data: Manifold) -> dict[str, float]:
-        if run.denoise is None or run.exact:
+    def __call__(self, run: Run, data: Data) -> dict[str, float]:
+        if run.denoise is None or run.exact or not isinstance(data, Manifold):
             return {}
         report = {}
         curves = self.curves(run, data)

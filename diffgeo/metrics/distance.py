@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diffgeo.core import Manifold, Run
+from diffgeo.core import Data, Manifold, Run
 from diffgeo.metrics.base import Measure
 from diffgeo.metrics.points import points
 
@@ -17,13 +17,15 @@ from diffgeo.metrics.points import points
 @dataclass(frozen=True)
 class Distance(Measure):
     """`distance/mean median q99` in data units, and `distance/below_<r>`, the share with d(x) <= r,
-    for each radius r."""
+    for each radius r. {} where the support is not known."""
 
     below: Sequence[float] = (0.01, 0.05)
 
     cheap = True
 
-    def __call__(self, run: Run, data: Manifold) -> dict[str, float]:
+    def __call__(self, run: Run, data: Data) -> dict[str, float]:
+        if not isinstance(data, Manifold):
+            return {}
         d = data.distance(points(run.samples)).double()
         report = {
             "distance/mean": float(d.mean()),

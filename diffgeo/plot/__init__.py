@@ -8,7 +8,7 @@ the exact denoiser, colours are what was learned.
 from diffgeo.plot.budget import budget
 from diffgeo.plot.curves import comparison, errors, fixed_point, loss, work
 from diffgeo.plot.images import denoised, grid, neighbours
-from diffgeo.plot.space import fields, samples, trajectories
+from diffgeo.plot.space import cloud, fields, samples, trajectories
 from diffgeo.plot.theory import (
     distance_bounds,
     distance_estimators,
@@ -19,6 +19,7 @@ from diffgeo.plot.theory import (
 
 __all__ = [
     "budget",
+    "cloud",
     "comparison",
     "denoised",
     "distance_bounds",

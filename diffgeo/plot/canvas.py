@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffgeo.core import Manifold, generator
+from diffgeo.core import Data, generator
 from diffgeo.plot.page import sheet as sheet
 
 BLACK = "#000000"
@@ -46,7 +46,7 @@ class Plane:
         return self.origin + y @ self.axes.mT
 
 
-def plane(data: Manifold, n: int = 4_000) -> Plane:
+def plane(data: Data, n: int = 4_000) -> Plane:
     """The plane of a law, from n true samples."""
     truth = points(data.sample(n, generator(0, *b"plane"))).flatten(1)
     d = truth.shape[1]
@@ -67,7 +67,7 @@ def plane(data: Manifold, n: int = 4_000) -> Plane:
     )
 
 
-def support(ax, data: Manifold, view: Plane, **style) -> None:
+def support(ax, data: Data, view: Plane, **style) -> None:
     """Draw the support: atoms, a line along the arc-length coordinate, or else true samples."""
     style = {"color": SUPPORT, "zorder": 0, "linewidth": 1.2} | style
     width = style.pop("linewidth")
@@ -86,7 +86,7 @@ def support(ax, data: Manifold, view: Plane, **style) -> None:
         ax.scatter(*view(view.truth).T, s=1.5, linewidths=0, alpha=0.5, **style)
 
 
-def line_of(data: Manifold, view: Plane) -> np.ndarray:
+def line_of(data: Data, view: Plane) -> np.ndarray:
     """The true samples in the order of their arc length, [n,2] in the plane, nan where one piece of
     the support ends and another begins."""
     s, order = data.coordinate(view.truth).sort()

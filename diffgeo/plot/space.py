@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffgeo.core import Denoiser, Manifold, Trajectory
+from diffgeo.core import Data, Denoiser, Manifold, Trajectory
+from diffgeo.errors import UsageError
 from diffgeo.plot.canvas import (
     BLACK,
     BLUE,
@@ -27,16 +28,22 @@ BINS = 40
 SHARES = (0.02, 0.1, 0.5, 2.0)  # of the law's spread: the noise levels of a picture of fields
 
 
-def samples(path, cloud: Tensor, data: Manifold) -> None:
-    """A cloud [N,*D] over the support; beside it the distances to the support, and where along the
-    support the samples lie.
+def cloud(path, x: Tensor, data: Data) -> None:
+    """A cloud x [N,*D] over the support of its law, one panel."""
+    with sheet(path, 1, 1, (4.2, 3.8)) as (_, axes):
+        _cloud(axes[0, 0], points(x).flatten(1), data, plane(data))
+
+
+def samples(path, cloud: Tensor, data: Data) -> None:
+    """A cloud [N,*D] over the support; beside it the distances to the support, where that is known,
+    and where along the support the samples lie.
 
     The last panel, for laws with an arc-length coordinate, counts samples between exact quantiles:
     1 is the truth, the grey band two standard deviations of a true cloud of the same size.
     """
     view = plane(data)
     x = points(cloud)
-    distance = data.distance(x)
+    distance = data.distance(x) if isinstance(data, Manifold) else torch.zeros(len(x))
     off = bool((distance > 0).any())
     curve = data.coordinate is not None
     with sheet(path, 1, 1 + off + curve, (4.2, 3.8)) as (_, axes):
@@ -48,7 +55,7 @@ def samples(path, cloud: Tensor, data: Manifold) -> None:
             _density(next(panels), data.coordinate(x), data)
 
 
-def _cloud(ax, x: Tensor, data: Manifold, view: Plane) -> None:
+def _cloud(ax, x: Tensor, data: Data, view: Plane) -> None:
     """The first samples, under a thin support or over a wide one."""
     thin = data.coordinate is not None or data.atoms is not None
     style = {"color": BLACK, "zorder": 3} if thin else {}
@@ -96,7 +103,7 @@ def _density(ax, s: Tensor, data: Manifold) -> None:
 def fields(
     path,
     denoise: Denoiser | None,
-    data: Manifold,
+    data: Data,
     sigmas: tuple[float, ...] | None = None,
     arrows: int = 17,
     pixels: int = 100,
@@ -107,8 +114,11 @@ def fields(
 
     Arrows point from x to D(x), drawn to scale up to one grid cell. Below, the colour is the error
     |D - D*|/sigma of the learned denoiser on the plane of the figure, where x is likely to lie:
-    within 3 sigma of the support. denoise None: the exact row alone.
+    within 3 sigma of the support. denoise None: the exact row alone. Raises UsageError for a law
+    whose support and exact denoiser are not known.
     """
+    if not isinstance(data, Manifold):
+        raise UsageError(f"fields are held against an exact denoiser, and {data.key} has none")
     view = plane(data)
     exact = data.denoiser()
     spread = float(view.truth.std(0).norm() / view.axes.shape[1] ** 0.5) or 1.0
@@ -204,7 +214,7 @@ def _arrows(ax, x: Tensor, v: np.ndarray, colour: str) -> None:
     )
 
 
-def trajectories(path, trajectory: Trajectory, data: Manifold, n: int = 80) -> None:
+def trajectories(path, trajectory: Trajectory, data: Data, n: int = 80) -> None:
     """The first n paths from noise (open circles) to samples (dots) over the support, coloured by
     the noise level.
 

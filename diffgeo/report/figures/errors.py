@@ -5,7 +5,7 @@ import math
 import torch
 
 from diffgeo import plot
-from diffgeo.core import generator
+from diffgeo.core import Manifold, generator
 from diffgeo.denoiser import trainable
 from diffgeo.metrics import denoiser_error
 from diffgeo.schedule import OU
@@ -16,7 +16,7 @@ DRAWS = 4096  # of training levels, the lowest of which is marked
 
 
 def shows(view):
-    return view.planar and view.learned
+    return view.planar and view.learned and isinstance(view.experiment.data, Manifold)
 
 
 def draw(path, view):

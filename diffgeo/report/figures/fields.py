@@ -1,10 +1,12 @@
 """The field of the denoiser, learned and exact, around the support of a law of points."""
 
 from diffgeo import plot
+from diffgeo.core import Manifold
 
 
 def shows(view):
-    return view.planar and view.run.simulation is not None
+    known = isinstance(view.experiment.data, Manifold)
+    return view.planar and known and view.run.simulation is not None
 
 
 def draw(path, view):
