@@ -27,6 +27,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from diffgeo import __version__
+from diffgeo.config import made_with
 from diffgeo.config.build import Experiment, assemble, fitted, make, pretrained
 from diffgeo.config.line import INPUTS, key_of, written_by
 from diffgeo.config.strangers import read_yaml, unfollowed
@@ -79,6 +80,7 @@ class RunFolder:
     path: the folder.    command: as it is typed, without `diffgeo`.
     config: the resolved config, plain values.    overrides: that made it.
     inputs: the digests of what it is made from, by option.
+    plugins: version and digest of each plugin that it is made with, by name.
     """
 
     path: Path
@@ -86,13 +88,16 @@ class RunFolder:
     config: dict
     overrides: tuple[str, ...] = ()
     inputs: dict[str, str] = field(default_factory=dict)
+    plugins: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, command: str, config: DictConfig, job: Job) -> RunFolder:
         """The folder of a job whose objects are made: they fill in what a config leaves open."""
         values = recorded_values(config)
+        plugins = made_with.records(values, job.overrides)
+        values["plugins"] = list(plugins)
         signals.advise(how_to_go_on(command, job.path))
-        return cls(job.path, command, values, job.overrides, inputs_of(command, values))
+        return cls(job.path, command, values, job.overrides, inputs_of(command, values), plugins)
 
     def begin(self) -> bool:
         """Begin the folder, or take it up again; whether it is finished already, which is said.
@@ -103,13 +108,16 @@ class RunFolder:
         self.check_same()
         if taken(self.path):
             return True
+        for changed in made_with.changed_since(self.path / "config.yaml", self.plugins):
+            print(f"note: the plugin {changed} has changed since this run began", file=sys.stderr)
         self.check_same()  # another process may have begun it since
         # of a run that was killed right before its end: the files are about to change
         (self.path / PROVENANCE).unlink(missing_ok=True)
         overrides = OmegaConf.to_yaml(OmegaConf.create(list(self.overrides)))
         config = OmegaConf.to_yaml(OmegaConf.create(self.config))
         write_text(self.path / "overrides.yaml", overrides)
-        write_text(self.path / "config.yaml", f"# diffgeo {__version__}\n{config}")
+        header = f"# diffgeo {__version__}\n{made_with.comment(self.plugins)}"
+        write_text(self.path / "config.yaml", header + config)
         print(f"run folder: {self.path}", flush=True)
         return False
 
@@ -136,6 +144,11 @@ class RunFolder:
                     f"since: write another folder (hydra.run.dir=), or delete {self.path} to make "
                     "it again"
                 )
+        for changed in made_with.changed_since(self.path / "config.yaml", self.plugins):
+            raise UsageError(
+                f"{self.path} is finished, and the plugin {changed} has changed since: write "
+                f"another folder (hydra.run.dir=), or delete {self.path} to make it again"
+            )
 
     def differs_from(self, other: dict) -> list[str]:
         """The keys, sorted, in which another config differs from this one, but for those that a run
@@ -170,7 +183,7 @@ class RunFolder:
         }
         metrics = json_text(values)
         files = digest.of_folder(self.path) | {"metrics.json": digest.of_bytes(metrics.encode())}
-        record |= measured | {"files": files, "inputs": self.inputs}
+        record |= measured | {"files": files, "inputs": self.inputs, "plugins": self.plugins}
         write_json(self.path / PROVENANCE, record)
         write_text(self.path / "metrics.json", metrics)
 
@@ -268,6 +281,7 @@ def read_config(path: Path) -> DictConfig:
     if not isinstance(found, dict):
         raise DiffgeoError(f"{file} is damaged: it is no config")
     written_by(file)
+    made_with.check_made_with(path, found.get("plugins"))
     return OmegaConf.create(unfollowed(found))
 
 

@@ -31,6 +31,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
+from diffgeo.config import plugins
 from diffgeo.config.nearest import FEW, did_you_mean, nearest
 from diffgeo.config.words import MOST_STEPS
 from diffgeo.errors import UsageError
@@ -77,7 +78,8 @@ def kind(hint) -> Kind | None:
     origin = get_origin(hint)
     if origin in (Sequence, list, tuple):
         return list_of(get_args(hint))
-    built = str(getattr(hint, "__module__", "")).startswith("diffgeo.")
+    module = str(getattr(hint, "__module__", ""))
+    built = module.startswith("diffgeo.") or plugins.owner(module) is not None
     return NODE if built or origin is Callable else KINDS.get(hint)
 
 
@@ -180,6 +182,7 @@ def located(node: DictConfig) -> Callable:
     try:
         return get_object(node["_target_"])
     except Exception as error:  # Hydra's own, of whatever kind importing ends in
+        plugins.check_import(node._get_full_key("_target_"), str(node["_target_"]))
         raise UsageError(
             f"{node._get_full_key('_target_')}={node['_target_']}: there is no such class or "
             "function"

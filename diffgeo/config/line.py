@@ -24,7 +24,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from diffgeo.config import contents
+from diffgeo.config import contents, made_with
 from diffgeo.config.drawings import PREFIX, as_node
 from diffgeo.config.flags import DIRECTORIES, multirun, parted
 from diffgeo.config.mistakes import check, groups_of
@@ -158,6 +158,7 @@ def recorded(folder: str, line: list[str], option: str) -> list[str]:
             "`diffgeo train` printed"
         )
     written_by(Path(folder) / "config.yaml")
+    made_with.check_replayed(Path(folder) / "config.yaml")
     again = {key_of(o) for o in line if "=" in o or o.startswith("~")}
     kept = [o for o in words_of(path) if stays(key_of(o), again)]
     check_replayed(path, kept)

@@ -15,6 +15,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+from diffgeo.config import plugins
 from diffgeo.errors import DiffgeoError, UsageError
 
 NO_CHOICE = re.compile(r"(|null|true|false|[-+.\d].*|[\[{].*)", re.IGNORECASE)
@@ -178,7 +179,7 @@ def message(error: BaseException, line: Sequence[str] = ()) -> tuple[str, int]:
         guess = suspect(line)
         advice = f"{guess} may be too large, or " if guess else "lower "
         return f"out of memory{wanted(text)}: {advice}n, trainer.batch or the network's width", 1
-    return f"{kind.__name__}: {text}", 1
+    return f"{kind.__name__}: {text}{plugins.blame(error)}", 1
 
 
 def of_latents(option: str, line: Sequence[str]) -> str:

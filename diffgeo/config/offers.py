@@ -9,6 +9,9 @@ is the object that the name resolves to, never how the name is written:
 
 What a slot has built is of its protocol, or it is refused. `diffgeo.data.sources.shutil.rmtree`
 resolves to a function of the standard library: its name begins well, and it is no offer.
+
+A plugin of this command line (`plugins`) is a room of every slot: what it defines itself is held to
+the same.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from diffgeo.config import plugins
 from diffgeo.config.kinds import located
 from diffgeo.core import Data, Metric, Sampler, Schedule
 from diffgeo.errors import UsageError
@@ -85,7 +89,11 @@ def check_target(node: DictConfig) -> None:
     refusal = f"{key}={name} is not offered here: a config may build diffgeo's own classes only"
     # before it is resolved: resolving imports
     parts = str(name).split(".")
-    if not str(name).startswith(OURS) or any(part.startswith("_") for part in parts):
+    plugin = plugins.owner(str(name))
+    known = plugin is not None or str(name).startswith(OURS)
+    if not known:
+        raise UsageError(f"{refusal}, and those of a package that the line names: {door(parts[0])}")
+    if any(part.startswith("_") for part in parts):
         raise UsageError(refusal)
     if "_args_" in node:
         raise UsageError(f"{key}={name} stands beside _args_: write its options by name")
@@ -93,23 +101,38 @@ def check_target(node: DictConfig) -> None:
     if slot.partial and key.count(".") == 1 and not node.get("_partial_"):
         raise UsageError(f"{key}={name} needs _partial_: true beside it: a run gives it the rest")
     found = located(node)
-    if not defined_in(found, slot.rooms) or not (slot.draws or makes_objects(found)):
+    offered = defined_in(found, slot.rooms) and (slot.draws or makes_objects(found))
+    if not offered and plugin is not None:
+        raise UsageError(
+            f"{key}={name} is no offer of the plugin {plugin.name}: name a public class that is "
+            "defined in it, or a function there that is annotated to return an object of its or "
+            "of diffgeo's"
+        )
+    if not offered:
         raise UsageError(f"{refusal}, and takes here those of {OURS}{f', {OURS}'.join(slot.rooms)}")
 
 
+def door(package: str) -> str:
+    """How a package's classes come in."""
+    name = package if package.isidentifier() else "mypkg"
+    return f"write plugins=[{name}] beside it, if you trust that package"
+
+
 def defined_in(found: Any, rooms: tuple[str, ...]) -> bool:
-    """Whether an object is public and is defined, not only imported, in one of the rooms."""
+    """Whether an object is public and is defined, not only imported, in one of the rooms, or in a
+    plugin."""
     if not (inspect.isclass(found) or inspect.isfunction(found) or inspect.ismethod(found)):
         return False
     path = f"{found.__module__}.{found.__qualname__}"
     if any(part.startswith("_") for part in path.split(".")):
         return False
-    return any(path.startswith(f"{OURS}{room}.") for room in rooms)
+    ours = any(path.startswith(f"{OURS}{room}.") for room in rooms)
+    return ours or plugins.owner(path) is not None
 
 
 def makes_objects(found: Callable) -> bool:
-    """Whether a callable is a class, or says that it returns an object of diffgeo's, or maps
-    tensors to a tensor."""
+    """Whether a callable is a class, or says that it returns an object of diffgeo's or of a
+    plugin's, or maps tensors to a tensor."""
     if inspect.isclass(found):
         return True
     hints = get_type_hints(found)
@@ -118,7 +141,12 @@ def makes_objects(found: Callable) -> bool:
         return all(hint is Tensor for hint in hints.values())
     several = isinstance(result, UnionType) or get_origin(result) is Union
     results = get_args(result) if several else (result,)
-    return any(inspect.isclass(r) and r.__module__.startswith(OURS) for r in results)
+    return any(inspect.isclass(r) and is_known(r.__module__) for r in results)
+
+
+def is_known(module: str) -> bool:
+    """Whether a module is one of ours or of a plugin."""
+    return module.startswith(OURS) or plugins.owner(module) is not None
 
 
 def check_built(node, built: Any) -> None:

@@ -16,79 +16,31 @@ Hydra nor torch.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-import os
 import re
-import sys
 from collections.abc import Iterable, Sequence
-from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
 
+from diffgeo.config.package import (
+    Plugin,
+    beside,
+    check,
+    conf_dir,
+    installed,
+    named,
+    place,
+    taken_by_us,
+)
 from diffgeo.errors import UsageError
-from diffgeo.store import digest
 
-GROUP = "diffgeo.plugins"  # of entry points
-HERE = Path(__file__).resolve().parent.parent
-OURS = "diffgeo"
-
-
-class Plugin(NamedTuple):
-    """An admitted package.
-
-    name: as Python imports it.    package: its folder.
-    version: of its distribution, else its `__version__`; None where it has neither.
-    installed: whether its entry point admitted it, not the line.
-    """
-
-    name: str
-    package: Path
-    version: str | None = None
-    installed: bool = False
-
-    @property
-    def conf(self) -> Path | None:
-        """The folder of its configs; None where it has none."""
-        folder = self.package / "conf"
-        return folder if folder.is_dir() else None
-
-    @property
-    def digest(self) -> str:
-        """The sha256 of its files, by their names and their bytes."""
-        return digest.of_package(self.package)
-
-    def figures(self) -> list[str]:
-        """The names of its figures."""
-        return modules(self.package / "figures")
-
-    def owns(self, dotted: str) -> bool:
-        """Whether a dotted name is the package or lies inside it."""
-        return dotted == self.name or dotted.startswith(f"{self.name}.")
-
-
-class Beside:
-    """Finds packages in the folders in which they lay when the line named them: the working
-    directory as a whole is no place to import from, where a stranger may have put a torch.py."""
-
-    def __init__(self):
-        self.folder_of: dict[str, str] = {}
-
-    def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
-        if name not in self.folder_of:
-            return None
-        return PathFinder.find_spec(name, [self.folder_of[name]])
-
+NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)  # of a package
 
 _admitted: tuple[Plugin, ...] = ()
-_beside = Beside()
 
 
 # what is there
-
-
-def conf_dir() -> Path:
-    """Our config folder: inside the installed package, or beside it in a checkout."""
-    return HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 
 
 def conf_folders() -> tuple[Path, ...]:
@@ -121,9 +73,62 @@ def owner(dotted: str) -> Plugin | None:
     return next((plugin for plugin in _admitted if plugin.owns(dotted)), None)
 
 
-def modules(folder: Path) -> list[str]:
-    """The public modules of a folder."""
-    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+def figures() -> dict[str, Plugin]:
+    """Whose each figure of a plugin is."""
+    return {name: plugin for plugin in _admitted for name in plugin.figures()}
+
+
+def figure(plugin: Plugin, name: str) -> ModuleType:
+    """The module of a plugin's figure. Raises UsageError where it cannot be imported, or has no
+    `shows` or no `draw`."""
+    try:
+        module = importlib.import_module(f"{plugin.name}.figures.{name}")
+    except Exception as error:
+        raise not_imported(f"figures={name}", plugin, error) from error
+    for function in ("shows", "draw"):
+        if not callable(vars(module).get(function)):
+            raise UsageError(
+                f"figures={name} of the plugin {plugin.name} has no {function}(): a figure has "
+                "shows(view) and draw(path, view)"
+            )
+    return module
+
+
+def blame(error: BaseException) -> str:
+    """Where in a plugin an error arose, " (in the plugin mypkg: FILE, line 3)"; "" for none."""
+    for plugin in _admitted:
+        if found := place(plugin.package, error):
+            return f" (in the plugin {plugin.name}: {found})"
+    return ""
+
+
+def not_imported(what: str, plugin: Plugin, error: Exception) -> UsageError:
+    """What to say of a plugin whose module ends in an error when it is imported."""
+    told = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    found = place(plugin.package, error)
+    return UsageError(
+        f"{what}: the plugin {plugin.name} cannot be imported: {type(error).__name__}: {told}"
+        + (f" ({found})" if found else "")
+    )
+
+
+def check_import(key: str, target: str) -> None:
+    """Raise UsageError where a module of a plugin, on the way to `target`, cannot be imported: with
+    its own error, and the line of the plugin that it comes from."""
+    plugin = owner(target)
+    if plugin is None:
+        return
+    name = ""
+    for part in target.split(".")[:-1]:
+        name = f"{name}.{part}" if name else part
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name == name:  # not there: what follows is a class, or a mistake of the config
+                return
+            raise not_imported(f"{key}={target}", plugin, error) from error
+        except Exception as error:
+            raise not_imported(f"{key}={target}", plugin, error) from error
 
 
 # who is admitted
@@ -176,7 +181,7 @@ def typed(line: Sequence[str]) -> tuple[list[str], list[str]]:
     inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     names = [name.strip("'\" ") for name in inner.split(",")] if inner else []
     for name in names:
-        if not re.fullmatch(r"[^\W\d]\w*", name) or words[0].startswith("~"):
+        if not NAME.fullmatch(name) or words[0].startswith("~"):
             raise UsageError(
                 f"{words[0]} names no package: write plugins=[mypkg], a package that Python finds "
                 "or that lies in this directory"
@@ -184,156 +189,3 @@ def typed(line: Sequence[str]) -> tuple[list[str], list[str]]:
     if not value:
         raise UsageError("plugins= is empty: write plugins=[mypkg], or leave it out")
     return sorted(set(names)), rest
-
-
-def installed() -> list[Plugin]:
-    """The plugins that installed packages declare. Where none does, the files that would say so are
-    all that is read: importlib.metadata is half the start-up of `diffgeo --help`."""
-    if not any(declares(folder) for folder in sys.path):
-        return []
-    from importlib.metadata import entry_points
-
-    found = []
-    for point in entry_points(group=GROUP):
-        name = point.value.partition(":")[0].strip()
-        who = f"the installed plugin {point.name}"
-        if point.dist is not None:
-            who += f" (of the package {point.dist.name})"
-        folder = folder_of(name)
-        if folder is None:
-            raise UsageError(f"{who} names {name}, which is no package here: install it again")
-        version = point.dist.version if point.dist is not None else None
-        found.append(Plugin(name, folder, version, installed=True))
-    return found
-
-
-def declares(folder: str) -> bool:
-    """Whether a distribution in a folder of sys.path has an entry point of ours."""
-    try:
-        names = os.listdir(folder or ".")
-    except OSError:
-        return False
-    for name in names:
-        if not name.endswith((".dist-info", ".egg-info")):
-            continue
-        try:
-            with open(os.path.join(folder, name, "entry_points.txt"), encoding="utf-8") as file:
-                if f"[{GROUP}]" in file.read():
-                    return True
-        except (OSError, ValueError):
-            continue
-    return False
-
-
-def named(name: str) -> Plugin:
-    """The plugin of a package that the line names. Raises UsageError."""
-    if name == OURS:
-        raise UsageError("plugins=[diffgeo]: that is this program; write the name of your package")
-    folder = folder_of(name)
-    if folder is None:
-        here = Path.cwd()
-        if PathFinder.find_spec(name, [str(here)]) is not None:
-            beside(name, here)
-            folder = folder_of(name)
-    if folder is None:
-        there = importlib.util.find_spec(name)
-        if there is None:
-            raise UsageError(
-                f"plugins=[{name}]: there is no package {name}, neither installed nor in this "
-                "directory: pip install it, or change to the directory that holds it"
-            )
-        what = "a module" if there.origin else "a folder without __init__.py"
-        raise UsageError(
-            f"plugins=[{name}]: {there.origin or name} is {what}: a plugin is a package, a folder "
-            f"{name} with __init__.py and conf/"
-        )
-    return Plugin(name, folder, version_of(name, folder))
-
-
-def beside(name: str, folder: Path) -> None:
-    """Let a package be found in a folder."""
-    _beside.folder_of[name] = str(folder)
-    if _beside not in sys.meta_path:
-        sys.meta_path.append(_beside)
-
-
-def folder_of(name: str) -> Path | None:
-    """The folder of a package that Python finds, which is not imported; None for a module, for a
-    folder that is no package, and for what is not there."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # ValueError: a module that says nothing of itself
-        return None
-    if spec is None or not spec.origin or not spec.submodule_search_locations:
-        return None
-    return Path(next(iter(spec.submodule_search_locations))).resolve()
-
-
-def version_of(name: str, folder: Path) -> str | None:
-    """The version of the distribution of this name, else the `__version__` in the package."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        text = (folder / "__init__.py").read_text(encoding="utf-8", errors="replace")
-        found = re.search(r"^__version__ *= *['\"]([^'\"]+)['\"]", text, re.MULTILINE)
-        return found[1] if found else None
-
-
-# what a plugin may have
-
-
-def taken_by_us() -> dict[str, str]:
-    """Every name of ours, "sampler/heun" or "figures/samples": whose it is."""
-    names = dict.fromkeys(configs(conf_dir()), OURS)
-    figures = modules(HERE / "report" / "figures")
-    return names | dict.fromkeys((f"figures/{name}" for name in figures), OURS)
-
-
-def configs(conf: Path) -> list[str]:
-    """The configs of a folder by their names in it, without .yaml."""
-    return [p.relative_to(conf).with_suffix("").as_posix() for p in sorted(conf.rglob("*.yaml"))]
-
-
-def check(plugin: Plugin, taken: dict[str, str]) -> None:
-    """Raise UsageError where a plugin adds nothing, takes a name that is another's, has a config
-    that cannot be read, or would have a say over Hydra; `taken` then knows its names."""
-    names = configs(plugin.conf) if plugin.conf else []
-    if not names and not plugin.figures():
-        raise UsageError(
-            f"the plugin {plugin.name} adds nothing: it has neither configs ({plugin.package}/conf/"
-            "GROUP/NAME.yaml) nor figures (figures/NAME.py)"
-        )
-    for name in [*names, *(f"figures/{name}" for name in plugin.figures())]:
-        if name in taken:
-            raise UsageError(
-                f"the plugin {plugin.name} has {name}, a name that {taken[name]} has too: give it "
-                f"another in {plugin.package}"
-            )
-        taken[name] = f"the plugin {plugin.name}"
-    if (plugin.package / "conf" / "hydra").exists():
-        raise UsageError(
-            f"the plugin {plugin.name} has conf/hydra: a plugin has no say over Hydra; delete it"
-        )
-    for name in names:
-        check_yaml(plugin, plugin.package / "conf" / f"{name}.yaml")
-
-
-def check_yaml(plugin: Plugin, path: Path) -> None:
-    """Raise UsageError where a config of a plugin cannot be read."""
-    import yaml
-
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UsageError(
-            f"the plugin {plugin.name} has a config that cannot be read, {path}: {where}{reason}"
-        ) from error
-    if value is not None and not isinstance(value, dict):
-        raise UsageError(
-            f"the plugin {plugin.name} has a config that is none, {path}: write KEY: VALUE lines"
-        )

@@ -14,7 +14,7 @@ from string import Template
 from omegaconf import OmegaConf
 
 from diffgeo.commands.reproduce.roots import reads_images
-from diffgeo.config import words
+from diffgeo.config import searchpath, words
 from diffgeo.config.build import build
 from diffgeo.config.catalogue import commands, split
 from diffgeo.config.drawings import draws
@@ -108,6 +108,7 @@ def execute(line: str, folder: Path) -> None:
             command.module().main([*typed, f"out={folder}"])
         return
     overrides = prepare(name, typed)
+    searchpath.join()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(command.path, overrides)
     with lock.job():

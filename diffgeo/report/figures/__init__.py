@@ -13,10 +13,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from diffgeo.config import plugins
 from diffgeo.config.build import Experiment
+from diffgeo.config.package import modules
 from diffgeo.core import ImageSet, Pictures, Run
 from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.plot.page import titled
 from diffgeo.store.drawing import file_of
 
 
@@ -49,6 +52,22 @@ class View(NamedTuple):
         return self.run.simulation is not None and not self.run.exact
 
     @property
+    def title(self) -> str:
+        """What stands above a figure: law, model, sampler and its number of steps; of a cloud that
+        is only measured the law alone."""
+        names = self.experiment.names
+        if names is None:
+            return ""
+        simulation = self.run.simulation
+        if simulation is None:
+            return names.law
+        said = [names.law, names.model, names.sampler]
+        if not simulation.sampler.adaptive:
+            count = len(simulation.sigmas) - 1
+            said.append(f"{count} {'step' if count == 1 else 'steps'}")
+        return ", ".join(said)
+
+    @property
     def kind(self) -> str:
         """What made the samples, in a word: a network, or another denoiser in closed form in the
         place of the law's own, such as model=gaussian."""
@@ -56,25 +75,34 @@ class View(NamedTuple):
 
 
 def names() -> list[str]:
-    """The figures of this folder."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
+    """The figures of this folder, and those of the plugins."""
+    return sorted([*modules(Path(__file__).parent), *plugins.figures()])
 
 
 def figure(name: str) -> ModuleType:
-    return importlib.import_module(f"{__name__}.{name}")
+    """The module of a figure. Raises UsageError on one of a plugin that cannot be imported, or has
+    not both functions."""
+    plugin = plugins.figures().get(name)
+    if plugin is None:
+        return importlib.import_module(f"{__name__}.{name}")
+    return plugins.figure(plugin, name)
 
 
 def chosen(figures: bool | Sequence[str]) -> list[str]:
-    """The names that `figures=` asks for. Raises UsageError on one that there is not."""
-    if isinstance(figures, bool):
-        return names() if figures else []
-    for name in figures:
+    """The names that `figures=` asks for. Raises UsageError on one that there is not, or that a
+    plugin has and cannot be imported."""
+    if figures is False:
+        return []
+    asked = names() if figures is True else list(figures)
+    for name in asked:
         if name not in names():
             raise UsageError(
                 f"figures={name}: there is no such figure; write true, false, or some of "
                 f"[{','.join(names())}]"
             )
-    return list(figures)
+        if name in plugins.figures():
+            figure(name)
+    return asked
 
 
 def draw(wanted: Sequence[str], view: View) -> Iterator[Path]:
@@ -84,11 +112,12 @@ def draw(wanted: Sequence[str], view: View) -> Iterator[Path]:
         if module.shows(view):
             path = file_of(view.folder / "figures" / name)
             try:
-                module.draw(path, view)
+                with titled(view.title):
+                    module.draw(path, view)
             except DiffgeoError:
                 raise
             except Exception as error:
-                wrong = f"{type(error).__name__}: {error}"
+                wrong = f"{type(error).__name__}: {error}{plugins.blame(error)}"
                 raise DiffgeoError(f"figures={name} could not be drawn: {wrong}") from error
             yield path
         elif view.experiment.figures is not True:
