@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=10000 $(VENV)/bin
 STAMP  := $(VENV)/.installed
+SITE   := $(VENV)/.installed-docs
 # one process a core, one thread each; a file's tests stay together, for what they share
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 TESTS  := OMP_NUM_THREADS=1 $(RUN)/python -m pytest $(SPREAD)
 CODE   := diffgeo tests scripts benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow chaos bench lint clean
+.PHONY: help setup demo docs test test-slow chaos bench lint clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +26,14 @@ setup: $(STAMP)  ## create .venv and install diffgeo with its test tools
 
 demo: $(STAMP)  ## train a CEM on the curve and show it beside the exact denoiser
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" scripts/demo
+
+# what the site is built with is installed when it is first built
+$(SITE): $(STAMP)
+	$(VENV)/bin/python -m pip install -q -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(SITE)  ## the documentation, into site/: open site/index.html
+	$(RUN)/mkdocs build --strict
 
 test: $(STAMP)  ## the tests (minutes)
 	$(TESTS)
@@ -43,5 +52,5 @@ lint: $(STAMP)  ## style, layout, unused code, types
 	$(VENV)/bin/ruff format --check $(CODE)
 	$(VENV)/bin/mypy
 
-clean:  ## remove the environment and caches (outputs stay)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+clean:  ## remove the environment, the site and caches (outputs stay)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache site

@@ -10,7 +10,7 @@ import re
 from types import ModuleType
 
 import diffgeo
-from diffgeo.config import options
+from diffgeo.config import options, plugins
 from diffgeo.config.catalogue import Command, commands
 from diffgeo.config.line import conf_dir
 
@@ -77,10 +77,12 @@ def index() -> str:
         "|---|---|",
     ]
     for command in commands().values():
-        lines.append(f"| [`{command.name}`](commands.md#{anchor(command)}) | {plain(command.about)} |")
+        lines.append(
+            f"| [`{command.name}`](commands.md#{anchor(command)}) | {plain(command.about)} |"
+        )
     lines += ["", "| group | choices |", "|---|---|"]
     for group in groups():
-        names = ", ".join(f"`{name}`" for name in options.choices_of(group))
+        names = ", ".join(f"`{name}`" for name in plugins.choices(group))
         lines.append(f"| [`{group}`]({place(group).removeprefix('reference/')}) | {names} |")
     return "\n".join(lines) + "\n"
 
@@ -95,7 +97,7 @@ def of_commands() -> str:
     for command in commands().values():
         parts.append(f"## diffgeo {command.name} {{ #{anchor(command)} }}")
         parts.append(f"```text\n{command.help}\n```")
-        file = options.file_of(command.path)
+        file = plugins.find(command.path)
         if command.configured and file:
             parts.append(table(options.of_file(file)))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -188,7 +190,10 @@ def rooms() -> list[str]:
 
 def of_python() -> str:
     """What `import diffgeo` gives: the names that are no modules, in full."""
-    parts = ["# diffgeo", "What is listed here and on the pages below is public; everything else may change."]
+    parts = [
+        "# diffgeo",
+        "What is listed here and on the pages below is public; everything else may change.",
+    ]
     for name in public(diffgeo):
         value = getattr(diffgeo, name)
         if not isinstance(value, ModuleType):
@@ -215,7 +220,11 @@ def defined(module: ModuleType) -> list[str]:
     found = []
     for name, value in vars(module).items():
         mine = getattr(value, "__module__", None) == module.__name__
-        if mine and not name.startswith("_") and (inspect.isclass(value) or inspect.isfunction(value)):
+        if (
+            mine
+            and not name.startswith("_")
+            and (inspect.isclass(value) or inspect.isfunction(value))
+        ):
             found.append(name)
     return found
 
@@ -224,4 +233,4 @@ def entry(value, name: str) -> str:
     """mkdocstrings' line for an object, where it is defined; its name alone for a plain value."""
     if inspect.isclass(value) or inspect.isfunction(value):
         return f"::: {value.__module__}.{value.__qualname__}"
-    return f"### `{name}`\n\n```text\n{inspect.getdoc(type(value)) if False else value!r}\n```"
+    return f"### `{name}`\n\n```text\n{value!r}\n```"

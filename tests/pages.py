@@ -1,7 +1,7 @@
 """The commands of README.md, CONTRIBUTING.md and docs/: what stands in their fences.
 
-    ```sh          commands that a test runs, a page from top to bottom in one folder
-    ```sh long     commands that take longer, or need a folder, weights or data of the reader's
+```sh          commands that a test runs, a page from top to bottom in one folder
+```sh long     commands that take longer, or need a folder, weights or data of the reader's
 """
 
 from __future__ import annotations
