@@ -84,8 +84,16 @@ def fit(figure) -> None:
         high = int(figure.get_size_inches()[1] / lines / LETTER)
         for text, letters in ((ax.title, wide), (ax.xaxis.label, wide), (ax.yaxis.label, high)):
             text.set_text(broken(text.get_text(), letters))
+        move_legend(ax)
     if figure.get_suptitle():
         figure.suptitle(broken(figure.get_suptitle(), int(WIDTH / LETTER)), fontsize=LETTERS)
+
+
+def move_legend(ax) -> None:
+    """Put a legend that lies in its panel where it covers least: letters are larger here."""
+    legend = ax.get_legend()
+    if legend is not None and legend.get_bbox_to_anchor().bounds == ax.bbox.bounds:
+        legend.set_loc("best")
 
 
 def broken(text: str, letters: int) -> str:

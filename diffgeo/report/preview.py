@@ -13,6 +13,7 @@ from diffgeo.config.build import Experiment, fitted
 from diffgeo.core import ImageSet, Run
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import memory, precision
+from diffgeo.plot.page import titled
 from diffgeo.simulation import ranges
 from diffgeo.store.drawing import file_of
 from diffgeo.store.logger import Logger
@@ -69,10 +70,11 @@ class Preview:
         step = training.step
         samples = self.samples(training, experiment)
         path = file_of(folder / "figures" / f"preview_{step:07d}")
-        if isinstance(data, ImageSet):
-            plot.grid(path, samples[: self.n])
-        else:
-            plot.samples(path, samples[: self.n], data)
+        with titled(f"step {step} of the training"):
+            if isinstance(data, ImageSet):
+                plot.grid(path, samples[: self.n])
+            else:
+                plot.samples(path, samples[: self.n], data)
         if self.metrics:
             with precision.running("float32"):
                 run = Run(samples[: self.metrics], experiment.simulation.seed)
