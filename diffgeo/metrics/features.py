@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from diffgeo.core import Data, ImageSet, Pictures, Run, Uneven, generator
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import progress
 from diffgeo.machine.precision import full_precision
+from diffgeo.metrics import own
 from diffgeo.metrics.base import Measure
-from diffgeo.metrics.nets import NETS, Features, Wanted, device_of
+from diffgeo.metrics.nets import NETS, FeatureNet, Features, Wanted, device_of
 from diffgeo.store.caches import cache_folder
 from diffgeo.store.checkpoint import load_tensors, save_tensors
 
@@ -34,7 +35,7 @@ class OfFeatures(Measure):
     """A metric of images in a feature space.
 
     features: inception, lenet (grey images), pixels, or auto: lenet where the images are grey, no
-        metric where they are not.
+        metric where they are not; or a network of one's own (see `own`).
     weights: Inception's, a local file; null: where they are usually found
         (`diffgeo.metrics.inception`).
     half: Inception in float16, on a GPU only: faster, and not what published numbers were made
@@ -43,7 +44,7 @@ class OfFeatures(Measure):
     optional: fewer than 10 images give a line on stderr, not an error.
     """
 
-    features: str = "auto"
+    features: str | FeatureNet = "auto"
     weights: str | None = None
     half: bool = False
     device: str = "auto"
@@ -52,9 +53,12 @@ class OfFeatures(Measure):
     LEAST = 10  # images; three have a distance, and it means nothing
 
     def __post_init__(self):
-        if self.features not in ("auto", *NETS):
+        if not isinstance(self.features, str):
+            own.name_of(self.features)
+        elif self.features not in ("auto", *NETS):
             raise UsageError(
-                f"metrics.fid.features={self.features}: write inception, lenet, pixels or auto"
+                f"metrics.fid.features={self.features}: write inception, lenet, pixels or auto, or "
+                "a network of yours, {_target_: mypkg.Net} with plugins=[mypkg]"
             )
 
     @property
@@ -69,8 +73,17 @@ class OfFeatures(Measure):
 
     @property
     def floors(self) -> bool:
-        """Whether a suite measures noise floors: not in Inception features, which take too long."""
-        return self.features != "inception"
+        """Whether a suite measures noise floors: not in Inception features, which take too long,
+        nor in those of a function, which nobody knows again in another process."""
+        if isinstance(self.features, str):
+            return self.features != "inception"
+        return isinstance(self.features, Features | nn.Module)
+
+    @property
+    def identity(self) -> str | None:
+        """The key of a network of the user's own, which numbers that depend on it are kept
+        under."""
+        return None if isinstance(self.features, str) else own.identity(self.features)
 
     def suits(self, data: Data) -> TypeGuard[Pictures]:
         """Whether there are pictures of the kind that the features are of: of a set, equally likely
@@ -123,7 +136,7 @@ class OfFeatures(Measure):
         if not self.optional:
             raise UsageError(self.few(n))
         if say:
-            print(f"left out: {self.few(n)} (features {self.features})", file=sys.stderr)
+            print(f"left out: {self.few(n)} (features {self.word})", file=sys.stderr)
         return False
 
     def facts(self, net: Features, run: Run, data: Pictures, n: int) -> dict:
@@ -148,13 +161,22 @@ class OfFeatures(Measure):
             "features": net.name,
             "features_hash": net.key,
         }
+        if isinstance(net, own.Own) and net.weights:
+            facts["features_weights"] = net.weights
         return facts if run.alpha is None else facts | {"alpha": run.alpha}
+
+    @property
+    def word(self) -> str:
+        """What the features are called."""
+        return self.features if isinstance(self.features, str) else own.name_of(self.features)
 
     def net(self, data: Pictures) -> Features:
         """The feature net, loaded once."""
+        device = device_of(self.device)
+        if not isinstance(self.features, str):
+            return own.features_of(self.features, data.picture, device)
         word = "lenet" if self.features == "auto" else self.features
-        wanted = Wanted(self.weights, self.resize, self.half, device_of(self.device))
-        return NETS[word](data, wanted)
+        return NETS[word](data, Wanted(self.weights, self.resize, self.half, device))
 
 
 def fewest(n: int, run: Run, data: ImageSet) -> int:

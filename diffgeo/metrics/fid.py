@@ -18,7 +18,8 @@ images they are held against. Five are named here:
 
 All quantize by round(127.5 (x + 1)) and use the same weights, of 2015-12-05. The expectation
 of the estimate falls with n (Chong and Forsyth 2020): a count below the protocol's is reported as
-`fid_5k`, never as `fid`. LeNet and pixel features give `frechet/<features>`.
+`fid_5k`, never as `fid`. LeNet and pixel features, and those of a network of the user's own
+(`own`), give `frechet/<features>`.
 """
 
 from __future__ import annotations
@@ -28,18 +29,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from diffgeo.core import Data, Pictures, Run
 from diffgeo.errors import UsageError
 from diffgeo.metrics.features import OfFeatures, batches, of_samples, training
 from diffgeo.metrics.frechet import Moments, between, moments
 from diffgeo.metrics.inception_weights import KNOWN
-from diffgeo.metrics.nets import Features
+from diffgeo.metrics.nets import FeatureNet, Features, device_of
 from diffgeo.metrics.photographs import check_folder, of_folder
 from diffgeo.metrics.statistics import digest, known, of_training, read
 from diffgeo.store.caches import at_home
 from diffgeo.store.digest import of_path
 
+IMPLEMENTATIONS = ("diffgeo", "torch_fidelity")
 # the features that the files in data.root's fid_stats/ are of
 STANDARD = f"inception-{KNOWN}-tensorflow-float32"
 
@@ -140,22 +143,58 @@ class FID(OfFeatures):
         which the centred squares count; null: the training images. Under torch_fidelity their
         moments are read where a file in data.root's fid_stats/ says that it is of them; `describe`
         says so, and how many it was made of.
+    implementation: diffgeo, or torch_fidelity: the network, the moments and the distance of that
+        library, the reference, of Inception features under a protocol that resizes as it does.
 
     Raises UsageError.
     """
 
-    features: str = "inception"
+    features: str | FeatureNet = "inception"
     protocol: str = "torch_fidelity"
     reference: str | None = None
+    implementation: str = "diffgeo"
 
     def __post_init__(self):
         super().__post_init__()
+        if self.implementation not in IMPLEMENTATIONS:
+            raise UsageError(
+                f"metrics.fid.implementation={self.implementation}: write "
+                f"{' or '.join(IMPLEMENTATIONS)}"
+            )
+        if self.theirs:
+            self.check_theirs()
         if self.protocol not in PROTOCOLS:
             raise UsageError(f"metrics.fid.protocol={self.protocol}: write {', '.join(PROTOCOLS)}")
 
     @property
     def published(self) -> Published:
         return PROTOCOLS[self.protocol]
+
+    @property
+    def theirs(self) -> bool:
+        """Whether torch-fidelity measures, and not we."""
+        return self.implementation == "torch_fidelity"
+
+    def check_theirs(self) -> None:
+        """Raise UsageError on what torch-fidelity does not do."""
+        if self.features != "inception" or self.half:
+            raise UsageError(
+                "metrics.fid.implementation=torch_fidelity is of metrics.fid.features=inception, "
+                "in float32: leave the others out"
+            )
+        if self.protocol in PROTOCOLS and self.resize != "tensorflow":
+            raise UsageError(
+                f"metrics.fid.implementation=torch_fidelity resizes as TensorFlow 1, and "
+                f"metrics.fid.protocol={self.protocol} otherwise: write torch_fidelity or edm"
+            )
+
+    def net(self, data: Pictures) -> Features:
+        """The feature net, loaded once."""
+        if not self.theirs:
+            return super().net(data)
+        from diffgeo.metrics import torch_fidelity
+
+        return torch_fidelity.load(data.root, self.weights, device_of(self.device))
 
     @property
     def resize(self) -> str:
@@ -167,7 +206,12 @@ class FID(OfFeatures):
 
     @property
     def identity(self) -> str | None:
-        """The sha256 of the reference: numbers that depend on it are kept under it."""
+        """The sha256 of the reference, and the key of a network of the user's own: numbers that
+        depend on them are kept under it."""
+        parts = [part for part in (super().identity, self.reference_digest()) if part is not None]
+        return " ".join(parts) or None
+
+    def reference_digest(self) -> str | None:
         if self.reference is None:
             return None
         path = at_home(self.reference, "metrics.fid.reference")
@@ -187,7 +231,8 @@ class FID(OfFeatures):
         the training law."""
         if self.reference is not None:
             return at_home(self.reference, "metrics.fid.reference")
-        if self.protocol != TORCH_FIDELITY.name or net.key != STANDARD:
+        standard = net.key.startswith(f"inception-{KNOWN}") if self.theirs else net.key == STANDARD
+        if self.protocol != TORCH_FIDELITY.name or not standard:
             return None
         return known(training(data))
 
@@ -257,9 +302,17 @@ class FID(OfFeatures):
         net = self.net(data)
         n = self.count(net, run)
         truth, origin = self.truth(net, data)
-        generated = moments(of_samples(net, run, data, n))
-        self.fit(net, len(generated.mean), truth, origin)
-        return {self.key(net, n): between(generated, truth)}
+        features = of_samples(net, run, data, n)
+        self.fit(net, features.shape[1], truth, origin)
+        return {self.key(net, n): self.between(features, truth)}
+
+    def between(self, features: Tensor, truth: Moments) -> float:
+        """The distance of features [n,d] from the reference moments."""
+        if not self.theirs:
+            return between(moments(features), truth)
+        from diffgeo.metrics import torch_fidelity
+
+        return torch_fidelity.distance(features, truth)
 
     def describe(self, run: Run, data: Data) -> dict:
         """What a reader needs to compare the number: what was done, and under `published` what the
@@ -278,4 +331,6 @@ class FID(OfFeatures):
             facts["key"] = self.key(net, n)
             facts["protocol"] = self.protocol
             facts["published"] = asdict(self.published)
+        if self.theirs:
+            facts["implementation"] = self.implementation
         return facts

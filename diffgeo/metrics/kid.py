@@ -23,6 +23,7 @@ from torch import Tensor
 from diffgeo.core import Data, Run
 from diffgeo.errors import UsageError
 from diffgeo.metrics.features import OfFeatures, fewest, of_samples, of_truth, suffixed, training
+from diffgeo.metrics.nets import FeatureNet
 from diffgeo.metrics.transport import w2
 
 SEED = 2020  # of the subsets: torch-fidelity's
@@ -76,7 +77,7 @@ class KID(OfFeatures):
     subsets, size: how many subsets, and of how many images.
     """
 
-    features: str = "inception"
+    features: str | FeatureNet = "inception"
     n: int = 10_000
     subsets: int = 100
     size: int = 1000
@@ -123,7 +124,7 @@ class FeatureW2(OfFeatures):
     """`w2` in feature space, or `w2/lenet`, of the first n samples against n training images; in
     units of the features."""
 
-    features: str = "inception"
+    features: str | FeatureNet = "inception"
     n: int = 1000
 
     def __post_init__(self):

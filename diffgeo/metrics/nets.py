@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import Protocol, runtime_checkable
 
 from diffgeo.core import Pictures
 from diffgeo.errors import UsageError
@@ -21,6 +21,14 @@ from diffgeo.errors import UsageError
 PIXELS = 1024
 
 
+@runtime_checkable
+class FeatureNet(Protocol):
+    """What a user may give for a feature net: anything that looks at images."""
+
+    def __call__(self, images: Tensor, /) -> Tensor: ...  # uint8 [B,C,H,W] -> [B,d]
+
+
+@runtime_checkable
 class Features(Protocol):
     @property
     def name(self) -> str: ...  # as in metrics.fid.features

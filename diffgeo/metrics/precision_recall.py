@@ -19,6 +19,7 @@ from torch import Tensor
 from diffgeo.core import Data, Run
 from diffgeo.errors import UsageError
 from diffgeo.metrics.features import OfFeatures, fewest, of_samples, of_truth, suffixed
+from diffgeo.metrics.nets import FeatureNet
 
 BLOCK = 1000  # rows of a distance matrix at a time: 40 MB against 10 000
 
@@ -51,7 +52,7 @@ class PrecisionRecall(OfFeatures):
     """`precision` and `recall`, `precision/lenet` and so on in other features. n: the most images
     on either side; k: the neighbour."""
 
-    features: str = "inception"
+    features: str | FeatureNet = "inception"
     n: int = 10_000
     k: int = 3
 
