@@ -1,5 +1,5 @@
 """`diffgeo <command> [overrides]`: one primary Hydra config a command, and everything of Hydra's
-own line: -m, --cfg job, --help, --info, shell completion. What is changed on a line before Hydra
+own line: -m, --cfg job, --info, --hydra-help, shell completion. What is changed on a line before Hydra
 reads it is in `config.line`; which commands there are, in `config.catalogue`.
 
 This module imports neither Hydra nor torch until a command runs. Every failure ends as one line on
@@ -15,33 +15,33 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from diffgeo import __version__
 from diffgeo.config import plugins
 from diffgeo.config.catalogue import Command, commands, families, split
 from diffgeo.config.flags import multirun
 from diffgeo.config.line import conf_dir, prepare, value_of
-from diffgeo.config.mistakes import message
+from diffgeo.config.mistakes import message, no_command
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import environment, signals, streams, user, utf8
 
 HELP_FLAGS = ("-h", "--help", "help")
+VERSION_FLAGS = ("-V", "--version", "version")
 COMPLETION = re.compile(r"(install|uninstall|query)=(bash|fish|zsh)")
 GOES_ON = "the same line goes on"  # what to do about a sweep or a table that was stopped
 
 
-def usage() -> str:
-    """What `diffgeo` alone prints."""
-    lines = [f"  {command.name:<20} {command.about}" for command in commands().values()]
-    return "\n".join(
-        [
-            "usage: diffgeo <command> [group=choice] [key=value] ...",
-            "",
-            *lines,
-            "",
-            "diffgeo train model=cem data=curve        the main job",
-            "diffgeo <command> --help                  its groups and options",
-            "diffgeo <command> -m key=a,b,c            a sweep, with one table at its end",
-        ]
-    )
+def help_of(command: Command) -> None:
+    """What `diffgeo COMMAND --help` prints."""
+    from diffgeo.config import screen
+
+    print(screen.of(command))
+
+
+def help_of_family(first: str) -> None:
+    """What `diffgeo theory` prints: the commands whose first word it is."""
+    from diffgeo.config import screen
+
+    print(screen.family(first))
 
 
 def under_hydra(command: Command, task: Callable) -> None:
@@ -62,8 +62,7 @@ def hydra_command(command: Command, line: list[str]) -> None:
     from diffgeo.store import files, lock
     from diffgeo.store.drawing import drawn_as
 
-    if not {"-h", "--help"} & set(line):
-        environment.check()
+    environment.check()
     line = prepare(command.name, with_plugins(line))
     admitted = plugins.admitted()
     folders.forget()
@@ -170,9 +169,6 @@ def this_job(sweep: bool):
 
 def plain_command(command: Command, words: list[str]) -> None:
     """Run a command without a config."""
-    if {"-h", "--help"} & set(words):
-        print(command.help)
-        return
     environment.check()
     names, words = plugins.typed(words)
     plugins.admit(names)
@@ -272,14 +268,25 @@ def main() -> None:
 def answer(words: list[str]) -> int:
     """Do what a line says; its exit status."""
     name, line = split(words)
-    if set(name.split()[-1:]) & set(HELP_FLAGS) or name in families() - set(commands()):
-        return guarded(lambda: print(usage()))
+    if name in VERSION_FLAGS or "--version" in line:
+        return guarded(lambda: print(f"diffgeo {__version__}"))
+    if name in HELP_FLAGS:  # diffgeo --help train is diffgeo help train
+        return guarded(lambda: plain_command(commands()["help"], line))
+    first, *second = name.split()
+    if first in families() and (set(second) & set(HELP_FLAGS) or name not in commands()):
+        if not second or second[0] in HELP_FLAGS:
+            return guarded(lambda: help_of_family(first))
     if name in ("-sc", "--shell-completion"):
         return guarded(lambda: complete(line))
     command = commands().get(name)
     if command is None:
-        known = ", ".join(commands())
-        print(f"diffgeo: there is no command '{name}'; write one of {known}", file=sys.stderr)
-        return 2
+        return guarded(lambda: refuse(name))
+    if {"-h", "--help"} & set(line) or line == ["help"]:
+        return guarded(lambda: help_of(command))
     run = hydra_command if command.configured else plain_command
     return guarded(lambda: run(command, line))
+
+
+def refuse(name: str) -> None:
+    """Raise UsageError: there is no command of this name."""
+    raise UsageError(no_command(name, commands()))

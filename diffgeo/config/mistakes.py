@@ -10,12 +10,13 @@ This module imports neither Hydra nor torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 from diffgeo.config import plugins
+from diffgeo.config.nearest import MOST, advice, did_you_mean, nearest
 from diffgeo.errors import DiffgeoError, UsageError
 
 NO_CHOICE = re.compile(r"(|null|true|false|[-+.\d].*|[\[{].*)", re.IGNORECASE)
@@ -101,9 +102,30 @@ def check_characters(word: str) -> None:
         raise UsageError(f"{word!r} holds control characters: write OPTION=VALUE without them")
 
 
+def no_command(name: str, known: Collection[str]) -> str:
+    """What to say where there is no command of this name: which it was meant to be, by all of its
+    words or by the last one alone."""
+    dotted = re.sub(r"[\s/:-]+", ".", name)
+    whole = {other.replace(" ", "."): other for other in known}
+    last = {other.split()[-1]: other for other in known}
+    near = [whole[other] for other in nearest(dotted, whole)]
+    near += [last[other] for other in nearest(dotted, last) if last[other] not in near]
+    told = f"there is no command '{name}'"
+    if near:
+        return f"{told}: {did_you_mean(near[:MOST])}"
+    return f"{told}: `diffgeo help` lists them"
+
+
 def no_choice(group: str, value: str, choices: Sequence[str]) -> str:
-    advice = f"write {group}= one of {', '.join(choices)}" if choices else f"leave {group}= out"
-    return f"there is no {group}={value}; {advice}"
+    told = f"there is no {group}={value}"
+    if not choices:
+        return f"{told}; leave {group}= out"
+    return f"{told}: {advice(value, choices, listing(group), f'write {group}= one of')}"
+
+
+def listing(group: str) -> str:
+    """What lists the choices of a group."""
+    return f"`diffgeo help {group}`"
 
 
 def check_sweep(flags: Sequence[str], words: Sequence[str]) -> None:
