@@ -82,8 +82,10 @@ def test_words_of_a_list_option():
     assert choices("against", ListConfig(["gaussian", "exact"]), known) == ["gaussian", "exact"]
     assert choices("against", "exact", known) == ["exact"]
     assert choices("against", ListConfig([]), known) == []
-    with pytest.raises(UsageError, match="against=exat: write some of exact, gaussian"):
+    with pytest.raises(UsageError, match=r"^against=exat: did you mean exact\?$"):
         choices("against", ListConfig(["exact", "exat"]), known)
+    with pytest.raises(UsageError, match="^against=truth: write some of exact, gaussian$"):
+        choices("against", ListConfig(["exact", "truth"]), known)
     with pytest.raises(UsageError, match="against names exact twice"):
         choices("against", ListConfig(["exact", "exact"]), known)
 

@@ -43,6 +43,11 @@ class Command(NamedTuple):
         return (conf_dir() / f"{self.path}.yaml").is_file()
 
     @property
+    def alone(self) -> bool:
+        """Whether it refuses the options and groups of others, which it would not look at."""
+        return "line import check_own" in self.source.read_text(encoding="utf-8")
+
+    @property
     def help(self) -> str:
         """What `--help` says: the docstring, read from the source, since python -OO drops it."""
         import ast

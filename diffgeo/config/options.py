@@ -1,7 +1,7 @@
 """What the yaml files of conf/ say of their options: the one source of `--help`, of `diffgeo help`,
 of the reference pages and of the names that a mistyped key is near to.
 
-    # Two sentences on what this file chooses.                    about
+    # What this file chooses.                                     about
     defaults:
       - /schedule@schedule: plane       # why                     choices: a group, a slot, a choice
     _target_: diffgeo.sampler.IPNDM                               targets: the class of each node
@@ -143,10 +143,11 @@ def group_of(path: Path) -> str:
 
 
 def heading(text: str) -> str:
-    """The comment that a file begins with, in one line, without the @package of Hydra's."""
+    """The comment that a file begins with, up to an empty one, in one line, without the @package of
+    Hydra's."""
     lines = []
     for line in text.splitlines():
-        if not line.startswith("#"):
+        if not line.startswith("#") or line.strip() == "#":
             break
         words = line.lstrip("# ").rstrip()
         if not words.startswith("@package"):
