@@ -1,8 +1,8 @@
 """What `make docs` adds to docs/ while MkDocs builds the site (its hooks; see mkdocs.yml):
 
-    reference/...      the commands, the groups and their options, the Python names   (site_reference)
-    notebooks/...      the notebooks of examples/notebooks as pages                  (site_notebooks)
-    project/...        CHANGELOG.md and CONTRIBUTING.md
+    reference/...   site_reference: the commands, the groups and their options, the Python names
+    notebooks/...   site_notebooks: the notebooks of examples/notebooks as pages
+    project/...     CHANGELOG.md and CONTRIBUTING.md
 
 None of it is kept in docs/, so nothing there can be out of date. A page of docs/ is read on a
 code-hosting site too: what only MkDocs understands is put in here, not written there.

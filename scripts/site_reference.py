@@ -1,6 +1,6 @@
-"""The reference pages of the site: the commands from their docstrings, the options from the comments
-of conf/ (`diffgeo.config.options`, which `diffgeo help` reads too), the Python names from what
-`diffgeo` exports, by mkdocstrings."""
+"""The reference pages of the site: the commands from their docstrings; the options from the
+comments of conf/, by `diffgeo.config.options`, which `diffgeo help` reads too; the Python names
+from what `diffgeo` exports, by mkdocstrings."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def index() -> str:
     lines = [
         "# Reference",
         "",
-        "`diffgeo help WORD` prints what stands here: of a command, a group, a choice (`data=curve`) or an option (`sampler.gamma`).",
+        "`diffgeo help WORD` prints what stands here: of a command, a group, a choice "
+        "(`data=curve`) or an option (`sampler.gamma`).",
         "",
         "| command | |",
         "|---|---|",
