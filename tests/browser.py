@@ -17,6 +17,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -35,6 +36,15 @@ FLAGS = (
     "--no-first-run",
     "--remote-debugging-pipe",
 )
+# Chromium listens to file 3 and answers in file 4
+LAUNCH = """
+import os, sys
+from fcntl import F_DUPFD, fcntl
+there, here = (fcntl(int(number), F_DUPFD, 10) for number in sys.argv[1:3])
+os.dup2(there, 3)
+os.dup2(here, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 PATIENCE = 60.0  # seconds for an answer
 ARROWS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
@@ -50,11 +60,9 @@ class Browser:
     def __init__(self, profile: Path):
         there, self.to = os.pipe()
         self.back, here = os.pipe()
-        flags = " ".join(FLAGS)
-        # Chromium listens to file 3 and answers in file 4
-        line = f'exec "$0" {flags} --user-data-dir="$1" about:blank 3<&{there} 4>&{here}'
         self.process = subprocess.Popen(
-            ["sh", "-c", line, found() or "", str(profile)],
+            [sys.executable, "-c", LAUNCH, str(there), str(here), found() or "", *FLAGS]
+            + [f"--user-data-dir={profile}", "about:blank"],
             pass_fds=(there, here),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

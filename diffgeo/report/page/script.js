@@ -3,19 +3,20 @@
 
 // Tables
 
-// The number of a cell, else its text; null of an empty cell, which stays at the end.
+// What a cell is sorted by: its number, else its text.
 function valueOf(row, column) {
   const cell = row.cells[column];
-  if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
-  return cell.textContent.trim() === "" ? null : cell.textContent.trim();
+  return cell.dataset.value === undefined ? cell.textContent.trim() : Number(cell.dataset.value);
 }
 
-// Below 0 where a stands before b: numbers by their size and before text, text by its letters.
+// Numbers stand before text and text before nothing, whichever way a column is sorted.
+function rank(value) {
+  if (typeof value === "number") return 0;
+  return value === "" ? 2 : 1;
+}
+
 function compare(a, b) {
-  const numbers = [typeof a === "number", typeof b === "number"];
-  if (numbers[0] && numbers[1]) return a - b;
-  if (numbers[0] !== numbers[1]) return numbers[0] ? -1 : 1;
-  return a.localeCompare(b, "en", { numeric: true });
+  return rank(a) === 0 ? a - b : a.localeCompare(b, "en", { numeric: true });
 }
 
 function sortBy(table, heading) {
@@ -26,7 +27,7 @@ function sortBy(table, heading) {
   rows.sort((one, other) => {
     const a = valueOf(one, column);
     const b = valueOf(other, column);
-    if (a === null || b === null) return (a === null) - (b === null);
+    if (rank(a) !== rank(b)) return rank(a) - rank(b);
     return down ? compare(b, a) : compare(a, b);
   });
   body.append(...rows);
@@ -47,6 +48,12 @@ const motions = block ? JSON.parse(block.textContent) : [];
 const find = (id) => document.getElementById(id);
 let current = 0; // which of the runs
 let playing = null; // the timer while it plays
+
+// Three digits of a number.
+function short(value) {
+  const small = value !== 0 && Math.abs(value) < 1e-3;
+  return small ? value.toExponential(2) : Number(value.toPrecision(3)).toString();
+}
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
@@ -177,14 +184,14 @@ function drawFields(motion, level) {
   }
   ticks(sheet, motion.low, motion.high, motion.axes);
   const apart = fields.apart && fields.apart[Math.min(level, fields.apart.length - 1)];
-  find("apart").textContent = apart === undefined ? "" : `, root mean square of |D - D*| / σ here: ${apart.toPrecision(3)}`;
+  find("apart").textContent = apart === undefined ? "" : `, root mean square of |D - D*| / σ here: ${short(apart)}`;
 }
 
 function draw() {
   const motion = motions[current];
   const level = Number(find("sigma").value);
   const ofPoints = motion.kind === "points";
-  find("level").textContent = `σ = ${Number(motion.sigma[level].toPrecision(3))}, level ${level + 1} of ${motion.sigma.length}`;
+  find("level").textContent = `σ = ${short(motion.sigma[level])}, level ${level + 1} of ${motion.sigma.length}`;
   find("sigma").setAttribute("aria-valuetext", find("level").textContent);
   for (const part of document.querySelectorAll(".of-points")) part.hidden = !ofPoints;
   for (const part of document.querySelectorAll(".of-images")) part.hidden = ofPoints;
