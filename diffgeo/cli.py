@@ -1,6 +1,7 @@
 """`diffgeo <command> [overrides]`: one primary Hydra config a command, and everything of Hydra's
-own line: -m, --cfg job, --info, --hydra-help, shell completion. What is changed on a line before Hydra
-reads it is in `config.line`; which commands there are, in `config.catalogue`.
+own line: -m, --cfg job, --info, --hydra-help, shell completion. What is changed on a line before
+Hydra reads it is in `config.line`; which commands there are, in `config.catalogue`; what is said of
+them, in `config.screen`.
 
 This module imports neither Hydra nor torch until a command runs. Every failure ends as one line on
 stderr.
@@ -91,7 +92,7 @@ def hydra_command(command: Command, line: list[str]) -> None:
             signals.check()
             failures.append(error)  # Hydra would print a line of its own
             if sweep:
-                print(f"diffgeo: {message(error, line)[0]}", file=sys.stderr)
+                print(f"diffgeo: {message(error, line, command.name)[0]}", file=sys.stderr)
                 told.append(error)
         finally:
             if sweep:
@@ -218,9 +219,9 @@ def speaks(error: BaseException) -> bool:
     return getattr(error, "first", here.rank == 0)
 
 
-def guarded(action: Callable[[], None]) -> int:
-    """Run; turn every failure into one line on stderr, unless the user asked for the traceback
-    (HYDRA_FULL_ERROR=1)."""
+def guarded(action: Callable[[], None], command: str = "") -> int:
+    """Run; turn every failure of a command into one line on stderr, unless the user asked for the
+    traceback (HYDRA_FULL_ERROR=1)."""
     wanted = os.environ.get("HYDRA_FULL_ERROR")
     # so that Hydra raises instead of printing and exiting by itself
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -236,7 +237,7 @@ def guarded(action: Callable[[], None]) -> int:
         signals.check()
         if wanted == "1":
             raise
-        text, status = message(error, sys.argv[1:])
+        text, status = message(error, sys.argv[1:], command)
         if speaks(error):
             print(f"diffgeo: {text}", file=sys.stderr)
         return status
@@ -272,10 +273,10 @@ def answer(words: list[str]) -> int:
         return guarded(lambda: print(f"diffgeo {__version__}"))
     if name in HELP_FLAGS:  # diffgeo --help train is diffgeo help train
         return guarded(lambda: plain_command(commands()["help"], line))
-    first, *second = name.split()
-    if first in families() and (set(second) & set(HELP_FLAGS) or name not in commands()):
-        if not second or second[0] in HELP_FLAGS:
-            return guarded(lambda: help_of_family(first))
+    first, _, second = name.partition(" ")
+    alone = not second and first not in commands()
+    if first in families() and (alone or second in HELP_FLAGS):
+        return guarded(lambda: help_of_family(first))
     if name in ("-sc", "--shell-completion"):
         return guarded(lambda: complete(line))
     command = commands().get(name)
@@ -284,7 +285,7 @@ def answer(words: list[str]) -> int:
     if {"-h", "--help"} & set(line) or line == ["help"]:
         return guarded(lambda: help_of(command))
     run = hydra_command if command.configured else plain_command
-    return guarded(lambda: run(command, line))
+    return guarded(lambda: run(command, line), command.name)
 
 
 def refuse(name: str) -> None:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from diffgeo.config import plugins
-from diffgeo.config.nearest import MOST, advice, did_you_mean, nearest
+from diffgeo.config.nearest import MOST, advice, did_you_mean, either, nearest
 from diffgeo.errors import DiffgeoError, UsageError
 
 NO_CHOICE = re.compile(r"(|null|true|false|[-+.\d].*|[\[{].*)", re.IGNORECASE)
@@ -152,8 +152,10 @@ def groups_of(*folders: Path) -> dict[str, list[str]]:
     return found
 
 
-def message(error: BaseException, line: Sequence[str] = ()) -> tuple[str, int]:
-    """One line and an exit status for any failure of a command line."""
+def message(
+    error: BaseException, line: Sequence[str] = (), command: str = ""
+) -> tuple[str, int]:
+    """One line and an exit status for any failure of the line of a command."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, DiffgeoError):
         return text, error.status
@@ -172,11 +174,7 @@ def message(error: BaseException, line: Sequence[str] = ()) -> tuple[str, int]:
     if found and found[1] in OF_LATENTS:
         return of_latents(found[1], line), 2
     if found:
-        return (
-            f"there is no option {found[1]}; `diffgeo <command> --cfg job` with the same groups "
-            "lists them",
-            2,
-        )
+        return no_option(found[1], command, line), 2
     if found := re.match(r"Ambiguous value for argument '(.*?)' 1\.", text):
         key, _, value = found[1].partition("=")
         return (
@@ -202,6 +200,29 @@ def message(error: BaseException, line: Sequence[str] = ()) -> tuple[str, int]:
         advice = f"{guess} may be too large, or " if guess else "lower "
         return f"out of memory{wanted(text)}: {advice}n, trainer.batch or the network's width", 1
     return f"{kind.__name__}: {text}{plugins.blame(error)}", 1
+
+
+def no_option(key: str, command: str, line: Sequence[str]) -> str:
+    """What to say where a line has no option of this name: which of the line's it was meant to be,
+    or which choices and commands have one of it."""
+    from diffgeo.config import keys  # in an error alone: it reads all of conf/
+
+    told = f"there is no option {key}"
+    here = keys.keys(command, line) if command else {}
+    near = nearest(key, here)
+    leaf = f".{key.rpartition('.')[2]}"
+    near += [other for other in here if other.endswith(leaf) and other not in near]
+    places = [place.of for place in keys.places(key)]
+    if places and key not in here:
+        few = places[:MOST] if len(places) <= MOST else [*places[:2], f"{len(places) - 2} others"]
+        return f"{told} here: it is one of {either(few)} (`diffgeo help {key}`)"
+    if near:
+        return f"{told}: {did_you_mean(near[:MOST])}"
+    slot = key.rpartition(".")[0]
+    chosen = keys.chosen(command, line).get(slot) if command else None
+    if chosen:
+        return f"{told}; `diffgeo help {slot}={chosen.default}` lists those that there are"
+    return f"{told}; `diffgeo help {command or 'COMMAND'}` lists those that there are"
 
 
 def of_latents(option: str, line: Sequence[str]) -> str:
