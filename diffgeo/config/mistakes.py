@@ -152,9 +152,7 @@ def groups_of(*folders: Path) -> dict[str, list[str]]:
     return found
 
 
-def message(
-    error: BaseException, line: Sequence[str] = (), command: str = ""
-) -> tuple[str, int]:
+def message(error: BaseException, line: Sequence[str] = (), command: str = "") -> tuple[str, int]:
     """One line and an exit status for any failure of the line of a command."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, DiffgeoError):
