@@ -17,7 +17,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from diffgeo.core import Data, Denoiser
 from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import signals
+from diffgeo.machine.checkout import commit
 from diffgeo.store import digest, shards
 from diffgeo.store.checkpoint import load_weights
 from diffgeo.store.digest import PROVENANCE, verified
@@ -243,19 +243,6 @@ def finished(path: Path) -> bool:
         return False
     print(f"{path} is finished; its metrics are in {path / 'metrics.json'}")
     return True
-
-
-def commit() -> str | None:
-    """The commit of the checkout that this package is run from; None for an installed package."""
-    source = Path(__file__).resolve().parent.parent
-    if not (source / ".git").exists():  # it may lie inside somebody else's repository
-        return None
-    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return told.stdout.strip() or None
 
 
 def flat(node, prefix: str = "") -> dict[str, str]:

@@ -158,9 +158,10 @@ def recorded(folder: str, line: list[str], option: str) -> list[str]:
             "`diffgeo train` printed"
         )
     written_by(Path(folder) / "config.yaml")
-    made_with.check_replayed(Path(folder) / "config.yaml")
     again = {key_of(o) for o in line if "=" in o or o.startswith("~")}
-    kept = [o for o in words_of(path) if stays(key_of(o), again)]
+    words = words_of(path)
+    made_with.check_replayed(Path(folder) / "config.yaml", words)
+    kept = [o for o in words if stays(key_of(o), again)]
     check_replayed(path, kept)
     for override in kept:
         check_choice(override)

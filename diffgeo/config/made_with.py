@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from diffgeo.config.package import Plugin
-from diffgeo.config.plugins import NAME, admitted, owner
+from diffgeo.config.plugins import NAME, admitted, owner, typed
 from diffgeo.config.strangers import read_yaml
 from diffgeo.errors import DiffgeoError, UsageError
 
@@ -82,8 +82,10 @@ def check_made_with(folder: Path, names: object) -> None:
         )
 
 
-def check_replayed(config: Path) -> None:
-    """`check_made_with` of a run folder's config.yaml, which is read where it names a plugin."""
+def check_replayed(config: Path, words: Sequence[str]) -> None:
+    """`check_made_with` of a run folder's overrides, and of its config.yaml, which is read where it
+    names a plugin."""
+    check_made_with(config.parent, typed(words)[0])
     text = config.read_text(encoding="utf-8", errors="replace")
     if re.search(r"^['\"]?plugins['\"]?\s*:(?! *\[\] *$)", text, re.MULTILINE):
         found = read_yaml(config)

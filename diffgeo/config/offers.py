@@ -22,7 +22,8 @@ from types import UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import get_protocol_members
 
 from diffgeo.config import plugins
 from diffgeo.config.kinds import located
@@ -40,12 +41,14 @@ class Slot(NamedTuple):
     protocol: of what it builds.
     partial: whether it builds a partial, which a run calls with its own arguments: they win over
         those of the config, the folder of a logger say.
+    module: whether its classes are torch modules: a run gives them a shape, and trains them.
     draws: whether functions that return no object are taken too: the figures of a reproduction.
     """
 
     rooms: tuple[str, ...]
     protocol: type | None = None
     partial: bool = False
+    module: bool = False
     draws: bool = False
 
 
@@ -54,7 +57,7 @@ SLOTS = {
     "model": Slot(
         ("denoiser", "pretrained", "data.reference", "parameterization", "schedule"), partial=True
     ),
-    "net": Slot(("nn", "parameterization"), partial=True),
+    "net": Slot(("nn", "parameterization"), partial=True, module=True),
     "schedule": Slot(("schedule",), Schedule),
     "weighting": Slot(("training", "parameterization")),
     "sampler": Slot(("sampler", "schedule"), Sampler),
@@ -108,6 +111,9 @@ def check_target(node: DictConfig) -> None:
             "defined in it, or a function there that is annotated to return an object of its or "
             "of diffgeo's"
         )
+    not_module = inspect.isclass(found) and not issubclass(found, nn.Module)
+    if slot.module and key.count(".") == 1 and not_module:
+        raise UsageError(f"{key}={name} makes no network: write a class that is a torch.nn.Module")
     if not offered:
         raise UsageError(f"{refusal}, and takes here those of {OURS}{f', {OURS}'.join(slot.rooms)}")
 
@@ -155,7 +161,26 @@ def check_built(node, built: Any) -> None:
     slot = SLOTS.get(key)
     if slot is None or slot.protocol is None or isinstance(built, slot.protocol):
         return
+    missing = sorted(name for name in get_protocol_members(slot.protocol) if lacks(built, name))
     raise UsageError(
-        f"{key}._target_={node['_target_']} makes no {slot.protocol.__name__.lower()}: write "
-        f"{key}= one of its choices"
+        f"{key}._target_={node['_target_']} makes no {slot.protocol.__name__.lower()} (it has no "
+        f"{', '.join(missing)}): write {key}= one of its choices"
     )
+
+
+def check_denoiser(node, built: Any) -> None:
+    """Raise UsageError where what a model's node has made is no denoiser."""
+    if not callable(built):
+        raise UsageError(
+            f"model._target_={node['_target_']} makes no denoiser: what it returns is called as "
+            "D(x, sigma)"
+        )
+
+
+def lacks(built: Any, name: str) -> bool:
+    """Whether an object has no member of this name; a property is not computed."""
+    try:
+        inspect.getattr_static(built, name)
+    except AttributeError:
+        return True
+    return False

@@ -161,6 +161,11 @@ def beside(name: str, folder: Path) -> None:
         sys.meta_path.append(_beside)
 
 
+def nowhere() -> None:
+    """Forget where packages lay: another line begins."""
+    _beside.folder_of.clear()
+
+
 def folder_of(name: str) -> Path | None:
     """The folder of a package that Python finds, which is not imported; None for a module, for a
     folder that is no package, and for what is not there."""

@@ -30,6 +30,7 @@ from diffgeo.config.package import (
     conf_dir,
     installed,
     named,
+    nowhere,
     place,
     taken_by_us,
 )
@@ -140,6 +141,7 @@ def admit(names: Iterable[str] = ()) -> tuple[Plugin, ...]:
     plugin."""
     global _admitted
     _admitted = ()
+    nowhere()
     found = {plugin.name: plugin for plugin in installed()}
     for name in names:
         if name not in found:

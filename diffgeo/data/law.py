@@ -29,6 +29,7 @@ from diffgeo.analytic.measurement import Operator
 from diffgeo.analytic.wrapped import Convolved, Lifted, LiftedWeights
 from diffgeo.core import Denoiser, generator
 from diffgeo.errors import UsageError
+from diffgeo.store.digest import of_code
 
 
 class Law(ABC):
@@ -120,8 +121,10 @@ class Law(ABC):
 
     @property
     def key(self) -> str:
-        """Identifies the law and its parameters, stable across processes."""
-        digest = hashlib.sha256(repr(self.parameters()).encode()).hexdigest()
+        """Identifies the law and its parameters, stable across processes; of a law of somebody
+        else's also its code, so that what is kept of it is made anew when that changes."""
+        content = repr(self.parameters()) + of_code(type(self))
+        digest = hashlib.sha256(content.encode()).hexdigest()
         return f"{type(self).__name__.lower()}-{digest[:16]}"
 
     def known_by(self, log_evidence: float | None, ess: float | None = None) -> Self:

@@ -32,7 +32,7 @@ import torch
 from diffgeo.core import Data, Metric, Run, generator
 from diffgeo.errors import DiffgeoError
 from diffgeo.store.caches import cache_folder
-from diffgeo.store.digest import of_bytes
+from diffgeo.store.digest import of_bytes, of_code
 from diffgeo.store.files import write_json
 
 # of the package: what the values depend on
@@ -132,7 +132,7 @@ def reference(
         "n": n,
         "pairs": pairs,
         "noise": noise,
-        "code": code(),
+        "code": code() + of_code(type(metric)),
     }
     digest = hashlib.sha256(json.dumps(name).encode()).hexdigest()[:32]
     path = cache_folder() / "floors" / f"{digest}.json"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Protocol, runtime_checkable
 
 from diffgeo.core import Data, Fitted, Pictures
+from diffgeo.denoiser import Network
 from diffgeo.machine import progress
 from diffgeo.machine.distributed import World
 from diffgeo.machine.precision import Cast
@@ -19,6 +20,7 @@ from diffgeo.simulation.condition import Worded
 from diffgeo.simulation.simulation import Drawn, Simulation
 from diffgeo.store import shards
 from diffgeo.store.checkpoint import digest_of
+from diffgeo.store.digest import of_code
 
 
 @runtime_checkable
@@ -31,8 +33,9 @@ class Decoded(Pictures, Protocol):
 def origin(simulation: Simulation, data: Data, numbers: range = range(0)) -> str:
     """A digest of what samples are drawn from and no config says: the levels, the given noise, the
     weights of a network; the law, where the denoiser is its own, the sampler was fitted to it or a
-    network decodes; where a first sample begins, if that is not the sampler's own start; and what
-    the samples of `numbers` are told in words."""
+    network decodes; the code of a sampler and of a network that are not ours; where a first sample
+    begins, if that is not the sampler's own start; and what the samples of `numbers` are told in
+    words."""
     tensors = {"levels": simulation.sigmas}
     if simulation.noise is not None:
         tensors["noise"] = simulation.noise
@@ -47,6 +50,11 @@ def origin(simulation: Simulation, data: Data, numbers: range = range(0)) -> str
     else:
         needs_law = True
     facts = {"first": str(simulation.first), "law": data.key if needs_law else ""}
+    made_by = [type(simulation.sampler), type(network)]
+    if isinstance(network, Network):
+        made_by.append(type(network.net))
+    if code := "".join(of_code(kind) for kind in made_by):
+        facts["code"] = code
     if isinstance(simulation.condition, Worded):
         facts["words"] = "\n".join(simulation.condition.words(numbers))
     return digest_of(tensors, **facts)

@@ -13,7 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import time
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from diffgeo.errors import DiffgeoError
@@ -23,6 +26,8 @@ PROVENANCE = "provenance.json"
 NUMBERS = (".npy", ".json", ".jsonl", ".yaml", ".csv", ".safetensors")
 # written last; and four times as large as the weights, with a digest of its own inside
 NOT_LISTED = (PROVENANCE, "metrics.json", "state.safetensors")
+# whose code is not looked at file by file
+LIBRARIES = ("diffgeo", "torch", "torchvision", "numpy", "scipy", "diffusers", "transformers")
 TICK = 1.0  # seconds within which a file may change without another time of change
 
 _known: dict[tuple, str] = {}  # what a file was when it was read -> its digest
@@ -71,6 +76,25 @@ def of_package(folder: Path) -> str:
         if not hidden and path.suffix != ".pyc" and path.is_file():
             lines.append(f"{name} {of_file(path)}\n".encode())
     return of_bytes(*lines)
+
+
+@cache
+def of_code(kind: type) -> str:
+    """The sha256 of the code that a class of somebody else's is part of: its whole package, or its
+    module where that stands alone, or its own source (in a notebook). "" for a class of ours or of
+    a library, whose version is noted elsewhere."""
+    top = kind.__module__.partition(".")[0]
+    if top in LIBRARIES or top in sys.stdlib_module_names - {"__main__"}:
+        return ""
+    file = getattr(sys.modules.get(top), "__file__", None)
+    if file is None or top == "__main__":
+        import inspect
+
+        with suppress(OSError, TypeError):
+            return of_bytes(inspect.getsource(kind).encode())
+        return of_bytes(f"{kind.__module__}.{kind.__qualname__}".encode())
+    path = Path(file)
+    return of_package(path.parent) if path.name == "__init__.py" else of_file(path)
 
 
 def of_folder(folder: Path) -> dict[str, str]:
