@@ -209,6 +209,7 @@ def make(cfg, device: torch.device) -> tuple[Data, Denoiser]:
     advice = "write a smaller net.width, net.channels, net.depth or net.blocks"
     with memory.Bounded(largest("net", cfg.net), advice):
         model = build(cfg.model)(data=data, net=build(cfg.net))
+        offers.check_denoiser(cfg.model, model)
     if conditioned and trainable(model):
         raise UsageError(
             "operator= conditions a law, and a network knows none: write model=exact, or "
