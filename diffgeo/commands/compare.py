@@ -17,16 +17,21 @@ of the same measurements restored-0.png, of pictures of the same prompts prompts
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from diffgeo.config.drawings import draws
-from diffgeo.errors import UsageError
+from diffgeo.config.titles import names_of
+from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.plot.page import titled
 from diffgeo.report import comparison, comparison_text
 from diffgeo.report.gallery import galleries
 from diffgeo.report.prompted import sheets
 from diffgeo.report.strips import of_sweep
+from diffgeo.run import read_config
+from diffgeo.store.drawing import file_of, remove_figures
 from diffgeo.store.files import write_text
 
 
@@ -53,10 +58,13 @@ def main(arguments: list[str]) -> None:
     write_text(folder / "compare.csv", comparison_text.table(rows))
     write_text(folder / "compare.md", text)
     print(text)
-    pictured = drawn(folder / "compare.png", rows)
+    picture = file_of(folder / "compare")
+    with titled(about(folder, rows)):
+        pictured = drawn(picture, rows)
     if not pictured:
+        remove_figures(folder, "compare")
         print("no picture: there is no metric that the runs share")
-    made = ["compare.csv", "compare.md"] + (["compare.png"] if pictured else [])
+    made = ["compare.csv", "compare.md"] + ([picture.name] if pictured else [])
     made += [path.name for path in galleries(folder, rows)]
     made += [path.name for path in sheets(folder, rows)]
     made += [path.name for path in of_sweep(folder, rows)]
@@ -65,7 +73,7 @@ def main(arguments: list[str]) -> None:
 
 def drawn(path: Path, rows: Sequence[comparison.Row]) -> bool:
     """Draw the metrics that the runs have: against the evaluations where the runs differ in them.
-    Whether there was anything to draw; a picture of before is removed where there is not."""
+    Whether there was anything to draw."""
     from diffgeo import plot
 
     groups = comparison.over_seeds(rows)
@@ -77,6 +85,23 @@ def drawn(path: Path, rows: Sequence[comparison.Row]) -> bool:
     elif shared:
         plot.comparison(path, groups, shared, comparison.floor_tops(rows, shared))
     else:
-        path.unlink(missing_ok=True)
         return False
     return True
+
+
+def about(folder: Path, rows: Sequence[comparison.Row]) -> str:
+    """What the picture says above: how many runs, and what all of them share of law, model and
+    sampler; "" where no config can be read."""
+    finished = [row for row in rows if not row.status]
+    place = folder / finished[0].name
+    try:
+        names = names_of(read_config(place if place.is_dir() else folder))
+    except DiffgeoError:
+        return ""
+    differ = {re.split("[.@]", key)[0] for key in finished[0].settings}
+    shared = [
+        names.law * differ.isdisjoint({"data", "run", "y"}),
+        names.model * differ.isdisjoint({"model", "run"}),
+        names.sampler * differ.isdisjoint({"sampler", "run"}),
+    ]
+    return ", ".join([f"{len(finished)} runs", *filter(None, shared)])

@@ -53,23 +53,28 @@ class Names(NamedTuple):
 
 
 def names_of(cfg) -> Names:
-    """The names of a config, of a run's folder too, which says no choices."""
-    law = choice_of("data", cfg.data)
-    if cfg.data.get("ambient") is not None:
-        law = f"{law} in R^{cfg.data.ambient}"
-    if cfg.data.get("blur"):
-        law = f"{law} with noise {cfg.data.blur:g}"
-    if cfg.get("y") is not None:
+    """The names of a config, of a run's folder too, which says no choices; "" for what it has
+    not."""
+    data = cfg.get("data")
+    law = choice_of("data", data)
+    if law and data.get("ambient") is not None:
+        law = f"{law} in R^{data.ambient}"
+    if law and data.get("blur"):
+        law = f"{law} with noise {data.blur}"
+    if law and cfg.get("y") is not None:
         law = f"{law} given y"
-    return Names(law, choice_of("model", cfg.model), choice_of("sampler", cfg.sampler))
+    return Names(
+        law, choice_of("model", cfg.get("model")), choice_of("sampler", cfg.get("sampler"))
+    )
 
 
 def choice_of(group: str, node) -> str:
     """The choice of a group whose file is nearest to a node of the config: it builds the same
     classes, and fewest of its values are other ones. Of several that say the same the one that
-    Hydra was told. Without any, the last word of the class."""
+    Hydra was told. Without any, the last word of the class; "" where there is no node."""
     plain = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
-    assert isinstance(plain, dict)
+    if not isinstance(plain, dict) or "_target_" not in plain:
+        return ""
     own = leaves(plain)
     built = str(plain["_target_"])
     classes = {str(value) for key, value in own.items() if key.endswith("_target_")}

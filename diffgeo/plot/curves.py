@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
 
 from diffgeo.plot.canvas import BLACK, BLUE, COLOURS, SUPPORT, VERMILION, log_axis, sheet
+from diffgeo.plot.page import literal, outside
 
 Metrics = Mapping[str, tuple[float, float]]  # metric -> (mean, sd over seeds)
 Group = tuple[Mapping[str, str], int, Metrics]  # settings, number of runs, metrics
@@ -117,8 +119,10 @@ def loss(path, records: Sequence[tuple[int, float]]) -> None:
 def comparison(
     path, groups: Sequence[Group], keys: Sequence[str], floors: Mapping[str, float] = {}
 ) -> None:
-    """Runs side by side: a panel a metric of `keys`, a row a group; the bar is one sd over seeds,
-    the grey band what passes for fresh samples of the truth, up to `floors` of the metric."""
+    """Runs side by side: a panel a metric of `keys`, a row a group, sorted by name; the bar is one
+    sd over seeds, the grey band what passes for fresh samples of the truth, up to `floors` of the
+    metric."""
+    groups = sorted(groups, key=lambda group: in_order(named(group[0])))
     columns = min(4, max(1, len(keys)))
     lines = -(-len(keys) // columns) or 1
     size = (3.0, 1.1 + 0.3 * len(groups))
@@ -127,7 +131,7 @@ def comparison(
             ax.set_visible(False)
         for ax, key in zip(axes.flat, keys, strict=False):
             compared(ax, key, [metrics for _, _, metrics in groups], floors.get(key, 0.0))
-        names = [named(settings) for settings, _, _ in groups]
+        names = [literal(named(settings)) for settings, _, _ in groups]
         axes[0, 0].set_yticks(range(len(groups)), names)
 
 
@@ -140,6 +144,12 @@ def named(settings: Mapping[str, str]) -> str:
         elif key != "seed":
             words.append(f"{key}={value}")
     return ", ".join(words) or "all"
+
+
+def in_order(name: str) -> list[tuple[float, str]]:
+    """A key that sorts names by their letters, and the numbers in them by what they are worth."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", name)
+    return [(float(part), "") if i % 2 else (0.0, part) for i, part in enumerate(parts)]
 
 
 def compared(ax, key: str, groups: Sequence[Metrics], top: float) -> None:
@@ -202,14 +212,18 @@ def work(
     floors: Mapping[str, float] = {},
 ) -> None:
     """Work and precision: a panel a metric of `keys` against the metric `nfe`, a line for all
-    groups that differ in nothing but the number of steps; the bar is one sd over several seeds, the
-    grey band what passes for fresh samples of the truth, up to `floors` of the metric. Both axes
-    are logarithmic.
+    groups that differ in nothing but the number of steps, sorted by name, whose colour is its place
+    in that order; the bar is one sd over several seeds, the grey band what passes for fresh samples
+    of the truth, up to `floors` of the metric. Both axes are logarithmic. The legend says above its
+    names which settings they are.
     """
     lines: dict[str, list[tuple[int, Metrics]]] = {}
+    varied: list[str] = []
     for settings, count, metrics in groups:
-        name = ", ".join(v for k, v in settings.items() if not k.endswith(".steps")) or "all"
-        lines.setdefault(name, []).append((count, metrics))
+        own = {key: value for key, value in settings.items() if not key.endswith(".steps")}
+        varied = [key.rpartition("@")[2] for key in own]
+        lines.setdefault(", ".join(own.values()) or "all", []).append((count, metrics))
+    lines = dict(sorted(lines.items(), key=lambda line: in_order(line[0])))
     columns = min(2, len(keys))
     with sheet(path, -(-len(keys) // columns), columns, (4.2, 3.4)) as (figure, axes):
         for ax in axes.flat[len(keys) :]:
@@ -220,7 +234,14 @@ def work(
             drawn, names = ax.get_legend_handles_labels()
             handles |= dict(zip(names, drawn, strict=True))
         figure.legend(
-            handles.values(), handles, loc="outside right upper", frameon=False, fontsize=8
+            handles.values(),
+            [literal(name) for name in handles],
+            title=literal(", ".join(varied)),
+            **outside(),
+            frameon=False,
+            fontsize=8,
+            title_fontsize=8,
+            alignment="left",
         )
 
 

@@ -123,9 +123,21 @@ def put_title(figure, text: str) -> None:
     if not text:
         return
     letters = int(figure.get_size_inches()[0] / (0.58 * TITLE / 72))
-    lines = textwrap.wrap(text, letters)
+    lines = textwrap.wrap(literal(text), letters)
     own = figure.get_suptitle()
     figure.suptitle("\n".join([*lines, own] if own else lines), fontsize=TITLE)
+
+
+def outside() -> dict:
+    """Where the legend of a whole page stands: to its right, or below in a narrow column."""
+    if now().paper:
+        return {"loc": "outside lower center", "ncols": 3}
+    return {"loc": "outside right upper"}
+
+
+def literal(text: str) -> str:
+    """Words of somebody's for matplotlib, which would read a formula between two dollars."""
+    return text.replace("$", r"\$")
 
 
 def written(figure, drawing: Drawing) -> memoryview:

@@ -71,9 +71,11 @@ def panels(rows: int, columns: int, size: tuple[float, float], subplots: dict) -
 
 
 def fit(figure) -> None:
-    """Letters of at most LETTERS points, and long words broken at the width of their panel."""
+    """Letters of at most LETTERS points, long words broken at the width of their panel, and no
+    lines of panels that show nothing."""
     from matplotlib.text import Text
 
+    shorten(figure)
     for text in figure.findobj(Text):
         if text.get_fontsize() > LETTERS:
             text.set_fontsize(LETTERS)
@@ -87,6 +89,25 @@ def fit(figure) -> None:
         move_legend(ax)
     if figure.get_suptitle():
         figure.suptitle(broken(figure.get_suptitle(), int(WIDTH / LETTER)), fontsize=LETTERS)
+
+
+def shorten(figure) -> None:
+    """Leave out the lines of a grid at whose end no panel is seen."""
+    placed = [ax for ax in figure.axes if ax.get_subplotspec() is not None]
+    grid = placed[0].get_subplotspec().get_gridspec()
+    lines, beside = grid.get_geometry()
+    last = max(ax.get_subplotspec().rowspan.stop for ax in placed if ax.get_visible())
+    if last == lines:
+        return
+    wide, high = figure.get_size_inches()
+    figure.set_size_inches(wide, high * last / lines)
+    shorter = figure.add_gridspec(last, beside)
+    for ax in placed:
+        place = ax.get_subplotspec()
+        if place.rowspan.start >= last:
+            ax.remove()
+        else:
+            ax.set_subplotspec(shorter[place.rowspan.start, place.colspan.start])
 
 
 def move_legend(ax) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from diffgeo.plot.canvas import COLOURS, SUPPORT, sheet
+from diffgeo.plot.page import outside
 
 Line = tuple[Sequence[float], Sequence[float]]  # x, y
 MARKS = "osD^vPX*<"
@@ -34,7 +35,7 @@ def gaps(path, lines: Mapping[str, Line], highest: float = 10.0) -> None:
         ax.set_ylim(top=min(highest, ax.get_ylim()[1]))
         ax.minorticks_off()
         ax.grid(alpha=0.25)
-        figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+        figure.legend(**outside(), frameon=False, fontsize=8)
 
 
 def temperatures(path, panels: Mapping[str, Mapping[str, Line]], factor) -> None:
@@ -58,4 +59,4 @@ def temperatures(path, panels: Mapping[str, Mapping[str, Line]], factor) -> None
             ax.set(xlabel="zeta, share of fresh noise", title=title, ylim=(0, 1.05))
         axes[0, 0].set_ylabel("variance over the posterior's")
         handles, names = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside right upper", frameon=False, fontsize=8)
+        figure.legend(handles, names, **outside(), frameon=False, fontsize=8)

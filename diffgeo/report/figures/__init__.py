@@ -65,7 +65,7 @@ class View(NamedTuple):
         if not simulation.sampler.adaptive:
             count = len(simulation.sigmas) - 1
             said.append(f"{count} {'step' if count == 1 else 'steps'}")
-        return ", ".join(said)
+        return ", ".join(filter(None, said))
 
     @property
     def kind(self) -> str:
