@@ -119,7 +119,7 @@ def test_the_slider_shows_the_numbers_of_its_level(chromium, run):
 
 
 def test_arrows_are_the_field(chromium, tmp_path):
-    """One arrow of half a cell to the right, then one of twenty cells up, which is cut to one."""
+    """One arrow of half a cell to the right, then one of 18 cells up, which is cut to one."""
     numbers = {
         "kind": "points",
         "about": "",
@@ -132,7 +132,7 @@ def test_arrows_are_the_field(chromium, tmp_path):
         "x": [[[0, 0]]] * 3,
         "denoised": [[[0, 0]]] * 2,
         "support": {"kind": "atoms", "xy": []},
-        "fields": {"grid": [[0, 0]] * 4, "exact": [[[0.5, 0]] * 4, [[0, 20]] * 4]},
+        "fields": {"grid": [[0, 0]] * 16, "exact": [[[0.25, 0]] * 16, [[0, 9]] * 16]},
     }
     chromium.open(written(tmp_path, motion_section([("one", numbers)], [])), *SIZE)
     chromium.run("document.getElementById('sigma').focus()")
@@ -142,10 +142,10 @@ def test_arrows_are_the_field(chromium, tmp_path):
     half = seen["side"] / 2
     right = [a for a, b in seen["found"]]
     assert min(right) == pytest.approx(half, abs=3)
-    assert max(right) == pytest.approx(1.5 * half, abs=3)
+    assert max(right) == pytest.approx(1.25 * half, abs=3)
     chromium.key("ArrowRight")
     up = [b for a, b in chromium.run(f"{PIXELS}('fields', '#1b1b1b')")["found"]]
-    assert min(up) <= 3 and max(up) == pytest.approx(half, abs=3)
+    assert min(up) == pytest.approx(0.5 * half, abs=3) and max(up) == pytest.approx(half, abs=3)
 
 
 def test_the_slider_changes_the_pictures_of_images(chromium, tmp_path):
