@@ -27,12 +27,13 @@ from diffgeo.denoiser import trainable
 from diffgeo.errors import UsageError
 from diffgeo.machine import distributed, memory
 from diffgeo.machine.distributed import World
+from diffgeo.report.figures import chosen
 from diffgeo.report.finish import ready, report
 from diffgeo.report.preview import Preview
 from diffgeo.run import Job, RunFolder, weigh
 from diffgeo.store.logger import Group
 from diffgeo.store.logger import check as check_logger
-from diffgeo.training import Trainer, Training
+from diffgeo.training import Trainer, Training, least
 from diffgeo.training.fit import fit, metered, taken_up
 from diffgeo.training.loop import check
 from diffgeo.training.weighting import check_positive
@@ -96,6 +97,8 @@ def train(cfg, job: Job, world: World) -> None:
     cpu, wall = clock.read()
     world.barrier()  # the last checkpoint is there
     weigh(experiment.model, folder.path)
+    if world.first and "loss" in chosen(experiment.figures):
+        least.record(training, folder.path)
     rates = {f"training_{name}": value for name, value in meter.total().items()}
     report(
         experiment,

@@ -92,9 +92,14 @@ def fixed_point(
         axes[0, 0].legend(frameon=False, fontsize=8)
 
 
-def loss(path, records: Sequence[tuple[int, float]]) -> None:
+def loss(
+    path, records: Sequence[tuple[int, float]], least: tuple[float, float] | None = None
+) -> None:
     """The training loss against the step, from (step, loss) records, with its running mean over a
-    fiftieth of the run."""
+    fiftieth of the run.
+
+    least: the least loss that the law admits, and its standard error, drawn as a floor.
+    """
     step, value = np.asarray(records, dtype=float).reshape(-1, 2).T
     window = max(1, len(step) // 50)
     with sheet(path, 1, 1, (5.5, 3.4)) as (_, axes):
@@ -111,6 +116,10 @@ def loss(path, records: Sequence[tuple[int, float]]) -> None:
                 label=f"mean of {window} records",
             )
         ax.set(xlabel="training step", ylabel="loss")
+        if least is not None:
+            floor, error = least
+            told = f"least, of the exact denoiser: {floor:.4g} $\\pm$ {error:.1g}"
+            ax.axhline(floor, color=BLACK, linestyle="--", linewidth=1.2, label=told)
         if len(value) and (value > 0).all():
             ax.set_yscale("log")
         ax.legend(frameon=False, fontsize=8)

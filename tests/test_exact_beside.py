@@ -1,0 +1,121 @@
+"""What the exact denoiser gives, beside what a network does: the least loss, and a column of the
+table."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from diffgeo import plot
+from diffgeo.data import Gaussian
+from diffgeo.data.images import Images
+from diffgeo.data.points import Points
+from diffgeo.denoiser import Network
+from diffgeo.machine.effort import effort
+from diffgeo.nn import MLPTanh
+from diffgeo.parameterization import CEM
+from diffgeo.schedule import VE
+from diffgeo.training import Trainer, Training, least
+from diffgeo.training.weighting import Power
+
+LOW, HIGH = 0.1, 10.0  # levels of training, equally likely in log sigma
+
+
+def training(data, net=None, **options):
+    """A training on `data` under the weight 1/sigma^2."""
+    model = Network(net or MLPTanh((2,), width=4, depth=1), CEM())
+    return Training(Trainer(**options), model, data, VE(sigma_min=LOW, sigma_max=HIGH), Power(2))
+
+
+def of_two_points() -> float:
+    """The least loss of the points -1 and 1 of R, by quadrature over sigma and x:
+    E sigma^-2 (1 - E tanh(x/sigma^2)^2), x = 1 + sigma z."""
+    z = np.linspace(-8, 8, 801)
+    weights = np.exp(-(z**2) / 2)
+    levels = np.exp(np.linspace(math.log(LOW), math.log(HIGH), 801))
+    squares = np.tanh((1 + levels[:, None] * z) / levels[:, None] ** 2) ** 2
+    inner = (1 - squares @ weights / weights.sum()) / levels**2
+    return float(np.trapezoid(inner, np.log(levels)) / math.log(HIGH / LOW))
+
+
+def test_the_least_loss_of_a_gaussian():
+    """N(m, diag v): sigma^-2 v sigma^2/(v + sigma^2) per coordinate, whose mean over log sigma is
+    elementary."""
+    v = np.array([4.0, 0.25])
+    law = Gaussian([3.0, -1.0], [[4.0, 0.0], [0.0, 0.25]])
+
+    def antiderivative(sigma):
+        return math.log(sigma) - 0.5 * np.log(v + sigma**2)
+
+    truth = float(np.mean((antiderivative(HIGH) - antiderivative(LOW)) / math.log(HIGH / LOW)))
+    found = least.least(training(law, batch=256), 1 << 15)
+    assert found.rows == 1 << 15 and 0 < found.error < 0.01 * truth
+    assert abs(found.loss - truth) < 4 * found.error
+
+
+def test_the_least_loss_of_shared_targets():
+    """Two atoms in groups of two: half of the groups hold both, and their target is D itself; in
+    the others it is the atom. So the least loss is half of that without groups."""
+    law = Points([[-1.0], [1.0]])
+    truth = of_two_points()
+    for pool, share in ((1, 1.0), (2, 0.5)):
+        net = MLPTanh((1,), width=4, depth=1)
+        found = least.least(training(law, net, batch=256, pool=pool), 1 << 15)
+        assert abs(found.loss - share * truth) < 4 * found.error < 0.1 * truth, pool
+
+
+class Told(torch.nn.Module):
+    """A network of two classes."""
+
+    classes = 2
+
+    def __init__(self):
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, noise, label):
+        return self.a * x
+
+
+def test_the_least_loss_of_a_network_that_is_told_classes():
+    """One image a class: told it, D is exact; of the share whose class is hidden it is that of two
+    points."""
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
+    law = Images(pixels, labels=torch.tensor([0, 1]), classes=2)
+    found = least.least(training(law, Told(), batch=256, unlabelled=0.25), 1 << 13)
+    assert abs(found.loss - 0.25 * of_two_points()) < 4 * found.error < 0.02
+
+
+def test_effort_is_counted():
+    """Numbers written, and a sixteenth of a product's multiplications."""
+    a = torch.ones(3, 32)
+    assert effort(lambda: a + 1) == 96
+    assert effort(lambda: a @ torch.ones(32, 5)) == 160 + 15 + 15 * 32 / 16
+
+
+def test_what_is_not_worth_its_time_is_left_out(tmp_path):
+    """No floor without a closed form, nor where each row takes too long; else a file of it."""
+    law = Points([[-1.0], [1.0]])
+    made = training(law, MLPTanh((1,), width=4, depth=1), batch=256)
+    assert least.affordable(made) == least.MOST
+    net = MLPTanh((1,), width=4, depth=1)
+    many = training(Points(torch.linspace(-1, 1, 1 << 16)[:, None]), net, batch=256)
+    assert 256 <= least.affordable(many) <= 4096  # 2^30 numbers, several of them a point
+    unknown = SimpleNamespace(data=SimpleNamespace(shape=(1,)))
+    assert least.affordable(unknown) == 0
+    least.record(unknown, tmp_path)
+    assert least.recorded(tmp_path) is None
+    least.record(made, tmp_path)
+    assert least.recorded(tmp_path) == least.least(made, least.MOST)
+
+
+def test_the_picture_of_a_loss_has_its_floor():
+    figure = Figure()
+    axes = figure.subplots()
+    plot.loss(axes, [(1, 4.0), (2, 2.0), (3, 1.5)], (1.25, 0.03))
+    heights = [set(line.get_ydata()) for line in axes.lines]
+    assert {1.25} in heights and {4.0, 2.0, 1.5} in heights
+    words = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert words == ["loss", r"least, of the exact denoiser: 1.25 $\pm$ 0.03"]
