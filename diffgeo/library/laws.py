@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
+from typing_extensions import Protocol, runtime_checkable
 
 from diffgeo.config.recipe import Recipe, defaults_of, names
 from diffgeo.core import Data, Pictures
-from diffgeo.data import Cloud
+from diffgeo.data import Cloud, of_dataset
 from diffgeo.data.sampled import Draws, Sampled
 from diffgeo.errors import UsageError
 
+
+@runtime_checkable
+class Items(Protocol):
+    """A set of examples by number, as torch and Hugging Face have them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
 # a law; what draws from one; an array of points; a set of examples; a name of conf/data
-LawLike = Data | Draws | Tensor | np.ndarray | Dataset | str
+LawLike = Data | Draws | Tensor | np.ndarray | Dataset | Items | str
 
 
-def law(what: LawLike, **options: object) -> Data:
+def law(what: LawLike, **options: Any) -> Data:
     """A law, of whatever names, holds or draws its samples.
 
     what:
@@ -25,7 +37,8 @@ def law(what: LawLike, **options: object) -> Data:
         an array [n,d], torch's or numpy's   these points, each with weight 1/n
         an object with `shape` and `sample`  `data.sampled.Sampled` of it: no exact denoiser
         a torch or Hugging Face Dataset      `data.of_dataset` of it: its images or points
-    options: of a name, those of its config (`diffgeo help data=curve`): ambient=64, blur=.1.
+    options: of a name, those of its config (`diffgeo help data=curve`): ambient=64, blur=.1; of a
+        Dataset, those of `data.of_dataset`: values=(0, 1), size=32.
 
     Raises UsageError on a name or an option that there is not, and on anything else.
 
@@ -34,23 +47,29 @@ def law(what: LawLike, **options: object) -> Data:
     """
     if isinstance(what, str):
         return Recipe({"data": what}).make("data", options)
+    held = of_one(what)
+    if held is None and isinstance(what, Dataset | Items):
+        return of_dataset(what, **options)
+    if held is None:
+        raise UsageError(
+            f"{what!r:.40} is no law: give an object with shape and sample(n, generator), an array "
+            "[n,d] of points, a Dataset, or a name such as 'curve'"
+        )
     if options:
-        raise UsageError(f"options ({', '.join(options)}) belong to a law by its name")
+        raise UsageError(
+            f"law({type(what).__name__}) takes no {', '.join(options)}: they are options of a name "
+            "or of a Dataset"
+        )
+    return held
+
+
+def of_one(what: object) -> Data | None:
+    """The law that an object is, draws or holds as an array; None of anything else."""
     if isinstance(what, Data):
         return what
     if isinstance(what, Tensor | np.ndarray):
         return Cloud(points=what)
-    if isinstance(what, Draws):
-        return Sampled(what)
-    return of_examples(what)
-
-
-def of_examples(what: object) -> Data:
-    """The law of a set of examples. Raises UsageError where it is none."""
-    raise UsageError(
-        f"a {type(what).__name__} is no law: give an object with shape and sample(n, generator), "
-        "an array [n,d] of points, a Dataset, or a name such as 'curve'"
-    )
+    return Sampled(what) if isinstance(what, Draws) else None
 
 
 def seen_as_images(data: Data) -> bool:
