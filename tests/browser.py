@@ -12,6 +12,7 @@ but the standard library.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -88,6 +89,9 @@ class Browser:
         return self
 
     def __exit__(self, *error) -> None:
+        self.session = None
+        with contextlib.suppress(RuntimeError, TimeoutError, OSError):
+            self.tell("Browser.close")
         self.process.terminate()
         self.process.wait()
         os.close(self.to)

@@ -158,8 +158,8 @@ def test_images_are_the_runs_own(runs):
     assert len(motion["denoised"]) == 20
     sheet = decoded(motion["x"][-1])
     for number, image in enumerate(np.load(runs / "digits" / "samples.npy")):
-        top = number // 4 * 8
-        left = number % 4 * 8
+        top = number // 4 * 9 + 1
+        left = number % 4 * 9 + 1
         assert (sheet[top : top + 8, left : left + 8] == image).all()
     # the estimate of the first sample at the first level: every image, by its likelihood
     run = load(runs / "digits")
@@ -170,7 +170,7 @@ def test_images_are_the_runs_own(runs):
     weight = np.exp(log_weight - log_weight.max())
     mean = torch.as_tensor(weight @ images / weight.sum())
     expected = run.data.quantize(mean.reshape(1, 1, 8, 8))[0, 0].numpy().astype(int)
-    assert abs(decoded(motion["denoised"][0])[:8, :8].astype(int) - expected).max() <= 1
+    assert abs(decoded(motion["denoised"][0])[1:9, 1:9].astype(int) - expected).max() <= 1
 
 
 def decoded(address):

@@ -40,6 +40,7 @@ SUPPORT = 600  # points of the support
 FRAMES = 21  # levels of images, at most
 SHEET = 1 << 18  # numbers in one picture of images, at most
 SIDES = (4, 3, 2, 1)  # images a side of such a picture, the most that fit
+GREY = 128  # between them
 DIGITS = 5
 # how near a sample drawn again is, at float32: of points in the law's spread, of pictures in bytes
 ALIKE = 1e-3
@@ -203,14 +204,17 @@ def of_images(experiment: Experiment, data: Pictures, folder: Path) -> Motion:
 
 
 def sheet_of(images: Tensor, side: int) -> str:
-    """Images uint8 [n,C,H,W] side by side in rows, as the address of a PNG."""
+    """Images uint8 [n,C,H,W] in rows of `side`, a grey pixel around each, as the address of a
+    PNG."""
     from PIL import Image
 
     n, channels, height, width = images.shape
-    page = np.zeros((side * height, side * width, channels), np.uint8)
+    rows = -(-n // side)
+    size = rows * (height + 1) + 1, side * (width + 1) + 1, channels
+    page = np.full(size, GREY, np.uint8)
     for number, image in enumerate(images.cpu().movedim(1, -1).numpy()):
-        top = number // side * height
-        left = number % side * width
+        top = number // side * (height + 1) + 1
+        left = number % side * (width + 1) + 1
         page[top : top + height, left : left + width] = image
     content = io.BytesIO()
     Image.fromarray(page[..., 0] if channels == 1 else page).save(content, "png", optimize=True)

@@ -96,8 +96,15 @@ def config_section(folder: Path) -> Markup:
         words = "what differs from the default is told once the run is finished"
         return joined([element("p", words, class_="note"), whole])
     rows = differences(config, known_default(name))
+    header = ["option", "default", "here"]
+    here = [row for row in rows if row[2] != ABSENT]
+    other = [row for row in rows if row[2] == ABSENT]
     caption = f"what differs from `diffgeo {name}` alone"
-    return joined([table(["option", "default", "here"], rows, caption), whole])
+    parts = [table(header, here, caption)] if here else []
+    if other:
+        words = "options of the default that this run does not have, of other choices or newer"
+        parts.append(folded(words, table(header[:2], [row[:2] for row in other])))
+    return joined([*parts, whole])
 
 
 def provenance_section(folder: Path) -> Markup:

@@ -20,12 +20,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str 
     """A table that sorts; columns in which no row has anything are left out."""
     filled = [n for n in range(len(header)) if any(row[n] not in ("", None) for row in rows)]
     headings = []
+    sides = {}  # by the column: to the right where all of it is numbers
     for n in filled:
-        side = "number" if all(number_in(row[n]) is not None for row in rows if row[n]) else None
-        headings.append(element("th", element("button", header[n], type="button"), class_=side))
+        entries = [row[n] for row in rows if row[n] not in ("", None)]
+        sides[n] = "number" if all(number_in(entry) is not None for entry in entries) else None
+        button = element("button", header[n], type="button")
+        headings.append(element("th", button, class_=sides[n]))
     lines = []
     for row in rows:
-        lines.append(element("tr", *(cell(row[n]) for n in filled)))
+        lines.append(element("tr", *(cell(row[n], sides[n]) for n in filled)))
     parts = [
         element("caption", caption) if caption else "",
         element("thead", element("tr", *headings)),
@@ -42,14 +45,14 @@ def number_in(value: object) -> float | None:
     return float(leading[0]) if leading else None
 
 
-def cell(value: object) -> Markup:
+def cell(value: object, side: str | None) -> Markup:
     """One cell, with the number that it is sorted by."""
     number = number_in(value)
     if value is None or number is None:
         return element("td", "" if value is None else value)
     shown = value if isinstance(value, str) else f"{value:.4g}"
     exact = repr(number) if math.isfinite(number) else None
-    return element("td", shown, data_value=exact, class_="number")
+    return element("td", shown, data_value=exact, class_=side)
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> Markup:
