@@ -11,6 +11,7 @@ Imports neither Hydra nor torch.
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 
 from diffgeo.config.words import WHOLE, WORD, options
@@ -34,7 +35,18 @@ def of_config(config) -> Drawing:
         if not isinstance(value, wanted) or isinstance(value, bool):
             what = "a whole number of dots an inch" if key == "dpi" else "a word"
             raise UsageError(f"figures.{key}={value}: write {what}")
-    return Drawing(**node)
+    drawing = Drawing(**node)
+    check_films(drawing)
+    return drawing
+
+
+def check_films(drawing: Drawing) -> None:
+    """Raise UsageError where films of the wanted kind cannot be made here."""
+    if drawing.animation == "mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise UsageError(
+            "figures.animation=mp4 needs imageio-ffmpeg: pip install 'diffgeo[video]', or write "
+            "figures.animation=gif"
+        )
 
 
 def check_name(name: str) -> None:

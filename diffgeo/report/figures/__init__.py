@@ -1,8 +1,8 @@
 """The pictures of a run: one module a figure, found in this folder by its name.
 
 A figure has two functions: `shows(view)`, whether there is anything to draw of such a run, and
-`draw(path, view)`, which draws it. `figures=true` draws all that show something, and
-`figures=[samples,loss]` those that are named.
+`draw(path, view)`, which draws it, and returns where it did if that is elsewhere. `figures=true`
+draws all that show something, and `figures=[samples,loss]` those that are named.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def draw(wanted: Sequence[str], view: View) -> Iterator[Path]:
             path = file_of(view.folder / "figures" / name)
             try:
                 with titled(view.title):
-                    module.draw(path, view)
+                    path = module.draw(path, view) or path
             except DiffgeoError:
                 raise
             except Exception as error:
