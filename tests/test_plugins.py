@@ -14,6 +14,7 @@ import pytest
 import torch
 from here import run_here
 from omegaconf import OmegaConf
+from safetensors.torch import load_file
 
 from diffgeo.config import made_with, offers, plugins
 from diffgeo.config.build import build
@@ -23,7 +24,9 @@ from diffgeo.core import generator
 from diffgeo.data import Mixture
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.metrics.floor import reference
+from diffgeo.run import Job, RunFolder
 from diffgeo.store import digest
+from diffgeo.store.lock import job
 from diffgeo.theory import orders
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "plugin"
@@ -142,15 +145,25 @@ def test_its_order_is_measured(installed, inside, monkeypatch):
     assert float(cells[3]) == pytest.approx(2, abs=0.06)
 
 
-def test_a_network_of_its_own_is_trained_and_replayed(installed, tmp_path):
+def test_a_network_of_its_own_is_trained(installed, tmp_path):
     line = "train net=sine net.width=8 data=flower metrics=none figures=false n=20 logger=jsonl "
-    line += "trainer.steps=2 sampler.steps=3 hydra.run.dir=run"
+    line += "trainer.steps=2 sampler=ralston sampler.steps=3 hydra.run.dir=run"
     assert run_here(tmp_path, line.split()) == 0
-    line = "sample run=run n=20 sampler=ralston sampler.steps=3 metrics=none figures=false"
-    assert run_here(tmp_path, [*line.split(), "hydra.run.dir=again"]) == 0
-    config = OmegaConf.load(tmp_path / "again" / "config.yaml")
+    config = OmegaConf.load(tmp_path / "run" / "config.yaml")
     assert (config.net._target_, config.net.width) == ("garden.sine.Sine", 8)
-    assert np.load(tmp_path / "again" / "samples.npy").shape == (20, 2)
+    weights = load_file(tmp_path / "run" / "checkpoint" / "model.safetensors")
+    assert [weights[f"net.hidden.{k}.weight"].shape for k in (0, 1)] == [(8, 8), (8, 8)]
+    from garden.sine import Sine
+
+    torch.manual_seed(0)
+    net = Sine((2,), 8, 1)
+    x = torch.randn(5, 2)
+    noise = torch.randn(5)
+    seen = torch.cat([3 * x, noise[:, None]], 1)
+    h = (seen @ net.first.weight.T + net.first.bias).sin()
+    h = h + (h @ net.hidden[0].weight.T + net.hidden[0].bias).sin()
+    by_hand = h @ net.last.weight.T + net.last.bias
+    assert torch.allclose(net(x, noise), by_hand, atol=1e-6)
 
 
 def test_its_names_stand_in_every_list(installed):
@@ -384,21 +397,25 @@ def test_names_that_are_none_are_damage(tmp_path):
 
 
 def test_a_finished_run_whose_plugin_changed_is_refused(tmp_path, monkeypatch, capfd):
-    points = "from diffgeo.data import Points\nclass Two(Points):\n"
-    points += "    def __init__(self): super().__init__([[0.0, 1.0], [1.0, 0.0]])\n"
-    source = package(tmp_path, "pair", law_py=points, conf__data__pair_yaml=law_of("pair.law.Two"))
-    forget("pair")
-    line = "sample model=exact data=pair plugins=[pair] sampler.steps=3 n=5 metrics=none"
-    line += " figures=false hydra.run.dir=run"
-    assert run_here(tmp_path, line.split()) == 0
-    assert run_here(tmp_path, line.split()) == 0  # finished, and the same
-    (source / "law.py").write_text(points.replace("1.0, 0.0", "2.0, 0.0"))
-    capfd.readouterr()
-    assert run_here(tmp_path, line.split()) == 2
-    assert "is finished, and the plugin pair has changed since" in capfd.readouterr().err
-    (tmp_path / "run" / "metrics.json").unlink()  # not finished: taken up, and said
-    assert run_here(tmp_path, line.split()) == 0
+    source = package(tmp_path, "pair", conf__data__pair_yaml="a: 1")
+    monkeypatch.chdir(tmp_path)
+    plugins.admit(["pair"])
+    config = OmegaConf.create({"seed": 0})
+
+    def folder():
+        return RunFolder.of("sample", config, Job(tmp_path / "run", ("plugins=[pair]",)))
+
+    with job():
+        assert not folder().begin()
+        folder().finish({})
+        assert folder().begin()  # finished, and the same
+        (source / "law.py").write_text("a = 1")
+        with pytest.raises(UsageError, match="is finished, and the plugin pair has changed since"):
+            folder().begin()
+        (tmp_path / "run" / "metrics.json").unlink()  # not finished: taken up, and said
+        assert not folder().begin()
     assert "note: the plugin pair has changed since this run began" in capfd.readouterr().err
+    assert made_with.changed_since(tmp_path / "run" / "config.yaml", folder().plugins) == []
 
 
 def test_what_is_kept_of_a_law_knows_its_code(tmp_path, monkeypatch):
