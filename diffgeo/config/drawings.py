@@ -11,12 +11,11 @@ Imports neither Hydra nor torch.
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 
 from diffgeo.config.words import WHOLE, WORD, options
 from diffgeo.errors import UsageError
-from diffgeo.store.drawing import OPTIONS, Drawing, drawn_as
+from diffgeo.store.drawing import OPTIONS, Drawing, check_film, drawn_as
 
 PREFIX = "figures."
 READERS = {"format": WORD, "dpi": WHOLE, "style": WORD, "animation": WORD}
@@ -36,17 +35,8 @@ def of_config(config) -> Drawing:
             what = "a whole number of dots an inch" if key == "dpi" else "a word"
             raise UsageError(f"figures.{key}={value}: write {what}")
     drawing = Drawing(**node)
-    check_films(drawing)
+    check_film(drawing.animation)
     return drawing
-
-
-def check_films(drawing: Drawing) -> None:
-    """Raise UsageError where films of the wanted kind cannot be made here."""
-    if drawing.animation == "mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise UsageError(
-            "figures.animation=mp4 needs imageio-ffmpeg: pip install 'diffgeo[video]', or write "
-            "figures.animation=gif"
-        )
 
 
 def check_name(name: str) -> None:

@@ -8,7 +8,6 @@ frame stands for HOLD seconds. Same frames, same bytes: neither file says when i
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import tempfile
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.store.drawing import check_film
 from diffgeo.store.files import write_bytes
 
 RATE = 20  # frames a second; a GIF counts in hundredths of a second
@@ -27,15 +27,6 @@ NEARLY_WHITE = 248
 # libx264 at a quality that shows no blocks; nothing of the machine or of the day in the file
 ENCODE = "-an -c:v libx264 -preset medium -crf 18 -pix_fmt yuv420p -threads 1".split()
 ENCODE += "-fflags +bitexact -flags:v +bitexact -map_metadata -1 -movflags +faststart".split()
-
-
-def check(kind: str) -> None:
-    """Raise UsageError where films of this kind, gif or mp4, cannot be made here."""
-    if kind == "mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise UsageError(
-            "figures.animation=mp4 needs imageio-ffmpeg: pip install 'diffgeo[video]', or write "
-            "figures.animation=gif"
-        )
 
 
 def write(path, frames: Iterable[np.ndarray]) -> None:
@@ -48,7 +39,7 @@ def write(path, frames: Iterable[np.ndarray]) -> None:
     if kind == ".gif":
         write_bytes(path, gif(shown))
     elif kind == ".mp4":
-        check("mp4")
+        check_film("mp4")
         write_bytes(path, mp4(shown))
     else:
         raise UsageError(f"{path}: a film ends in .gif or .mp4")

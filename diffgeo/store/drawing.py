@@ -15,6 +15,7 @@ two need not know of it. Imports neither torch nor matplotlib.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -26,6 +27,7 @@ from diffgeo.errors import UsageError
 FORMATS = ("png", "svg", "pdf")
 STYLES = ("screen", "paper")
 FILMS = ("gif", "mp4")
+PIXELS = (".png", ".gif")  # suffixes of what any program that shows pictures opens
 SCREEN = 100  # dots an inch of png on a screen, where nothing else is asked for
 PRINT = 300  # of paper, and of what lies as a picture inside svg and pdf
 FEWEST = 20
@@ -66,6 +68,16 @@ class Drawing:
 
 
 OPTIONS = tuple(field.name for field in fields(Drawing))  # typed as figures.format=, figures.dpi=
+
+
+def check_film(kind: str) -> None:
+    """Raise UsageError where films of this kind, gif or mp4, cannot be made here."""
+    if kind == "mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise UsageError(
+            "figures.animation=mp4 needs imageio-ffmpeg: pip install 'diffgeo[video]', or write "
+            "figures.animation=gif"
+        )
+
 
 _now: ContextVar[Drawing] = ContextVar("drawing", default=Drawing())  # noqa: B039 (it is frozen)
 

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.store.caches import need_home
+from diffgeo.store.drawing import PIXELS
 from diffgeo.store.files import append_text, write_text
 
 
@@ -154,8 +155,9 @@ class Group:
             logger.speed(step, rates)
 
     def figure(self, name: str, path: Path) -> None:
-        for logger in self.loggers:
-            logger.figure(name, path)
+        if path.suffix in PIXELS:  # what W&B and TensorBoard show; others stay in the folder
+            for logger in self.loggers:
+                logger.figure(name, path)
 
     def finish(self, summary: dict[str, float], samples) -> None:
         for logger in self.loggers:

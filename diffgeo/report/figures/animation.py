@@ -22,7 +22,6 @@ def shows(view):
 def draw(path, view):
     """Draw the film beside `path`; where it is."""
     file = path.with_suffix(f".{now().animation}")
-    film.check(now().animation)
     if view.planar:
         paths = view.run.simulation.trajectory(view.run.numbers[:PARTICLES])
         frames = animation.points(paths, view.experiment.data)
