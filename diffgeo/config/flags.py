@@ -5,8 +5,10 @@ This module imports neither Hydra nor torch.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from diffgeo.config import shapes
 from diffgeo.config.strangers import check_directory
 from diffgeo.errors import UsageError
 
@@ -55,10 +57,11 @@ def parted(line: list[str]) -> tuple[list[str], list[str]]:
             continue
         flag, equals, value = word.partition("=")
         if flag not in (*ALONE, *VALUED):
-            raise UsageError(
-                f"there is no flag {flag}: write {', '.join(f for f in VALUED if len(f) > 3)}, "
-                "--multirun or --help"
-            )
+            after = next(words, "")
+            typed = value if equals else after if re.fullmatch(r"[^-=][^=]*", after) else None
+            known = [known for known in (*ALONE, *VALUED) if len(known) > 3]
+            told = shapes.of_flag(flag, typed, known)
+            raise UsageError(f"there is no flag {flag}: {told}")
         flags.append(word)
         if flag in VALUED and not equals:
             value = next(words, "all" if flag in ("--info", "-i") else "")

@@ -24,10 +24,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from diffgeo.config import contents, made_with
+from diffgeo.config import contents, made_with, shapes
 from diffgeo.config.drawings import PREFIX, as_node
 from diffgeo.config.flags import DIRECTORIES, multirun, parted
-from diffgeo.config.mistakes import check, groups_of
+from diffgeo.config.mistakes import check, groups_of, listing, no_option
+from diffgeo.config.nearest import advice
 from diffgeo.config.plugins import choices, conf_dir, conf_folders, find
 from diffgeo.config.strangers import check_directory, check_kind, check_replayed, words_of
 from diffgeo.errors import UsageError
@@ -215,10 +216,8 @@ def slot(value: str) -> str:
     there = choices("schedule")
     for choice in unquoted(value).split(","):
         if choice not in there:
-            raise UsageError(
-                f"sampler.schedule={value}: there is no schedule {choice}; write one of "
-                f"{', '.join(there)}"
-            )
+            told = advice(choice, there, listing("schedule"))
+            raise UsageError(f"sampler.schedule={value}: there is no schedule {choice}: {told}")
     return f"schedule@sampler.schedule={unquoted(value)}"
 
 
@@ -231,13 +230,14 @@ def prepare(command: str, line: list[str]) -> list[str]:
     own = own_options(command)
     names = own | own_options("base") | {group.split("/")[0] for group in groups}
     names |= own_options("laws latents")  # which model=latent brings
+    shapes.check(words, names, groups)
     words = [plural(word, list_options(command)) for word in words]
     if command != "restore" and value_of("data", words) == "texture":
         words = [of_texture(word) for word in words]
     words = contents.chosen(words, value_of("data.file", words))
     check(flags, words, groups)
     if not any(flag.startswith(DIRECTORIES) for flag in flags):
-        check_added(words, names)
+        check_added(command, words, names)
     out = [as_hydra_reads(word, sweep) for word in words]
     if not sweep:
         out = [bracketed(word, list_options(command)) for word in out]
@@ -277,16 +277,13 @@ def law_of_experiment(command: str, line: list[str]) -> str | None:
     return found[1] if found else None
 
 
-def check_added(words: list[str], known: set[str]) -> None:
+def check_added(command: str, words: list[str], known: set[str]) -> None:
     """Raise UsageError where the line adds, with +, an option that nothing will look at: Hydra
     takes any. What is added inside a node (+data.limit) is checked by what the node builds."""
     for word in words:
         first = re.split(r"[./@]", key_of(word))[0]
         if word.startswith("+") and first not in known:
-            raise UsageError(
-                f"there is no option {first}; `diffgeo <command> --cfg job` with the same groups "
-                "lists them"
-            )
+            raise UsageError(no_option(first, command, words))
 
 
 def as_hydra_reads(word: str, sweep: bool) -> str:

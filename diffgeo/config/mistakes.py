@@ -78,10 +78,8 @@ def check_word(word: str, groups: dict[str, list[str]]) -> None:
     check_characters(word)
     if not name:
         raise UsageError(f"'{word}' names no option: write OPTION=VALUE")
-    if not equals:
-        if key.startswith("~"):
-            return
-        raise UsageError(f"'{word}' sets nothing: write OPTION=VALUE, or a flag with --")
+    if not equals and key.startswith("~"):
+        return
     if not re.fullmatch(r"[\w./@:-]+", name, re.ASCII):
         raise UsageError(
             f"'{key}' is no name of an option: write letters, digits and dots, then = and the "
@@ -207,16 +205,15 @@ def no_option(key: str, command: str, line: Sequence[str]) -> str:
 
     told = f"there is no option {key}"
     here = keys.keys(command, line) if command else {}
+    slot, _, leaf = key.rpartition(".")
     near = nearest(key, here)
-    leaf = f".{key.rpartition('.')[2]}"
-    near += [other for other in here if other.endswith(leaf) and other not in near]
+    near += [other for other in here if other.startswith(slot) and other.endswith(f".{leaf}")]
     places = [place.of for place in keys.places(key)]
-    if places and key not in here:
-        few = places[:MOST] if len(places) <= MOST else [*places[:2], f"{len(places) - 2} others"]
+    if places and not (near and "." not in key):
+        few = places if len(places) <= MOST else [*places[:2], f"{len(places) - 2} others"]
         return f"{told} here: it is one of {either(few)} (`diffgeo help {key}`)"
     if near:
-        return f"{told}: {did_you_mean(near[:MOST])}"
-    slot = key.rpartition(".")[0]
+        return f"{told}: {did_you_mean(list(dict.fromkeys(near))[:MOST])}"
     chosen = keys.chosen(command, line).get(slot) if command else None
     if chosen:
         return f"{told}; `diffgeo help {slot}={chosen.default}` lists those that there are"
