@@ -211,6 +211,8 @@ def check_options(node: DictConfig) -> None:
     law = node.get("law")
     if is_node(law):  # data.make hands its other options on to the law
         takes = hints(located(law)) | takes
+        parameters = {**inspect.signature(located(law)).parameters, **parameters}
+        hands_on = False
     for name in node:
         if name.startswith("_"):
             continue

@@ -8,6 +8,8 @@ import math
 from omegaconf import DictConfig
 
 from diffgeo.config import kinds
+from diffgeo.config.mistakes import listing
+from diffgeo.config.nearest import advice
 from diffgeo.config.plugins import choices
 from diffgeo.config.words import HIGHEST
 from diffgeo.core import Data, Pictures
@@ -60,8 +62,8 @@ def part(cfg, key: str) -> DictConfig:
         return node
     held = "is not set" if key not in cfg else f"={kinds.shown(node)} builds nothing"
     there = choices(key)
-    advice = f"write {key}= one of {', '.join(there)}" if there else f"leave {key}= out"
-    raise UsageError(f"{key}{' ' if key not in cfg else ''}{held}: {advice}")
+    told = advice("", there, listing(key), f"write {key}= one of") if there else f"leave {key}= out"
+    raise UsageError(f"{key}{' ' if key not in cfg else ''}{held}: {told}")
 
 
 def check_finite(data: Data, node: DictConfig) -> None:

@@ -207,7 +207,8 @@ def no_option(key: str, command: str, line: Sequence[str]) -> str:
     here = keys.keys(command, line) if command else {}
     slot, _, leaf = key.rpartition(".")
     near = nearest(key, here)
-    near += [other for other in here if other.startswith(slot) and other.endswith(f".{leaf}")]
+    inner = [other for other in here if other.startswith(slot) and other.endswith(f".{leaf}")]
+    near += sorted(inner, key=lambda other: other.count("."))  # the outer ones first
     places = [place.of for place in keys.places(key)]
     if places and not (near and "." not in key):
         few = places if len(places) <= MOST else [*places[:2], f"{len(places) - 2} others"]

@@ -31,6 +31,7 @@ def check(
     for number, word in enumerate(words):
         after = list(words[number + 1 :])
         check_spaces(word, after)
+        check_commas(word)
         if "=" in word or not word or word.startswith("~"):
             continue
         raise UsageError(f"'{word}' sets nothing: {instead(word, after, names, choices)}")
@@ -58,6 +59,13 @@ def check_spaces(word: str, after: Sequence[str]) -> None:
         raise UsageError(f"{' '.join(parts)}: write {''.join(parts)}, without spaces")
 
 
+def check_commas(word: str) -> None:
+    """Raise UsageError where commas stand between options: data=curve,model=cem."""
+    parts = word.split(",")
+    if len(parts) > 1 and all(re.fullmatch(rf"{NAME.pattern}=[\w.]+", part) for part in parts):
+        raise UsageError(f"{word}: write {' '.join(parts)}, with spaces between")
+
+
 def goes_on(value: str) -> bool:
     """Whether a value is not at its end: a comma there, or a bracket that is open."""
     opened = any(value.count(left) > value.count(right) for left, right in CLOSED_BY.items())
@@ -80,7 +88,7 @@ def instead(
     if word in names and after and "=" not in after[0]:
         return f"write {word}={after[0]}"
     if word in names:
-        return f"write {word}=VALUE (`diffgeo help {word}` says which)"
+        return f"write {word}={'CHOICE' if word in choices else 'VALUE'} (`diffgeo help {word}`)"
     slots = [slot for slot in own_slots() if slot in choices]
     meant = [f"{slot}={word}" for slot in slots if word in choices[slot]]
     if not meant:

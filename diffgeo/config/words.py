@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from diffgeo.config import shapes
 from diffgeo.config.mistakes import check_characters
+from diffgeo.config.nearest import did_you_mean, nearest
 from diffgeo.errors import UsageError
 
 
@@ -50,13 +52,16 @@ def options(
     """The key=value words of a line, by key. `prefix` may stand before a key, and stands before it
     in messages. Raises UsageError on an unknown key or a value that does not read."""
     found = {}
-    for argument in arguments:
+    for number, argument in enumerate(arguments):
         check_characters(argument)
+        shapes.check_spaces(argument, arguments[number + 1 :])
         word, equals, value = argument.partition("=")
         key = word.removeprefix(prefix)
         if key not in known or not equals:
+            near = nearest(key, known)
             takes = ", ".join(f"{prefix}{name}=..." for name in known)
-            raise UsageError(f"{command} has no option {word}; write {takes}")
+            told = did_you_mean(f"{prefix}{name}=" for name in near) if near else f"write {takes}"
+            raise UsageError(f"{command} has no option {word}{':' if near else ';'} {told}")
         if not value:
             raise UsageError(f"{word}= is empty: write a value, or leave it out")
         try:
