@@ -25,6 +25,7 @@ from diffgeo.data.inside import Inside
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine.libraries import needed
 
+MARKS = {"state.json", "dataset_dict.json"}  # a folder of a Dataset, of a DatasetDict
 LABELS = "label"  # what a column of whole numbers is called that holds classes
 
 
@@ -59,8 +60,7 @@ class Saved(Gathered):
     @property
     def content(self) -> str:
         files = sorted(path for path in self.top.rglob("*") if path.is_file())
-        names = {path.name for path in files}
-        if not names & {"state.json", "dataset_dict.json"}:
+        if not {path.name for path in files if path.parent == self.top} & MARKS:
             raise UsageError(
                 f"data.path={self.path} is no folder of Dataset.save_to_disk (no state.json and no "
                 "dataset_dict.json in it): write one"

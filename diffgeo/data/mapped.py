@@ -28,7 +28,7 @@ from diffgeo.store import npy
 from diffgeo.store.caches import at_home
 from diffgeo.store.digest import verified
 
-BLOCK = 1 << 16  # points read at once
+BLOCK = 1 << 14  # points read at once
 
 
 def opened(file: str | None, option: str, what: str) -> np.ndarray:

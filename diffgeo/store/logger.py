@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.machine.libraries import needed
 from diffgeo.store.caches import need_home
 from diffgeo.store.drawing import PIXELS
 from diffgeo.store.files import append_text, write_text
@@ -100,8 +101,7 @@ class Wandb:
         # seconds; a busy machine starts its service slowly
         os.environ.setdefault("WANDB__SERVICE_WAIT", "300")
         need_home()
-        import wandb
-
+        wandb = needed("wandb", "logger=wandb", "wandb")
         self.wandb = wandb
         # the same for a folder taken up again, so that its run goes on
         identity = hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16]
