@@ -177,6 +177,17 @@ def test_its_names_stand_in_every_list(installed):
     assert figures.chosen(["petals"]) == ["petals"]
 
 
+def test_the_tour_shows_its_files():
+    """docs/extending.md shows every file of examples/plugin as it is."""
+    page = (EXAMPLE.parents[1] / "docs" / "extending.md").read_text()
+    files = [path for path in EXAMPLE.rglob("*") if path.suffix in (".py", ".yaml", ".toml")]
+    shown = [path for path in files if path.name != "__init__.py"]
+    assert len(shown) == 10
+    for path in shown:
+        name = path.relative_to(EXAMPLE).as_posix()
+        assert f"\n# {name}\n{path.read_text().rstrip()}\n```\n" in page, name
+
+
 # who may come in
 
 MISTAKES = [

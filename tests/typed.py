@@ -110,7 +110,9 @@ def wrong_help(words: list[str]) -> str:
     if not word or word in commands() or word.split(" ")[0] in commands():
         return ""
     if equals:
-        return "" if choice in choices(group) else f"help of no choice: {word}"
+        choice, *others = choice.split(" ")
+        known = choices(group) + (of_example(group) if others == ["plugins=[garden]"] else [])
+        return "" if choice in known else f"help of no choice: {word}"
     top, _, key = word.partition(".")
     known = choices(top) or top in top_keys("train")
     if known and (not key or key in nested(top, [])):
@@ -161,6 +163,10 @@ def wrong_override(command: str, word: str, line: list[str], made: set[str], plu
         return f"{command} has no option {top}"
     if not below or word.startswith("+"):
         return ""
+    chosen = [word.partition("=")[2] for word in line if word.startswith(f"{top}=")]
+    for name in set(chosen) & set(of_example(top)) if plugin else ():
+        file = EXAMPLE / "garden" / "conf" / top / f"{name}.yaml"
+        return "" if below in of_files((file,)) else f"no {top} has an option {below}"
     if below not in nested(top, line) and below.split(".")[0] not in ("defaults",):
         return f"no {top} has an option {below}"
     return ""
@@ -175,13 +181,18 @@ def wrong_choice(group: str, value: str, made: set[str], plugin: bool) -> str:
         name.partition("/")[2] for name in made if name.startswith(f"{group}/")
     }
     if plugin:
-        known |= {path.stem for path in EXAMPLE.rglob(f"conf/{group}/*.yaml")}
+        known |= set(of_example(group))
     if group == "hydra/launcher":
         known = LAUNCHERS
     for choice in value.strip("[]").split(","):
         if choice not in known:
             return f"there is no {group}={choice}"
     return ""
+
+
+def of_example(group: str) -> list[str]:
+    """The choices that examples/plugin adds to a group."""
+    return [path.stem for path in EXAMPLE.rglob(f"conf/{group}/*.yaml")]
 
 
 @cache

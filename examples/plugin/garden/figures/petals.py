@@ -16,4 +16,4 @@ def draw(path, view):
         ax.bar(range(1, flower.petals + 1), shares.tolist(), color="#0072B2", label="samples")
         ax.axhline(1 / flower.petals, color="#D55E00", linestyle="--", label="law")
         ax.set(xlabel="petal", ylabel="share of the samples", xticks=range(1, flower.petals + 1))
-        ax.legend(loc="lower right")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
