@@ -9,6 +9,7 @@ stderr.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import re
@@ -196,6 +197,8 @@ def complete(flags: list[str]) -> None:
     if flags[0].startswith("query=") and named:
         print(" ".join(begun))
         return
+    with contextlib.suppress(UsageError):  # plugins= may be half typed
+        plugins.admit(plugins.typed(rest)[0])
     os.environ["COMP_LINE"] = " ".join(["diffgeo", *rest])
     sys.argv = ["diffgeo", "-sc", *flags]
     under_hydra(command or commands()["train"], lambda config: None)

@@ -50,7 +50,7 @@ def origin(simulation: Simulation, data: Data, numbers: range = range(0)) -> str
     else:
         needs_law = True
     facts = {"first": str(simulation.first), "law": data.key if needs_law else ""}
-    made_by = [type(simulation.sampler), type(network)]
+    made_by: list[type] = [type(simulation.sampler), type(network)]
     if isinstance(network, Network):
         made_by.append(type(network.net))
     if code := "".join(of_code(kind) for kind in made_by):
