@@ -24,7 +24,7 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import progress
 from diffgeo.report import comparison, comparison_text
 from diffgeo.report.page.files import BEGINNINGS, Budget, csv_table
-from diffgeo.report.page.html import Markup, element, folded, joined
+from diffgeo.report.page.html import Markup, element, joined
 from diffgeo.report.page.layout import document
 from diffgeo.report.page.motion import motion_of
 from diffgeo.report.page.sections import (
@@ -40,7 +40,7 @@ from diffgeo.report.page.tables import table
 from diffgeo.report.page.text import rendered
 from diffgeo.run import load
 
-MOVING = ("train", "sample")  # commands that leave samples which a simulation draws
+MOVING = ("train", "sample", "trajectory")  # commands that leave samples which a simulation draws
 MOTIONS = 12  # runs of a page that are drawn in motion
 RUNS = 200  # runs of a page whose own parts are shown
 COMPARED = ("compare.csv", "compare.md")
@@ -99,7 +99,7 @@ def of_run(folder: Path, slider: bool) -> Page:
     lacking: list[str] = []
     if slider and values:
         moving, lacking = in_motion([Below(folder.resolve().name, folder, values)])
-        parts.append(("motion", "In motion", moving))
+        parts += filled("motion", "In motion", moving)
     parts += filled("pictures", "Pictures", pictures(folder, folder, budget))
     parts += filled("tables", "Tables", tables(folder))
     parts += [
@@ -132,17 +132,22 @@ def of_reproduction(folder: Path, below: Sequence[Path], slider: bool) -> Page:
     """The page of a published table beside what was measured."""
     budget = Budget()
     every = csv_table(folder, folder / "table.csv")
-    report = joined([markdown_file(folder, folder / "table.md"), folded("every number", every)])
+    report = joined([markdown_file(folder, folder / "table.md"), every])
     parts = [("report", "Report", report)]
     parts += filled("pictures", "Pictures", pictures(folder, folder, budget))
     runs = []
+    damaged = []
     for path in below:
-        name = str(path.relative_to(folder))
-        runs.append(Below(name, path, comparison.metrics_of(path)))
+        try:
+            metrics = comparison.metrics_of(path)
+            runs.append(Below(str(path.relative_to(folder)), path, metrics))
+        except DiffgeoError as error:
+            damaged.append(str(error))
     more, lacking = each_run(folder, runs, budget, slider)
     parts += more
+    parts += filled("damaged", "Not read", joined(map(note, damaged)))
     parts += filled("tables", "Tables", tables(folder, REPRODUCED))
-    return whole(folder, "published numbers beside measured ones", parts, lacking)
+    return whole(folder, "published numbers beside measured ones", parts, [*damaged, *lacking])
 
 
 def of_tables(folder: Path) -> Page:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diffgeo.errors import DiffgeoError
-from diffgeo.report.page.html import Markup, element
+from diffgeo.report.page.html import Markup, element, folded
 from diffgeo.report.page.tables import table
 from diffgeo.store.digest import verified
 
@@ -22,6 +22,7 @@ TEXT_MOST = 4 << 20  # bytes of a table or of a text
 PICTURE_MOST = 24 << 20  # bytes of one picture
 PAGE_MOST = 96 << 20  # bytes of all pictures of a page
 ROWS_SHOWN = 500  # of a table
+ROWS_OPEN = 25  # of a table that is not folded
 # how a file of each kind begins, at which byte; and the type that the page gives it
 BEGINNINGS = {
     ".png": (0, (b"\x89PNG\r\n\x1a\n",), "image/png"),
@@ -69,7 +70,8 @@ def csv_table(folder: Path, path: Path) -> Markup:
     shown = []
     for row in rows[:ROWS_SHOWN]:
         shown.append((row + [""] * len(header))[: len(header)])
-    return table(header, shown, told)
+    made = table(header, shown, "" if len(rows) > ROWS_OPEN else told)
+    return folded(told, made) if len(rows) > ROWS_OPEN else made
 
 
 def first_rows(folder: Path, path: Path, n: int) -> np.ndarray | None:

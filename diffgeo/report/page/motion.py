@@ -139,7 +139,7 @@ def support_of(data: Data, view: Plane) -> dict:
         return {"kind": "atoms", "xy": rounded(view(data.atoms)[:SUPPORT])}
     if data.coordinate is not None:
         line = line_of(data, view)
-        return {"kind": "line", "xy": rounded(line[:: max(1, len(line) // SUPPORT)])}
+        return {"kind": "line", "xy": rounded(line[:: max(1, len(line) // SUPPORT)], gaps=True)}
     return {"kind": "samples", "xy": rounded(view(view.truth)[:SUPPORT])}
 
 
@@ -231,14 +231,14 @@ def said_of(experiment: Experiment, n: int, levels: int) -> str:
     return f"the first {n} of {len(experiment.numbers)} samples, {of_levels}"
 
 
-def rounded(values: Tensor | np.ndarray | float):
-    """Numbers as lists with DIGITS digits; null for nan, which parts two pieces of a line. Raises
-    DiffgeoError where one is infinite."""
+def rounded(values: Tensor | np.ndarray | float, gaps: bool = False):
+    """Numbers as lists with DIGITS digits. gaps: nan, which parts two pieces of a line, is null.
+    Raises DiffgeoError where one is not finite."""
     array = np.asarray(values, dtype=np.float64)
-    if np.isinf(array).any():
+    if np.isinf(array).any() or (np.isnan(array).any() and not gaps):
         raise DiffgeoError("its numbers are not finite")
     if array.ndim:
-        return [rounded(part) for part in array]
+        return [rounded(part, gaps) for part in array]
     return None if np.isnan(array) else float(f"{float(array):.{DIGITS}g}")
 
 

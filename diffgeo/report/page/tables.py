@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from diffgeo.report.page.html import Markup, element
 
+ROUNDING = 1e-12
 # the number that a cell of text begins with: 12, .5, 1.2e-05, "0.18 +- 0.02", "0.3 *"
 LEADING = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?(?=$|\s)", re.IGNORECASE)
 
@@ -50,9 +51,14 @@ def cell(value: object, side: str | None) -> Markup:
     number = number_in(value)
     if value is None or number is None:
         return element("td", "" if value is None else value)
-    shown = value if isinstance(value, str) else f"{value:.4g}"
+    shown = value if isinstance(value, str) else written(number)
     exact = repr(number) if math.isfinite(number) else None
     return element("td", shown, data_value=exact, class_=side)
+
+
+def written(number: float) -> str:
+    """Four digits of a number; a distance of 1e-17 is rounding."""
+    return f"{0.0 if abs(number) <= ROUNDING else number:.4g}"
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> Markup:
