@@ -15,6 +15,7 @@ WIDTH = 3.3  # of a column, in inches
 LETTERS = 8  # points
 TALL = 0.75  # height over width of a panel that has the column to itself, at most
 LEAST = 1.6  # inches of a panel with an axis
+TICKS = 0.4  # inches that the numbers beside an axis take
 LETTER = 0.56 * LETTERS / 72  # the width of a letter of LETTERS points, in inches
 SETTINGS = {
     "font.size": LETTERS,
@@ -82,7 +83,7 @@ def fit(figure) -> None:
     for ax in figure.axes:
         place = ax.get_subplotspec()
         lines, beside = place.get_gridspec().get_geometry() if place else (1, 1)
-        wide = int(WIDTH / beside / LETTER)
+        wide = int((WIDTH / beside - TICKS) / LETTER)  # words stand over the axes
         high = int(figure.get_size_inches()[1] / lines / LETTER)
         for text, letters in ((ax.title, wide), (ax.xaxis.label, wide), (ax.yaxis.label, high)):
             text.set_text(broken(text.get_text(), letters))
