@@ -1,22 +1,29 @@
 """What the exact denoiser gives, beside what a network does: the least loss, and a column of the
 table."""
 
+import json
 import math
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from matplotlib.figure import Figure
 
 from diffgeo import plot
-from diffgeo.data import Gaussian
+from diffgeo.core import Run
+from diffgeo.data import Circle, Gaussian
 from diffgeo.data.images import Images
 from diffgeo.data.points import Points
 from diffgeo.denoiser import Network
 from diffgeo.machine.effort import effort
+from diffgeo.metrics import Distance, Suite, Tangential, table, twin
+from diffgeo.metrics.better import better
 from diffgeo.nn import MLPTanh
 from diffgeo.parameterization import CEM
+from diffgeo.sampler import Heun
 from diffgeo.schedule import VE
+from diffgeo.simulation import Simulation
 from diffgeo.training import Trainer, Training, least
 from diffgeo.training.weighting import Power
 
@@ -119,3 +126,97 @@ def test_the_picture_of_a_loss_has_its_floor():
     assert {1.25} in heights and {4.0, 2.0, 1.5} in heights
     words = [text.get_text() for text in axes.get_legend().get_texts()]
     assert words == ["loss", r"least, of the exact denoiser: 1.25 $\pm$ 0.03"]
+
+
+LINE = "data=circle n=300 sampler.steps=12 figures=false logger=jsonl"
+SUITE = "metrics.pairs=0 metrics.denoiser=null metrics.transport.n=100 metrics.flow.n=50"
+
+
+def values_of(folder) -> dict[str, float]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("sampler", ["heun", "a_ddim"])
+def test_the_column_is_what_sampling_the_exact_denoiser_gives(made, sampler):
+    """To the last digit: of a method without memory of the model, and of one that is fitted to the
+    denoiser it samples."""
+    options = f"{LINE} sampler={sampler} {SUITE}"
+    folder = made(
+        f"train model=cem trainer.steps=2 {options} hydra.run.dir=learned_{sampler}",
+        f"sample model=exact {options} hydra.run.dir=exact_{sampler}",
+        f"evaluate run=learned_{sampler} {SUITE} figures=false hydra.run.dir=again_{sampler}",
+    )
+    learned = values_of(folder / f"learned_{sampler}")
+    exact = values_of(folder / f"exact_{sampler}")
+    own = {key.removesuffix("_exact"): v for key, v in learned.items() if key.endswith("_exact")}
+    assert own == {key: value for key, value in exact.items() if key != "sampling/nfe"}
+    assert {"distance/mean", "tangential/w2", "transport/w2"} <= set(own)
+    assert learned["distance/mean"] > 100 * own["distance/mean"]
+    again = values_of(folder / f"again_{sampler}")
+    assert {key: again[key + "_exact"] for key in own if "flow" not in key} == {
+        key: value for key, value in own.items() if "flow" not in key
+    }
+
+
+def run_of(law, n, steps=6) -> Run:
+    """Samples of a denoiser that is not the law's own."""
+    simulation = Simulation(Heun(), lambda x, sigma: 0.5 * x, VE().grid(steps), law.shape)
+    return Run(simulation.draw(range(n)).samples, 0, range(n), simulation, False, 11.0)
+
+
+def test_fewer_samples_leave_out_what_depends_on_their_number(monkeypatch):
+    """Where all cost too much the column is of the first 500: a mean distance is theirs, the W2,
+    whose floor falls with the number, is left out and the table says so."""
+    law = Circle()
+    run = run_of(law, 700)
+    suite = Suite({"distance": Distance(), "tangential": Tangential()}, pairs=0, exact="auto")
+    whole = suite(run, law)
+    assert whole.keys() >= {"tangential/w2_exact", "distance/mean_exact"}
+    assert "sampling/exact_n" not in whole
+    monkeypatch.setattr(twin, "BUDGET", 600 * 12 * 40)  # numbers of a row: about 37
+    few = suite(run, law)
+    own = law.denoiser()
+    first = Simulation(Heun(), own, VE().grid(6), law.shape).draw(range(500)).samples
+    assert few["sampling/exact_n"] == 500 and "tangential/w2_exact" not in few
+    assert few["distance/mean_exact"] == float(law.distance(first).mean())
+    assert few["distance/mean"] == whole["distance/mean"]
+    lines = table(few).splitlines()
+    assert lines[0].split() == ["metric", "value", "exact"]
+    assert "of the first 500 samples" in lines[-1]
+    monkeypatch.setattr(twin, "BUDGET", 10)
+    assert not any(key.endswith("_exact") for key in suite(run, law))
+    forced = Suite(suite.metrics, pairs=0, exact=True)(run, law)
+    assert forced == whole
+
+
+def test_an_exact_run_a_cloud_and_an_unknown_law_have_no_twin():
+    law = Circle()
+    run = run_of(law, 20)
+    assert twin.twin(run, law, True) is not None
+    assert twin.twin(run._replace(exact=True), law, True) is None
+    assert twin.twin(run._replace(simulation=None), law, True) is None
+    assert twin.twin(run, SimpleNamespace(shape=(2,)), True) is None
+
+
+@pytest.mark.parametrize(
+    "key, way",
+    [
+        ("distance/mean", "less"),
+        ("distance/below_0.01", "more"),
+        ("atoms/w_3", "near"),
+        ("fid_10k", "less"),
+        ("precision/lenet", "more"),
+        ("restore/misfit", "near"),
+        ("sampling/nfe", None),
+        ("mine/x", None),
+    ],
+)
+def test_which_way_a_metric_is_better(key, way):
+    assert better(key) == way
+
+
+def test_a_metric_of_a_plugin_says_which_way_is_better():
+    assert better("mine/x", {"mine/*": "more"}) == "more"
+    lines = table({"mine/x": 1.0, "distance/mean": 2.0}, {"mine/*": "near"}).splitlines()
+    assert [line.split()[1] for line in lines[1:3]] == ["→", "↓"]
+    assert lines[3] == "↓ less is better, → as the law has it is better"

@@ -202,9 +202,10 @@ def test_table():
     lines = table(values).splitlines()
     assert lines[1].split() == ["a/w2", "0.9651", "*", "0.95", "+-", "0.0018", "0.01"]
     assert lines[2].split() == ["b/mean", "0.5", "0.1", "+-", "0.0035", "0.01", "0.00798"]
-    assert lines[3].split() == ["denoiser/f_l2", "12", "+-", "0.5"]
-    assert lines[4].startswith("* no worse than 1 in 1000 fresh clouds of the truth")
-    assert lines[4].endswith("floor + 3.4 sd of 32 pairs")
+    assert lines[3].split() == ["denoiser/f_l2", "↓", "12", "+-", "0.5"]
+    assert lines[4] == "↓ less is better"
+    assert lines[5].startswith("* no worse than 1 in 1000 fresh clouds of the truth")
+    assert lines[5].endswith("floor + 3.4 sd of 32 pairs")
 
 
 def test_a_star_leaves_out_one_true_cloud_in_a_thousand():

@@ -31,6 +31,9 @@ class Atoms(Measure):
         if not 0 < self.radius < math.inf:
             raise UsageError(f"metrics.atoms.radius={self.radius:g}: write a length above 0")
 
+    def steady(self, key: str, n: int) -> bool:
+        return key != "atoms/chi2"  # of wrong shares it grows with n
+
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         if data.atoms is None:
             return {}

@@ -23,6 +23,8 @@ class Measure(ABC):
     needs_run: bool = False
     prefix: str | None = None
     cheap: bool = False  # a floor of many pairs costs little
+    # which way a value is better, by pattern: {"mine/*": "less"}, or "more", "near"
+    better: Mapping[str, str] = {}
 
     @property
     def floors(self) -> bool:
@@ -46,6 +48,11 @@ class Measure(ABC):
                 f"a {type(self).__name__} is held against a law, and these pictures have none: "
                 "write metrics=none, metrics=clip, or metrics=fid metrics.fid.reference=FOLDER"
             )
+
+    def steady(self, key: str, n: int) -> bool:
+        """Whether the value of `key` of n samples and that of more are comparable: they differ by
+        chance alone. A share is so, a W2, whose floor falls with n, is not."""
+        return False
 
     def describe(self, run: Run, data: Data) -> dict:
         """What makes the values comparable, JSON-able."""

@@ -9,9 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diffgeo.core import Data, Manifold, Run
+from torch import Tensor
+from typing_extensions import Protocol, runtime_checkable
+
+from diffgeo.core import Data, Run
 from diffgeo.metrics.base import Measure
 from diffgeo.metrics.points import points
+
+
+@runtime_checkable
+class Supported(Protocol):
+    """A law whose support is known."""
+
+    def distance(self, x: Tensor) -> Tensor: ...  # to it, [n]
 
 
 @dataclass(frozen=True)
@@ -23,8 +33,11 @@ class Distance(Measure):
 
     cheap = True
 
+    def steady(self, key: str, n: int) -> bool:
+        return True
+
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
-        if not isinstance(data, Manifold):
+        if not isinstance(data, Supported):
             return {}
         d = data.distance(points(run.samples)).double()
         report = {

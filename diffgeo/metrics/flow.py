@@ -67,6 +67,9 @@ class FlowError(Measure):
                 f"metrics.flow.n={self.n} steps={self.steps}: give n >= 1 and steps >= 10"
             )
 
+    def steady(self, key: str, n: int) -> bool:
+        return n >= self.n
+
     def end(self, simulation: Simulation, numbers: range) -> Tensor:
         """X of the samples of these numbers, [n,*D]."""
         first = simulation.highest

@@ -1,19 +1,10 @@
-"""A suite: metrics, their noise floors, what the last step's noise costs, and the table a reader
-looks at.
-
-A value is starred where it is no farther from its floor than one fresh cloud of the truth in 1000
-is. Floor and spread are estimates themselves, of m clouds, so that is no fixed number of sd but
-(metrics/floor.py)
-
-    t sd sqrt(1 + 1/m),     t Student's quantile with m - 1 degrees of freedom:
-
-5.1 sd for m = 8, 3.4 for 32, 3.1 for many.
-"""
+"""A suite: metrics, their noise floors, what the last step's noise costs, what the exact denoiser
+gives. How its values are read: metrics/table.py."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,22 +15,40 @@ from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import progress
 from diffgeo.machine.progress import Bar
 from diffgeo.metrics.base import Measure
-from diffgeo.metrics.floor import RARE, UNTOLD, pairs_of, reach, reference
-from diffgeo.tables import aligned
+from diffgeo.metrics.floor import reference
+from diffgeo.metrics.table import (
+    ERROR,
+    FLOOR,
+    FLOOR_ERROR,
+    NOISE,
+    SIDES,
+    SPREAD,
+    margin,
+    pairs_of_floors,
+    star_line,
+    table,
+    within_floor,
+)
+from diffgeo.metrics.twin import beside
 
-# what follows the key of a value: its floor, the spread of a cloud about it, the floor's own
-# standard error, what the last step's noise costs
-FLOOR = "_floor"
-SPREAD = "_floor_sd"
-FLOOR_ERROR = "_floor_se"
-NOISE = "_last_step_noise"
-# the standard error of a value that is a mean over draws of its own
-ERROR = "_se"
-# a key that ends so stands beside another one
-SIDES = (FLOOR, SPREAD, FLOOR_ERROR, NOISE, "_sd", "_se")
-
-# shares and weights have no better side: they are within a floor from above and from below
-TWO_SIDED = ("distance/below_", "atoms/w_", "posterior/spread_ratio")
+__all__ = [
+    "ERROR",
+    "FLOOR",
+    "FLOOR_ERROR",
+    "NOISE",
+    "SIDES",
+    "SPREAD",
+    "Suite",
+    "check",
+    "last_step_noise",
+    "margin",
+    "pairs_of_floors",
+    "star_line",
+    "suite",
+    "table",
+    "text",
+    "within_floor",
+]
 
 
 def check(samples: Tensor, data: Data) -> None:
@@ -80,6 +89,8 @@ class Suite(Measure):
     pairs: of fresh true clouds, which make a floor; 0 for none. A metric whose `floors` is false
         has none.
     cheap_pairs: of the metrics that cost little; never fewer than `pairs`.
+    exact: whether what the law's exact denoiser gives in the place of a network stands beside, as
+        `_exact`: of all samples, of none, or "auto", of as many as are cheap (`metrics.twin`).
 
     Raises what `check` raises.
     """
@@ -87,8 +98,11 @@ class Suite(Measure):
     metrics: Mapping[str, Metric]
     pairs: int = 8
     cheap_pairs: int = 32
+    exact: bool | str = False
 
     def __post_init__(self):
+        if self.exact not in (True, False, "auto"):
+            raise UsageError(f"metrics.exact={self.exact}: write auto, true or false")
         for name, pairs in (("pairs", self.pairs), ("cheap_pairs", self.cheap_pairs)):
             if pairs < 0 or pairs == 1:
                 raise UsageError(
@@ -102,6 +116,8 @@ class Suite(Measure):
             for name, metric in self.metrics.items():
                 bar.tell(now=name)
                 report |= self.with_floors(name, metric, run, data, bar)
+        if self.exact:
+            report |= beside(self.metrics, run, data, report, self.exact)
         return report
 
     def with_floors(
@@ -168,20 +184,30 @@ def check_numbers(name: str, values: Mapping[str, float]) -> None:
             )
 
 
-def suite(pairs: int = 8, cheap_pairs: int = 32, **metrics: Metric | None) -> Suite:
+def suite(
+    pairs: int = 8, cheap_pairs: int = 32, exact: bool | str = False, **metrics: Metric | None
+) -> Suite:
     """A `Suite` from named metrics: the target of conf/metrics/*.yaml, so that
     `metrics.transport.n=500` reads well."""
     chosen = {name: metric for name, metric in metrics.items() if metric is not None}
-    return Suite(chosen, pairs, cheap_pairs)
+    return Suite(chosen, pairs, cheap_pairs, exact)
+
+
+def by_name(metrics: Metric) -> Mapping[str, Metric]:
+    """The metrics of a suite by their names; one metric alone by that of its class."""
+    return metrics.metrics if isinstance(metrics, Suite) else {type(metrics).__name__: metrics}
 
 
 def text(metrics: Metric, values: Mapping[str, float]) -> str:
     """What a reader is shown of `values`: the table, then the keys of metrics that show theirs (all
     that begin with `prefix`) in `text`."""
-    known = list(metrics.metrics.values()) if isinstance(metrics, Suite) else [metrics]
+    known = by_name(metrics).values()
     rest = dict(values)
     shown = []
+    ways: dict[str, str] = {}
     for metric in known:
+        if isinstance(metric, Measure):
+            ways |= metric.better
         if metric.prefix is None:
             continue
         own = [key for key in values if key.startswith(metric.prefix)]
@@ -190,82 +216,5 @@ def text(metrics: Metric, values: Mapping[str, float]) -> str:
         for key in own:
             rest.pop(key, None)
     if rest or not shown:
-        shown.insert(0, table(rest))
+        shown.insert(0, table(rest, ways))
     return "\n\n".join(shown)
-
-
-def margin(values: Mapping[str, float], key: str) -> float:
-    """How far from its floor values[key] may be and still be starred."""
-    return reach(values[key + SPREAD], pairs_beside(values, key))
-
-
-def pairs_beside(values: Mapping[str, float], key: str) -> int:
-    """Of how many pairs the floor of values[key] is."""
-    return pairs_of(values[key + SPREAD], values.get(key + FLOOR_ERROR))
-
-
-def within_floor(values: Mapping[str, float], key: str) -> bool:
-    """Is values[key] within its floor, that is, at most floor + margin? Shares and weights have no
-    better side: within the margin either way."""
-    if key + FLOOR not in values or key + SPREAD not in values:
-        return False
-    excess = values[key] - values[key + FLOOR]
-    if key.startswith(TWO_SIDED):
-        excess = abs(excess)
-    return excess <= margin(values, key)
-
-
-def pairs_of_floors(values: Mapping[str, float], keys: Iterable[str]) -> set[int]:
-    """Of how many pairs the floors of these values are; none of those without a spread."""
-    return {pairs_beside(values, key) for key in keys if values[key + SPREAD] > 0}
-
-
-def star_line(pairs: set[int]) -> str:
-    """The rule of the star in words, for floors of these numbers of pairs."""
-    reaches = []
-    for number in sorted(pairs or {UNTOLD}):
-        reaches.append(f"floor + {reach(1.0, number):.2g} sd of {number} pairs")
-    return (
-        f"* no worse than 1 in {1 / RARE:.0f} fresh clouds of the truth, at this n: within "
-        f"{', '.join(reaches)}"
-    )
-
-
-def number(value: float, digits: int) -> str:
-    """A distance of 1e-17 is rounding."""
-    return f"{0.0 if abs(value) <= 1e-12 else value:.{digits}g}"
-
-
-def line(values: Mapping[str, float], key: str) -> list[str]:
-    """A row of the table."""
-    floor = error = spread = noise = star = ""
-    if key + FLOOR in values:
-        floor = number(values[key + FLOOR], 3)
-        spread = number(values[key + SPREAD], 2)
-    if key + FLOOR_ERROR in values:
-        error = "+- " + number(values[key + FLOOR_ERROR], 2)
-    value = number(values[key], 4)
-    if key + ERROR in values:
-        value += " +- " + number(values[key + ERROR], 2)
-    if key + NOISE in values:
-        noise = number(values[key + NOISE], 3)
-    if within_floor(values, key):
-        star = "*"
-    return [key, value, star, floor, error, spread, noise]
-
-
-def table(values: Mapping[str, float]) -> str:
-    """Plain text, one row a metric: value, with its standard error where it tells one, floor with
-    its own, the deviation of a fresh cloud about it, what the last step's noise alone gives, and
-    `*` within the floor."""
-    header = ["metric", "value", "", "floor", "", "sd", "last step's noise"]
-    beside = (FLOOR, SPREAD, FLOOR_ERROR, NOISE, ERROR)
-    keys = [key for key in values if not key.endswith(beside)]
-    rows = [line(values, key) for key in keys]
-    if not rows:
-        return "metric  value"
-    lines = aligned([header, *rows], left=(0, 2, 4))
-    starred = [key for key in keys if within_floor(values, key)]
-    if starred:
-        lines.append(star_line(pairs_of_floors(values, starred)))
-    return "\n".join(lines)

@@ -116,6 +116,9 @@ class Transport(Measure):
             if value < 1:
                 raise UsageError(f"metrics.transport.{name}={value}: give a positive number")
 
+    def steady(self, key: str, n: int) -> bool:
+        return n >= self.n and key != "transport/sliced_w2"
+
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         x = points(run.samples).flatten(1).numpy()
         y = points(data.sample(len(x), generator(run.seed, *b"transport"))).flatten(1).numpy()

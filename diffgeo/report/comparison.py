@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.metrics.better import LARGER, NEAREST, matches
 from diffgeo.metrics.suite import FLOOR, SIDES, SPREAD, margin
+from diffgeo.metrics.table import is_of_twin
 from diffgeo.store.digest import verified
 from diffgeo.store.files import read_json
 
@@ -69,21 +71,6 @@ WORK = (
     "kid/*",
     "clip/score",
 )
-# better the larger, and better the nearer to a number; all others are better the smaller
-LARGER = (
-    "restore/psnr*",
-    "restore/ssim",
-    "distance/below_*",
-    "precision*",
-    "recall*",
-    "clip/score",
-)
-NEAREST = {
-    "restore/misfit": 1.0,
-    "posterior/spread_ratio": 1.0,
-    "calibration/coverage_50": 0.5,
-    "calibration/coverage_90": 0.9,
-}
 PROBLEM = ("data", "operator", "sigma_n", "image", "split", "y")  # options that say what is solved
 ROUNDING = 1e-12  # what a distance from a law of full dimension is
 FEW = 8  # metrics that are shown where runs have none of SHOWN
@@ -247,7 +234,7 @@ def badness(key: str, value: float) -> tuple[bool, float]:
     """How bad a value of a metric is: what sorts the best first, and nan behind all."""
     if key in NEAREST:
         return math.isnan(value), abs(value - NEAREST[key])
-    if any(fnmatch(key, pattern) for pattern in LARGER):
+    if matches(key, LARGER):
         return math.isnan(value), -value
     return math.isnan(value), value
 
@@ -279,11 +266,12 @@ def mean_of(values: Sequence[float]) -> tuple[float, float]:
 
 def named(rows: Sequence[Row], patterns: Sequence[str]) -> list[str]:
     """The metrics of any row that a pattern names, in the order of the patterns; what stands beside
-    a metric (its floor, its spread) is none."""
-    every = list(dict.fromkeys(key for row in rows for key in row.metrics))
+    a metric (its floor, its spread, its twin's) is none."""
+    every = dict.fromkeys(key for row in rows for key in row.metrics)
+    metrics = [key for key in every if not key.endswith(SIDES) and not is_of_twin(every, key)]
     found = []
     for pattern in patterns:
-        found += [key for key in every if fnmatch(key, pattern) and not key.endswith(SIDES)]
+        found += [key for key in metrics if fnmatch(key, pattern)]
     return list(dict.fromkeys(found))
 
 
