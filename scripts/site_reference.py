@@ -208,10 +208,10 @@ def of_room(room: str) -> str:
     """A module and every public name of it."""
     module = importlib.import_module(f"diffgeo.{room}")
     parts = [f"# diffgeo.{room}", f"```text\n{inspect.cleandoc(module.__doc__ or '')}\n```"]
-    names = public(module) or defined(module)
-    for name in names:
+    above = [getattr(diffgeo, name) for name in public(diffgeo)]  # they stand on the first page
+    for name in public(module) or defined(module):
         value = getattr(module, name)
-        if not isinstance(value, ModuleType):
+        if not isinstance(value, ModuleType) and not any(value is other for other in above):
             parts.append(entry(value, f"diffgeo.{room}.{name}"))
     return "\n\n".join(parts) + "\n"
 
