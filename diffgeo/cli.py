@@ -32,6 +32,13 @@ COMPLETION = re.compile(r"(install|uninstall|query)=(bash|fish|zsh)")
 GOES_ON = "the same line goes on"  # what to do about a sweep or a table that was stopped
 
 
+def show(words: list[str]) -> None:
+    """`diffgeo help WHAT`, which works in an environment in which no other command does."""
+    names, words = plugins.typed(words)
+    plugins.admit(names)
+    commands()["help"].module().main(words)
+
+
 def help_of(command: Command) -> None:
     """What `diffgeo COMMAND --help` prints."""
     from diffgeo.config import screen
@@ -275,7 +282,7 @@ def answer(words: list[str]) -> int:
     if name in VERSION_FLAGS or "--version" in line:
         return guarded(lambda: print(f"diffgeo {__version__}"))
     if name in HELP_FLAGS:  # diffgeo --help train is diffgeo help train
-        return guarded(lambda: plain_command(commands()["help"], line))
+        return guarded(lambda: show(line))
     first, _, second = name.partition(" ")
     alone = not second and first not in commands()
     if first in families() and (alone or second in HELP_FLAGS):

@@ -82,7 +82,7 @@ def test_the_sentence():
     few = ["cem", "score", "v"]
     many = [*few, "edm", "exact", "epsilon", "velocity", "latent", "dit"]
     assert len(many) == FEW + 1
-    assert advice("socre", many, "`diffgeo help model`") == "did you mean score?"
-    assert advice("foo", few, "`diffgeo help model`") == "write one of cem, score, v"
-    told = "`diffgeo help model` lists the 9 that there are"
+    assert advice("socre", many, "`diffgeo help model`") == ": did you mean score?"
+    assert advice("foo", few, "`diffgeo help model`") == "; write one of cem, score, v"
+    told = "; `diffgeo help model` lists the 9 that there are"
     assert advice("foo", many, "`diffgeo help model`") == told

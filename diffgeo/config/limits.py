@@ -62,8 +62,8 @@ def part(cfg, key: str) -> DictConfig:
         return node
     held = "is not set" if key not in cfg else f"={kinds.shown(node)} builds nothing"
     there = choices(key)
-    told = advice("", there, listing(key), f"write {key}= one of") if there else f"leave {key}= out"
-    raise UsageError(f"{key}{' ' if key not in cfg else ''}{held}: {told}")
+    told = advice("", there, listing(key), f"write {key}= one of") if there else "; leave it out"
+    raise UsageError(f"{key}{' ' if key not in cfg else ''}{held}{told}")
 
 
 def check_finite(data: Data, node: DictConfig) -> None:

@@ -217,7 +217,7 @@ def slot(value: str) -> str:
     for choice in unquoted(value).split(","):
         if choice not in there:
             told = advice(choice, there, listing("schedule"))
-            raise UsageError(f"sampler.schedule={value}: there is no schedule {choice}: {told}")
+            raise UsageError(f"sampler.schedule={value}: there is no schedule {choice}{told}")
     return f"schedule@sampler.schedule={unquoted(value)}"
 
 

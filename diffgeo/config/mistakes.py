@@ -78,8 +78,10 @@ def check_word(word: str, groups: dict[str, list[str]]) -> None:
     check_characters(word)
     if not name:
         raise UsageError(f"'{word}' names no option: write OPTION=VALUE")
-    if not equals and key.startswith("~"):
-        return
+    if not equals:
+        if key.startswith("~"):
+            return
+        raise UsageError(f"'{word}' sets nothing: write OPTION=VALUE, or a flag with --")
     if not re.fullmatch(r"[\w./@:-]+", name, re.ASCII):
         raise UsageError(
             f"'{key}' is no name of an option: write letters, digits and dots, then = and the "
@@ -118,7 +120,7 @@ def no_choice(group: str, value: str, choices: Sequence[str]) -> str:
     told = f"there is no {group}={value}"
     if not choices:
         return f"{told}; leave {group}= out"
-    return f"{told}: {advice(value, choices, listing(group), f'write {group}= one of')}"
+    return told + advice(value, choices, listing(group), f"write {group}= one of")
 
 
 def listing(group: str) -> str:

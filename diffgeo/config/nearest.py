@@ -96,11 +96,11 @@ def either(words: list[str]) -> str:
 
 
 def advice(word: str, known: Collection[str], listed: str, write: str = "write one of") -> str:
-    """What to say after `word` where it is none of `known`: what it was meant to be; else all of
-    them, where they are few; else where they are listed (`diffgeo help sampler`)."""
+    """What to say after a `word` that is none of `known`, with what goes before: what it was meant
+    to be; else all of them, where they are few; else what lists them (`diffgeo help sampler`)."""
     near = nearest(word, known)
     if near:
-        return did_you_mean(near)
+        return f": {did_you_mean(near)}"
     if len(known) <= FEW:
-        return f"{write} {', '.join(known)}"
-    return f"{listed} lists the {len(known)} that there are"
+        return f"; {write} {', '.join(known)}"
+    return f"; {listed} lists the {len(known)} that there are"
