@@ -11,17 +11,17 @@ import torch
 from matplotlib.figure import Figure
 
 from diffgeo import plot
-from diffgeo.core import Run
+from diffgeo.core import Fitted, Run
 from diffgeo.data import Circle, Gaussian
 from diffgeo.data.images import Images
 from diffgeo.data.points import Points
 from diffgeo.denoiser import Network
 from diffgeo.machine.effort import effort
-from diffgeo.metrics import Distance, Suite, Tangential, table, twin
+from diffgeo.metrics import Distance, FlowError, Suite, Tangential, table, twin
 from diffgeo.metrics.better import better
 from diffgeo.nn import MLPTanh
 from diffgeo.parameterization import CEM
-from diffgeo.sampler import Heun
+from diffgeo.sampler import AnalyticVariance, Heun
 from diffgeo.schedule import VE
 from diffgeo.simulation import Simulation
 from diffgeo.training import Trainer, Training, least
@@ -136,6 +136,7 @@ def values_of(folder) -> dict[str, float]:
     return json.loads((folder / "metrics.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["heun", "a_ddim"])
 def test_the_column_is_what_sampling_the_exact_denoiser_gives(made, sampler):
     """To the last digit: of a method without memory of the model, and of one that is fitted to the
@@ -158,10 +159,30 @@ def test_the_column_is_what_sampling_the_exact_denoiser_gives(made, sampler):
     }
 
 
-def run_of(law, n, steps=6) -> Run:
-    """Samples of a denoiser that is not the law's own."""
-    simulation = Simulation(Heun(), lambda x, sigma: 0.5 * x, VE().grid(steps), law.shape)
-    return Run(simulation.draw(range(n)).samples, 0, range(n), simulation, False, 11.0)
+def halved(x, sigma, **cond):
+    """A denoiser that is no law's here."""
+    return 0.5 * x
+
+
+def run_of(law, n, denoise=halved, sampler=Heun()) -> Run:
+    """Samples of a denoiser, as a metric sees them; 6 steps."""
+    if isinstance(sampler, Fitted):
+        sampler = sampler.fit(denoise, law)
+    simulation = Simulation(sampler, denoise, VE().grid(6), law.shape)
+    drawn = simulation.draw(range(n))
+    return Run(drawn.samples, 0, range(n), simulation, denoise is not halved, drawn.nfe)
+
+
+@pytest.mark.parametrize("sampler", [Heun(), AnalyticVariance(n=64)], ids=["heun", "a_ddim"])
+def test_the_column_is_what_the_metrics_say_of_the_exact_denoiser(sampler):
+    """To the last digit, and of a sampler that is fitted to the denoiser it samples too."""
+    law = Circle()
+    metrics = {"distance": Distance(), "tangential": Tangential(), "flow": FlowError(20, 10)}
+    learned = Suite(metrics, pairs=0, exact="auto")(run_of(law, 100, halved, sampler), law)
+    exact = Suite(metrics, pairs=0, exact="auto")(run_of(law, 100, law.denoiser(), sampler), law)
+    own = {key.removesuffix("_exact"): v for key, v in learned.items() if key.endswith("_exact")}
+    assert own == exact and {"distance/mean", "tangential/w2"} <= set(own)
+    assert learned["distance/mean"] > 2 * own["distance/mean"]
 
 
 def test_fewer_samples_leave_out_what_depends_on_their_number(monkeypatch):
@@ -173,7 +194,7 @@ def test_fewer_samples_leave_out_what_depends_on_their_number(monkeypatch):
     whole = suite(run, law)
     assert whole.keys() >= {"tangential/w2_exact", "distance/mean_exact"}
     assert "sampling/exact_n" not in whole
-    monkeypatch.setattr(twin, "BUDGET", 600 * 12 * 40)  # numbers of a row: about 37
+    monkeypatch.setattr(twin, "BUDGET", 600 * 12 * 21)  # numbers of a row: 21
     few = suite(run, law)
     own = law.denoiser()
     first = Simulation(Heun(), own, VE().grid(6), law.shape).draw(range(500)).samples
