@@ -206,7 +206,7 @@ def test_metrics_of_a_run(line):
     """A row a metric, and no slider where none is asked for."""
     told = seen(line, slider=False)
     metrics = json.loads((line / "metrics.json").read_text())
-    shown = {row[0][1]: float(row[1][0]) for row in told.tables[0][1:]}
+    shown = {row[0][1]: float(row[2][0]) for row in told.tables[0][1:]}
     assert shown == metrics
     assert "motions" not in told.blocks
 

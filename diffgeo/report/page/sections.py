@@ -6,7 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from diffgeo.errors import DiffgeoError
-from diffgeo.metrics.suite import FLOOR, FLOOR_ERROR, NOISE, SIDES, SPREAD, within_floor
+from diffgeo.metrics.better import legend, mark
+from diffgeo.metrics.table import (
+    ERROR,
+    FLOOR,
+    FLOOR_ERROR,
+    NOISE,
+    SPREAD,
+    exact_lines,
+    pairs_of_floors,
+    stands_beside,
+    star_line,
+    within_floor,
+)
+from diffgeo.metrics.twin import EXACT
 from diffgeo.report.page.files import Budget, csv_table, gallery, pictures_in, text_of
 from diffgeo.report.page.html import Markup, data_block, element, folded, joined
 from diffgeo.report.page.layout import asset
@@ -14,7 +27,6 @@ from diffgeo.report.page.settings import command_of, config_section, provenance_
 from diffgeo.report.page.tables import table
 from diffgeo.report.page.text import rendered
 
-ERROR = "_se"
 TABLES_SHOWN = 12  # files of a folder
 MOST_TEXT = 1 << 18  # bytes of a text that is shown as such
 
@@ -33,26 +45,24 @@ def attempted(make, *arguments) -> Markup:
 
 
 def metrics_table(values: Mapping[str, float]) -> Markup:
-    """A row a metric: the value with its standard error, the floor with its own, the deviation of
-    one cloud about it, and * within the floor."""
+    """A row a metric: which way it is better, the value with its standard error, * within the
+    floor, what the exact denoiser gives, the floor with its own error, the deviation of one cloud
+    about it, what the last step's noise costs; and below them what the marks mean."""
+    header = ["metric", "better", "value", "± se", "*", "exact", "floor", "± se", "sd of a draw"]
+    keys = [key for key in values if not stands_beside(values, key)]
     rows = []
-    for key, value in values.items():
-        if key.endswith((*SIDES, NOISE)):
-            continue
-        rows.append(
-            [
-                key,
-                value,
-                values.get(key + ERROR),
-                "*" if within_floor(values, key) else "",
-                values.get(key + FLOOR),
-                values.get(key + FLOOR_ERROR),
-                values.get(key + SPREAD),
-                values.get(key + NOISE),
-            ]
-        )
-    header = ["metric", "value", "± se", "within floor", "floor", "its se", "sd of a draw"]
-    return table([*header, "last step's noise"], rows)
+    for key in keys:
+        beside = [values.get(key + side) for side in (EXACT, FLOOR, FLOOR_ERROR, SPREAD, NOISE)]
+        star = "*" if within_floor(values, key) else ""
+        rows.append([key, mark(key), values[key], values.get(key + ERROR), star, *beside])
+    below = [legend(mark(key) for key in keys)]
+    starred = [key for key in keys if within_floor(values, key)]
+    if starred:
+        below.append(star_line(pairs_of_floors(values, starred)))
+    if any(key + EXACT in values for key in keys):
+        below += exact_lines(values)
+    notes = [element("p", line, class_="note") for line in below if line]
+    return joined([table([*header, "last step's noise"], rows), *notes])
 
 
 def pictures(folder: Path, root: Path, budget: Budget) -> Markup:

@@ -14,11 +14,10 @@ from diffgeo.config.strangers import read_yaml, words_of
 from diffgeo.errors import DiffgeoError
 from diffgeo.report.page.files import inside, text_of
 from diffgeo.report.page.html import Markup, element, folded, joined
-from diffgeo.report.page.tables import facts, table
+from diffgeo.report.page.tables import ABSENT, facts, table
 from diffgeo.run import flat
 from diffgeo.store import digest
 
-ABSENT = "-"
 SECONDS = ("_cpu_s", "_wall_s")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from diffgeo.report.page.html import Markup, element
 
 ROUNDING = 1e-12
+ABSENT = "-"  # what stands in a table of diffgeo's for a number that is not there
 # the number that a cell of text begins with: 12, .5, 1.2e-05, "0.18 +- 0.02", "0.3 *"
 LEADING = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?(?=$|\s)", re.IGNORECASE)
 
@@ -23,7 +24,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str 
     headings = []
     sides = {}  # by the column: to the right where all of it is numbers
     for n in filled:
-        entries = [row[n] for row in rows if row[n] not in ("", None)]
+        entries = [row[n] for row in rows if row[n] not in ("", None, ABSENT)]
         sides[n] = "number" if all(number_in(entry) is not None for entry in entries) else None
         button = element("button", header[n], type="button")
         headings.append(element("th", button, class_=sides[n]))
@@ -50,7 +51,7 @@ def cell(value: object, side: str | None) -> Markup:
     """One cell, with the number that it is sorted by."""
     number = number_in(value)
     if value is None or number is None:
-        return element("td", "" if value is None else value)
+        return element("td", "" if value is None else value, class_=side)
     shown = value if isinstance(value, str) else written(number)
     exact = repr(number) if math.isfinite(number) else None
     return element("td", shown, data_value=exact, class_=side)
