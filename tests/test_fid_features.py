@@ -2,6 +2,8 @@
 by torch-fidelity on request."""
 
 import json
+import sys
+import types
 from dataclasses import replace
 from functools import partial
 
@@ -109,13 +111,26 @@ def test_the_key_is_of_weights_and_code():
     assert told["features"] == "Linear" and told["features_weights"] == by_hand.hexdigest()
     assert "key" not in told and "published" not in told  # no published protocol is of it
 
-    class Linear2(Linear):
-        pass
-
-    keys = {own.features_of(n, (3, 6, 6), "cpu").key for n in (net, Linear(1), Linear2())}
+    other = type("Linear", (Linear,), {"__qualname__": "Other"})()  # of the same weights
+    keys = {own.features_of(n, (3, 6, 6), "cpu").key for n in (net, Linear(1), other)}
     same = own.features_of(Linear(), (3, 6, 6), "cpu").key
     assert len(keys) == 3 and same == told["features_hash"] and same in keys
     assert FID(net).identity == FID(Linear()).identity != FID(Linear(1)).identity
+
+
+def test_the_code_of_a_package_is_all_its_modules(tmp_path, monkeypatch):
+    """A changed helper beside the network's module makes another key."""
+    package = types.ModuleType("mynets")
+    package.__file__ = str(tmp_path / "__init__.py")
+    monkeypatch.setitem(sys.modules, "mynets", package)
+    monkeypatch.setattr(Linear, "__module__", "mynets.look")
+    keys = set()
+    for text in ("size = 1", "size = 2"):
+        (tmp_path / "__init__.py").write_text("")
+        (tmp_path / "helper.py").write_text(text)
+        own.digest_of.cache_clear()
+        keys.add(own.code_of(Linear()))
+    assert len(keys) == 2
 
 
 def test_a_function_is_known_by_what_it_sees():
