@@ -74,7 +74,7 @@ def test_help_and_lists_survive_python_without_docstrings(tmp_path):
         return done.stdout
 
     assert "ddpm " in run("theory", "convergence", "list")
-    assert run("theory", "gamma", "--help").startswith("`diffgeo theory gamma`: the best gamma")
+    assert run("theory", "gamma", "--help").startswith("diffgeo theory gamma: the best gamma")
 
 
 def test_words_of_a_list_option():

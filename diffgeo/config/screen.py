@@ -92,11 +92,9 @@ def beginning(command: Command) -> list[str]:
 
 
 def paragraph(command: Command) -> list[str]:
-    """The first paragraph in words of a command's docstring."""
-    for part in command.help.split("\n\n")[1:]:
-        if not part.startswith(" "):
-            return ["", *part.splitlines()]
-    return []
+    """The first paragraph in words of a command's docstring, where it ends with a sentence."""
+    words = [part for part in command.help.split("\n\n")[1:] if not part.startswith(" ")]
+    return ["", *words[0].splitlines()] if words and words[0].endswith(".") else []
 
 
 def with_words(groups: list[Choice]) -> list[str]:
