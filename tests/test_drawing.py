@@ -295,6 +295,12 @@ def test_a_choice_is_found_by_what_it_builds():
             node = yaml.safe_load(file.read_text(encoding="utf-8"))
             if "_target_" in node:
                 assert choice_of(group, node) in (file.stem, alike.get(file.stem)), file
+    for name, other, key, value in (
+        ("deis", "deis_rho", "interpolation", "rho"),
+        ("unipc", "unipc_2", "points", 2),
+    ):
+        node = yaml.safe_load((conf_dir() / "sampler" / f"{name}.yaml").read_text("utf-8"))
+        assert choice_of("sampler", node | {key: value}) == other
     assert choice_of("sampler", None) == ""
     assert choice_of("sampler", {"_target_": "mypkg.Ralston"}) == "Ralston"
 
