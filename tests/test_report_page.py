@@ -20,6 +20,7 @@ from diffgeo.report.page.files import Budget, pictures_in, shown
 from diffgeo.report.page.html import data_block, element, escaped
 from diffgeo.report.page.motion import kept_levels
 from diffgeo.report.page.settings import differences, known_default, name_of
+from diffgeo.report.page.tables import table
 from diffgeo.report.page.text import rendered
 from diffgeo.run import flat, load, read_config
 
@@ -188,14 +189,14 @@ def test_table_of_a_sweep(runs):
     """A row a job, with the numbers of its metrics.json, all digits of them; and the motion of
     each."""
     told = seen(runs / "sweep")
-    table = next(table for table in told.tables if table[0][0][1] == "run")
+    listed = next(rows for rows in told.tables if rows[0][0][1] == "run")
     every = [json.loads((runs / "sweep" / n / "metrics.json").read_text()) for n in "01"]
-    assert [text for _, text in told.column(table, "run")] == ["0", "1"]
-    assert [text for _, text in told.column(table, "sampler.steps")] == ["5", "3"]
-    assert [text for _, text in told.column(table, "seed")] == ["", "1"]
+    assert [text for _, text in told.column(listed, "run")] == ["0", "1"]
+    assert [text for _, text in told.column(listed, "sampler.steps")] == ["5", "3"]
+    assert [text for _, text in told.column(listed, "seed")] == ["", "1"]
     assert len(every[0]) > 5
     for key in every[0]:
-        values = [float(value) for value, _ in told.column(table, key)]
+        values = [float(value) for value, _ in told.column(listed, key)]
         assert values == [metrics[key] for metrics in every]
     motions = told.blocks["motions"]
     assert [len(motion["sigma"]) for motion in motions] == [6, 4]
@@ -238,6 +239,17 @@ def test_markdown_is_what_diffgeo_writes():
     assert "<li>one <code>x &lt;y</code></li><li>two</li>" in made
     ((head, row),) = Seen(made).tables
     assert [cell[1] for cell in head] == ["a", "b"] and [cell[0] for cell in row] == ["1.0", "2.0"]
+
+
+def test_odd_tables():
+    """A table of rules alone is text; a number that no float holds is shown as infinite; a cell
+    that begins with a number is sorted by it."""
+    assert rendered("|---|\n|---|\n") == "<p>|---| |---|</p>"
+    values = [10**400, -(10**400), math.nan, 1e-17, "0.18 +- 0.02", "12 points", "1.2.3", "-"]
+    ((_, *rows),) = Seen(table(["x"], [[value] for value in values])).tables
+    expected = [None, None, None, "1e-17", "0.18", "12.0", None, None]
+    assert [cell[0] for (cell,) in rows] == expected
+    assert [cell[1] for (cell,) in rows][:5] == ["inf", "-inf", "nan", "0", "0.18 +- 0.02"]
 
 
 def test_everything_is_escaped():

@@ -42,7 +42,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str 
 def number_in(value: object) -> float | None:
     """The number that a cell is, or that its text begins with; None where there is none."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # an integer of hundreds of digits
+            return math.inf if value > 0 else -math.inf
     leading = LEADING.match(str(value).strip())
     return float(leading[0]) if leading else None
 

@@ -52,7 +52,10 @@ def block(lines: Sequence[str]) -> Markup:
 
 def of_table(lines: Sequence[str]) -> Markup:
     """A table: its head, and the rows, each made as long as the head."""
-    header, *others = [cells(line) for line in lines if not RULE.fullmatch(line)]
+    told = [cells(line) for line in lines if not RULE.fullmatch(line)]
+    if not told:
+        return element("p", " ".join(lines))
+    header, *others = told
     rows = [(row + [""] * len(header))[: len(header)] for row in others]
     return table(header, rows)
 
