@@ -182,9 +182,9 @@ def defaults_of(slot: str) -> list[str]:
         fills = keys.chosen(name)
         if slot in fills:
             by_choice.setdefault(fills[slot].default, []).append(name)
+    if not by_choice:
+        return ["nothing, or what fills the slot around it chooses"]
     most = sorted(by_choice, key=lambda choice: -len(by_choice[choice]))
-    if len(by_choice) == 1:
-        return [f"{slot}={most[0]}"]
     others = [f"{choice} of {', '.join(by_choice[choice])}" for choice in most[1:]]
     return [f"{slot}={most[0]}", *others]
 

@@ -74,6 +74,12 @@ def of_choice(group: str, name: str) -> Page:
     path = find(f"{group}/{name}")
     if path is None:
         raise DiffgeoError(f"there is no {group}={name}")
+    return whole(group, path)
+
+
+@cache
+def whole(group: str, path: Path) -> Page:
+    """What the file of a choice says, and those that it begins with."""
     own = page(path)
     options: dict[str, Option] = {}
     targets: dict[str, str] = {}
