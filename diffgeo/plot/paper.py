@@ -14,6 +14,7 @@ import numpy as np
 WIDTH = 3.3  # of a column, in inches
 LETTERS = 8  # points
 TALL = 0.75  # height over width of a panel that has the column to itself, at most
+SMALL = 3.0  # inches of a panel on a screen that has more than a cloud or a picture to show
 LEAST = 1.6  # inches of a panel with an axis
 TICKS = 0.4  # inches that the numbers beside an axis take
 LETTER = 0.56 * LETTERS / 72  # the width of a letter of LETTERS points, in inches
@@ -38,7 +39,7 @@ SETTINGS = {
 def across(columns: int, width: float) -> int:
     """How many of a row's panels, `width` inches wide on a screen, stand side by side: one of a
     few large ones, two of several, as many small pictures as can be told apart."""
-    if columns <= 3 and width > 3.3:
+    if columns <= 3 and width > SMALL:
         return 1
     least = min(LEAST, 0.62 * width)
     return max(1, min(columns, int(WIDTH / least)))
@@ -89,7 +90,8 @@ def fit(figure) -> None:
             text.set_text(broken(text.get_text(), letters))
         move_legend(ax)
     if figure.get_suptitle():
-        figure.suptitle(broken(figure.get_suptitle(), int(WIDTH / LETTER)), fontsize=LETTERS)
+        title = " ".join(figure.get_suptitle().split("\n"))
+        figure.suptitle(broken(title, int(WIDTH / LETTER)), fontsize=LETTERS)
 
 
 def shorten(figure) -> None:
