@@ -34,6 +34,11 @@ GOES_ON = "the same line goes on"  # what to do about a sweep or a table that wa
 
 def show(words: list[str]) -> None:
     """`diffgeo help WHAT`, which works in an environment in which no other command does."""
+    from diffgeo.config import overview
+
+    if not words:
+        print(overview.usage())
+        return
     names, words = plugins.typed(words)
     plugins.admit(names)
     commands()["help"].module().main(words)
@@ -48,9 +53,9 @@ def help_of(command: Command) -> None:
 
 def help_of_family(first: str) -> None:
     """What `diffgeo theory` prints: the commands whose first word it is."""
-    from diffgeo.config import screen
+    from diffgeo.config import overview
 
-    print(screen.family(first))
+    print(overview.family(first))
 
 
 def under_hydra(command: Command, task: Callable) -> None:
