@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from diffgeo import __version__
-from diffgeo.config import keys, manual, screen, shapes
+from diffgeo.config import keys, manual, overview, screen, shapes
 from diffgeo.config.annotated import kinds_of
 from diffgeo.config.catalogue import commands, split
 from diffgeo.config.line import prepare
@@ -141,7 +141,7 @@ def test_what_help_knows_of_a_line_is_what_hydra_composes(line):
 def test_help_of_a_command_is_one_screen(name):
     text = screen.of(commands()[name])
     lines = text.splitlines()
-    assert len(lines) <= screen.LINES and max(map(len, lines)) <= screen.WIDE
+    assert len(lines) <= screen.LINES and max(map(len, lines)) <= overview.WIDE
     assert text.startswith(f"diffgeo {name}: ")
     typed = [line for line in lines if line.startswith(f"  diffgeo {name}")]
     assert len(typed) >= screen.EXAMPLES
@@ -182,13 +182,13 @@ def test_every_example_is_a_line_that_there_is():
 
 
 def test_diffgeo_alone_names_every_command_in_one_screen():
-    text = screen.usage()
+    text = overview.usage()
     assert len(text.splitlines()) <= screen.LINES
-    assert max(map(len, text.splitlines())) <= screen.WIDE
+    assert max(map(len, text.splitlines())) <= overview.WIDE
     for name in commands():
         first, _, second = name.partition(" ")
         assert f"\n  {first} " in text and second in text
-        assert f"  {name}" in screen.family(first)
+        assert f"  {name}" in overview.family(first)
 
 
 # diffgeo help
@@ -231,7 +231,7 @@ def test_help_of_a_group_lists_its_choices_and_what_is_chosen_without_it():
     lines = manual.of(["sampler"]).splitlines()
     for name in of_group("sampler"):
         assert any(line.startswith(f"  {name} ") for line in lines)
-    assert max(map(len, lines)) <= screen.WIDE
+    assert max(map(len, lines)) <= overview.WIDE
     assert any("without it: sampler=heun" in line for line in lines)
     assert "  langevin " in manual.of(["sampler/corrector"])
     both = manual.of(["data"])  # a group, and the first word of commands
@@ -257,7 +257,9 @@ def test_help_and_version_on_the_command_line(inside, tmp_path):
     assert inside("theory").stdout == inside("theory", "--help").stdout
     assert inside("help", "sampler.gamma").stdout == inside("--help", "sampler.gamma").stdout
     assert inside("help", "train").stdout.startswith("`diffgeo train`: ")
-    assert inside().stdout == inside("help").stdout == inside("-h").stdout == f"{screen.usage()}\n"
+    assert (
+        inside().stdout == inside("help").stdout == inside("-h").stdout == f"{overview.usage()}\n"
+    )
     wrong = inside("help", "sampelr")
     assert wrong.returncode == 2 and "did you mean sampler" in wrong.line
     assert list(tmp_path.iterdir()) == []

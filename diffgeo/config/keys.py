@@ -70,7 +70,7 @@ def chosen(command: str, line: Sequence[str] = ()) -> dict[str, Choice]:
 def typed_in(line: Sequence[str]) -> dict[str, Choice]:
     """The choices that a line types, GROUP=NAME or GROUP@SLOT=NAME, by slot."""
     found = {}
-    groups = slots()
+    groups = slots() if line else {}
     for word in line:
         key, equals, name = word.partition("=")
         group, _, slot = key.lstrip("+").partition("@")

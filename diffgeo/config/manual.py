@@ -22,8 +22,8 @@ from diffgeo.config.drawings import PREFIX, as_node
 from diffgeo.config.keys import Place, places, slots
 from diffgeo.config.nearest import did_you_mean, nearest
 from diffgeo.config.options import Choice, Option, Page, of_choice
+from diffgeo.config.overview import INDENT, WIDE, family, row, usage
 from diffgeo.config.plugins import choices
-from diffgeo.config.screen import INDENT, WIDE, row
 from diffgeo.errors import UsageError
 
 LONGEST = 24  # columns of a default; what is longer is cut
@@ -36,7 +36,7 @@ def of(words: Sequence[str]) -> str:
     key, equals, value = " ".join(words).strip().removesuffix("=").partition("=")
     name = as_node(key if key in commands() else key.replace("/", "."))
     if not name:
-        return screen.usage()
+        return usage()
     if equals:
         return of_filled(name, value)
     pages = []
@@ -45,7 +45,7 @@ def of(words: Sequence[str]) -> str:
     if name in slots():
         pages.append(of_slot(name, slots()[name]))
     if name in families():
-        pages.append(screen.family(name))
+        pages.append(family(name))
     if not pages and (found := places(name)):
         pages.append(of_option(name, found))
     if not pages:
