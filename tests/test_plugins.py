@@ -259,6 +259,7 @@ def test_the_working_directory_is_no_place_to_import_from(tmp_path, monkeypatch)
 # what is built of it
 
 PARTS = """
+from fractions import Fraction
 from shutil import rmtree
 from diffgeo.sampler.base import Method
 
@@ -283,6 +284,7 @@ BUILT = [
     ("sampler", "Half", "makes no sampler .it has no adaptive, added_noise, .*step"),
     ("sampler", "_Hidden", "is not offered here"),
     ("sampler", "rmtree", "is no offer of the plugin"),
+    ("sampler", "Fraction", "is no offer of the plugin"),
     ("sampler", "untold", "is no offer of the plugin"),
     ("sampler", "cleaned", "is no offer of the plugin"),
     ("sampler", "Nowhere", "there is no such class or function"),

@@ -12,6 +12,7 @@ class Petals(Measure):
     its law: 0 where they are even, 1 - 1/petals where all points lie at one."""
 
     cheap = True  # a floor of many pairs costs little
+    better = {"petals/*": "less"}  # the way in which the table and a ranking take it
 
     def __call__(self, run, data):
         if not isinstance(data, Flower):
