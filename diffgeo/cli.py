@@ -23,6 +23,7 @@ from diffgeo.config.catalogue import Command, commands, families, split
 from diffgeo.config.flags import multirun
 from diffgeo.config.line import conf_dir, prepare, value_of
 from diffgeo.config.mistakes import message, no_command
+from diffgeo.config.swept import swept
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import environment, signals, streams, user, utf8
 
@@ -86,12 +87,13 @@ def hydra_command(command: Command, line: list[str]) -> None:
         signals.advise(GOES_ON)
         signals.begin()  # the jobs may be other processes'
         files.sweep(sweep)
+    varied = swept(line) if sweep else ()
     process = os.getpid()
     failures: list[Exception] = []
     told: list[Exception] = []  # those of them that have been printed
 
     def task(config) -> None:
-        job = this_job(sweep is not None)
+        job = this_job(sweep is not None, varied)
         try:
             run = started(command)
             plugins.readmit(admitted)  # in a launcher's worker, which has a line of its own
@@ -168,8 +170,8 @@ def check_numbers(config) -> None:
     limits.check_numbers(config)
 
 
-def this_job(sweep: bool):
-    """The `run.Job` that Hydra runs now."""
+def this_job(sweep: bool, keys: tuple[str, ...] = ()):
+    """The `run.Job` that Hydra runs now; `keys` are those that a sweep varies."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
@@ -178,7 +180,7 @@ def this_job(sweep: bool):
     hydra = HydraConfig.get()
     # as they were typed: a resolver in them is not followed
     overrides = OmegaConf.to_container(hydra.overrides.task)
-    return Job(Path(hydra.runtime.output_dir), tuple(overrides), sweep)
+    return Job(Path(hydra.runtime.output_dir), tuple(overrides), sweep, keys)
 
 
 def plain_command(command: Command, words: list[str]) -> None:

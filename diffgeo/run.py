@@ -65,12 +65,13 @@ LIBRARIES = ("diffusers", "transformers")  # that a run may have taken its netwo
 
 @dataclass(frozen=True)
 class Job:
-    """What a command is given beside its config: where to write, what was typed, and whether it is
-    one job of a sweep."""
+    """What a command is given beside its config: where to write, what was typed, whether it is one
+    job of a sweep, and which keys that varies."""
 
     path: Path
     overrides: tuple[str, ...] = ()
     sweep: bool = False
+    swept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

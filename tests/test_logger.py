@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from diffgeo import plot
+from diffgeo.commands.train import labelled
+from diffgeo.config.swept import named, swept
 from diffgeo.errors import UsageError
+from diffgeo.run import Job
 from diffgeo.store.logger import Jsonl, auto, has_key, jsonl, wandb
 
 
@@ -43,9 +47,20 @@ def test_an_offline_run_holds_config_scalars_summary_and_samples(tmp_path, monke
             monkeypatch.delenv(name)
     key = "0123456789abcdef" * 2 + "01234567"
     monkeypatch.setenv("WANDB_API_KEY", key)
-    logger = wandb(tmp_path, {"model": {"predicts": "x0"}, "seed": 7}, mode="offline")
+    logger = wandb(
+        tmp_path,
+        {"model": {"predicts": "x0"}, "seed": 7},
+        mode="offline",
+        name="model=cem, seed=7",
+        group="sweep",
+        artifacts=True,
+    )
     logger.log(5, {"loss": 0.25})
     logger.log(10, {"loss": 0.125})
+    weights = tmp_path / "checkpoint" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights of step 10")
+    logger.checkpoint(10, weights.parent)
     plot.loss(tmp_path / "loss.png", [(5, 0.25), (10, 0.125)])
     logger.figure("loss", tmp_path / "loss.png")
     logger.finish({"distance/mean": 0.5}, torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
@@ -66,6 +81,13 @@ def test_an_offline_run_holds_config_scalars_summary_and_samples(tmp_path, monke
         for r in found
         for u in r.summary.update
     }
+    (run,) = [r.run for r in found if r.HasField("run")]
+    assert (run.display_name, run.run_group) == ("model=cem, seed=7", "sweep")
+    kept = [r.artifact for r in found if r.HasField("artifact")]
+    (artifact,) = [artifact for artifact in kept if artifact.type == "model"]
+    assert set(artifact.aliases) == {"latest", "step-10"}
+    (entry,) = artifact.manifest.contents
+    assert (entry.path, entry.size) == ("model.safetensors", 18)
     assert config["seed"] == 7 and config["model"] == {"predicts": "x0"}
     assert [(h["_step"], h["loss"]) for h in history if "loss" in h] == [(5, 0.25), (10, 0.125)]
     assert summary["distance/mean"] == 0.5
@@ -126,3 +148,41 @@ def test_the_key_decides(tmp_path, monkeypatch):
         wandb(tmp_path, {}, mode="online")
     with pytest.raises(UsageError, match="logger.mode=sometimes"):
         wandb(tmp_path, {}, mode="sometimes")
+
+
+@pytest.mark.parametrize(
+    "line, keys, name",
+    [
+        ("model=cem,epsilon seed=0 n=10", ("model",), "model=cem"),
+        ("model=cem seed=0,1 n=range(1,4)", ("seed", "n"), "seed=0, n=10"),
+        ("figures=[samples,loss] 'a=\"x,y\"' z='(1,2)'", (), ""),
+        ("schedule@sampler.schedule=vp,ve x=[1,2],[3]", ("schedule@sampler.schedule", "x"), None),
+    ],
+)
+def test_a_job_of_a_sweep_is_called_after_what_it_sets(line, keys, name):
+    assert swept(line.split()) == keys
+    overrides = ("model=cem", "seed=0", "n=10")
+    if name is not None:
+        assert named(overrides, keys) == name
+    assert named(("schedule@sampler.schedule=vp",), keys) in ("", "sampler.schedule=vp")
+
+
+def test_a_sweep_gives_its_jobs_names_and_one_group():
+    """What the line names itself stays, and a logger without the options is left alone."""
+    job = Job(Path("sweeps/noise/3"), ("model=cem", "seed=1"), True, ("seed",))
+    node = OmegaConf.create({"logger": {"name": None, "group": None, "mode": "offline"}}).logger
+    told = labelled(node, job)
+    assert told == {"name": "seed=1", "group": "noise", "mode": "offline"}
+    assert node.name is None
+    node.group = "mine"
+    assert labelled(node, job).group == "mine"
+    assert labelled(node, Job(Path("runs/a"), ("seed=1",))).name is None
+    plain = OmegaConf.create({"logger": {"_target_": "diffgeo.store.logger.jsonl"}}).logger
+    assert labelled(plain, job) == plain
+
+
+def test_a_key_without_wandb_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert isinstance(auto(tmp_path, {}), Jsonl)
+    assert "wandb is not installed" in capsys.readouterr().err

@@ -15,14 +15,17 @@ from __future__ import annotations
 
 import math
 import time
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
 import torch
+from omegaconf import DictConfig
 
 from diffgeo.config import kinds
 from diffgeo.config.build import Experiment, assemble, build, device_of, pretrained
 from diffgeo.config.limits import part
+from diffgeo.config.swept import named
 from diffgeo.denoiser import trainable
 from diffgeo.errors import UsageError
 from diffgeo.machine import distributed, memory
@@ -55,7 +58,7 @@ def train(cfg, job: Job, world: World) -> None:
     experiment = assemble(cfg)
     trainer: Trainer = build(part(cfg, "trainer"))
     preview: Preview = build(part(cfg, "preview"))
-    logger_in = build(part(cfg, "logger"))
+    logger_in = build(labelled(part(cfg, "logger"), job))
     limit = kinds.plain("max_seconds", cfg.max_seconds, float | None)
     if limit is not None and limit < 0:
         raise UsageError(f"max_seconds={limit:g}: write 0 or more, or null for no limit")
@@ -111,6 +114,17 @@ def train(cfg, job: Job, world: World) -> None:
         processes=world.size,
         **rates,
     )
+
+
+def labelled(node: DictConfig, job: Job) -> DictConfig:
+    """The config of a logger; in a sweep with what it leaves open of the run's name and group: what
+    the job sets, and the sweep's folder. The run folder's own config keeps what was typed."""
+    said = {"name": named(job.overrides, job.swept), "group": job.path.parent.name}
+    told = deepcopy(node)
+    for key, value in said.items():
+        if job.sweep and value and key in told and told[key] is None:
+            told[key] = value
+    return told
 
 
 def check_trainable(experiment: Experiment, trainer: Trainer, world: World) -> None:

@@ -1,14 +1,13 @@
 """Where scalars, figures and samples go. The JSON-lines file in the run folder is always written
-and is the source of every table and test; Weights & Biases comes on top.
+and is the source of every table and test; Weights & Biases or TensorBoard (`boards`) come on top.
 
-A logger has: log(step, scalars), speed(step, rates), figure(name, path), finish(summary, samples).
-`Group` passes each call to several. What was measured with a clock is kept apart, because the log
-of the rest is reproducible to the byte.
+`Group` passes each call to several loggers. What was measured with a clock is kept apart, because
+the log of the rest is reproducible to the byte.
 """
 
 from __future__ import annotations
 
-import hashlib
+import importlib.util
 import json
 import netrc
 import os
@@ -17,17 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.errors import UsageError
 from diffgeo.machine.libraries import needed
-from diffgeo.store.caches import need_home
+from diffgeo.store.boards import TENSORBOARD, TensorBoard, Wandb
 from diffgeo.store.drawing import PIXELS
 from diffgeo.store.files import append_text, write_text
 
 
 class Logger(Protocol):
+    """What a training tells of itself on its way, and a run at its end."""
+
     def log(self, step: int, scalars: dict[str, float]) -> None: ...
     def speed(self, step: int, rates: dict[str, float]) -> None: ...
     def figure(self, name: str, path: Path) -> None: ...
+    def checkpoint(self, step: int, folder: Path) -> None: ...  # `folder`: checkpoint/ was written
     def finish(self, summary: dict[str, float], samples) -> None: ...
 
 
@@ -79,65 +81,9 @@ class Jsonl:
 
     def figure(self, name: str, path: Path) -> None: ...
 
+    def checkpoint(self, step: int, folder: Path) -> None: ...
+
     def finish(self, summary: dict[str, float], samples) -> None: ...
-
-
-class Wandb:
-    """A Weights & Biases run: config, scalars, figures, and a table of the first 1 000 samples.
-
-    mode: online, offline or disabled.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        config: dict,
-        mode: str,
-        project: str,
-        name: str | None,
-        entity: str | None,
-    ):
-        os.environ.setdefault("WANDB_SILENT", "true")
-        # seconds; a busy machine starts its service slowly
-        os.environ.setdefault("WANDB__SERVICE_WAIT", "300")
-        need_home()
-        wandb = needed("wandb", "logger=wandb", "wandb")
-        self.wandb = wandb
-        # the same for a folder taken up again, so that its run goes on
-        identity = hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16]
-        try:
-            self.run = wandb.init(
-                project=project,
-                entity=entity,
-                name=name or Path(folder).name,
-                config=config,
-                dir=str(folder),
-                mode=mode,
-                id=identity,
-                resume="allow",
-            )
-        except Exception as error:
-            raise DiffgeoError(
-                f"Weights & Biases did not start ({error}); write logger.mode=offline, or "
-                "logger=jsonl"
-            ) from error
-
-    def log(self, step: int, scalars: dict[str, float]) -> None:
-        self.run.log(scalars, step=step)
-
-    def speed(self, step: int, rates: dict[str, float]) -> None:
-        self.run.log({f"speed/{name}": value for name, value in rates.items()}, step=step)
-
-    def figure(self, name: str, path: Path) -> None:
-        self.run.log({f"figures/{name}": self.wandb.Image(str(path))})
-
-    def finish(self, summary: dict[str, float], samples) -> None:
-        self.run.summary.update(summary)
-        if samples.ndim == 2 and samples.shape[1] <= 16:
-            columns = [f"x{i + 1}" for i in range(samples.shape[1])]
-            table = self.wandb.Table(columns=columns, data=samples[:1000].tolist())
-            self.run.log({"samples": table})
-        self.run.finish()
 
 
 class Group:
@@ -158,6 +104,10 @@ class Group:
         if path.suffix in PIXELS:  # what W&B and TensorBoard show; others stay in the folder
             for logger in self.loggers:
                 logger.figure(name, path)
+
+    def checkpoint(self, step: int, folder: Path) -> None:
+        for logger in self.loggers:
+            logger.checkpoint(step, folder)
 
     def finish(self, summary: dict[str, float], samples) -> None:
         for logger in self.loggers:
@@ -194,13 +144,33 @@ def mode_of(mode: str | None) -> str:
     return mode
 
 
+def uses_wandb() -> bool:
+    """Whether logger=auto adds Weights & Biases: a key is configured, and it is here, which is said
+    where it is not."""
+    if not has_key():
+        return False
+    here = importlib.util.find_spec("wandb") is not None
+    if not here:
+        print(
+            "diffgeo: a key of Weights & Biases is configured, but wandb is not installed: the log "
+            "is metrics.jsonl alone",
+            file=sys.stderr,
+        )
+    return here
+
+
 def check(make: partial) -> None:
     """Raise UsageError, before a run begins, where the builder `make` would."""
     if make.func is wandb or (make.func is auto and has_key()):
         mode_of(make.keywords.get("mode"))
+    if make.func is wandb:
+        needed("wandb", "logger=wandb", "wandb")
+    if make.func is tensorboard:
+        needed("tensorboard", "logger=tensorboard", TENSORBOARD)
 
 
-# Builders: what `logger=` names.
+# Builders: what `logger=` names. A run gives them its folder, its config and the step that it is
+# taken up at; in a sweep what the line leaves open of `name` and `group` (`commands/train.py`).
 
 
 def jsonl(folder: Path, config: dict, step: int = 0) -> Logger:
@@ -216,14 +186,33 @@ def wandb(
     project: str = "diffgeo",
     name: str | None = None,
     entity: str | None = None,
+    group: str | None = None,
+    artifacts: bool = False,
 ) -> Logger:
     """JSON lines and Weights & Biases; mode online, offline or disabled, by default online with a
     key and offline without."""
     chosen = mode_of(mode)
     lines = jsonl(folder, config, step)
-    return Group(lines, Wandb(folder, config, chosen, project, name, entity))
+    return Group(lines, Wandb(folder, config, chosen, project, name, entity, group, artifacts))
 
 
-def auto(folder: Path, config: dict, step: int = 0, **options) -> Logger:
+def tensorboard(folder: Path, config: dict, step: int = 0) -> Logger:
+    """JSON lines and TensorBoard, in folder/tensorboard."""
+    return Group(jsonl(folder, config, step), TensorBoard(folder, config, step))
+
+
+def auto(
+    folder: Path,
+    config: dict,
+    step: int = 0,
+    mode: str | None = None,
+    project: str = "diffgeo",
+    name: str | None = None,
+    entity: str | None = None,
+    group: str | None = None,
+    artifacts: bool = False,
+) -> Logger:
     """Weights & Biases when a key is configured, the JSON-lines file always."""
-    return wandb(folder, config, step, **options) if has_key() else jsonl(folder, config, step)
+    if not uses_wandb():
+        return jsonl(folder, config, step)
+    return wandb(folder, config, step, mode, project, name, entity, group, artifacts)

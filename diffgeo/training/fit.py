@@ -87,6 +87,7 @@ def fit(
             due = reached.step - saved >= trainer.checkpoint_every
             if end or late or due:
                 save(training, folder, clock)
+                logger.checkpoint(reached.step, folder / "checkpoint")
                 saved = reached.step
             if late:
                 return False
@@ -95,6 +96,7 @@ def fit(
         if stop.number:
             if training.step > saved:
                 save(training, folder, clock)
+                logger.checkpoint(training.step, folder / "checkpoint")
             world.barrier()  # a launcher ends all processes when one of them leaves
             raise signals.Stopped(stop.number, f"at step {training.step} of {trainer.steps}")
     return True
