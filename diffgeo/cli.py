@@ -3,7 +3,7 @@ own line: -m, --cfg job, --info, --hydra-help, shell completion. What is changed
 Hydra reads it is in `config.line`; which commands there are, in `config.catalogue`; what is said of
 them, in `config.screen`.
 
-This module imports neither Hydra nor torch until a command runs. Every failure ends as one line on
+This module imports neither Hydra nor torch until a command runs, and little else. Every failure ends as one line on
 stderr.
 """
 
@@ -21,8 +21,6 @@ from diffgeo import __version__
 from diffgeo.config import plugins
 from diffgeo.config.catalogue import Command, commands, families, split
 from diffgeo.config.flags import multirun
-from diffgeo.config.line import conf_dir, prepare, value_of
-from diffgeo.config.mistakes import message, no_command
 from diffgeo.config.swept import swept
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.machine import environment, signals, streams, user, utf8
@@ -66,7 +64,8 @@ def under_hydra(command: Command, task: Callable) -> None:
     from diffgeo.config import searchpath
 
     searchpath.join()
-    start = hydra.main(config_path=str(conf_dir()), config_name=command.path, version_base="1.3")
+    conf = str(plugins.conf_dir())
+    start = hydra.main(config_path=conf, config_name=command.path, version_base="1.3")
     start(task)()
 
 
@@ -74,6 +73,8 @@ def hydra_command(command: Command, line: list[str]) -> None:
     """Run one command under Hydra; a sweep goes on past a job that fails, ends in its table, and
     then fails with the first error."""
     from diffgeo.config import drawings, folders
+    from diffgeo.config.line import prepare, value_of
+    from diffgeo.config.mistakes import message
     from diffgeo.store import files, lock
     from diffgeo.store.drawing import drawn_as
 
@@ -137,6 +138,8 @@ def with_plugins(line: list[str]) -> list[str]:
 def of_sweep(failures: list[Exception], line: list[str]) -> Exception:
     """What to raise when jobs failed that have said why: no second time what the first one said,
     with its exit status."""
+    from diffgeo.config.mistakes import message
+
     status = message(failures[0], line)[1]
     kind = UsageError if status == UsageError.status else DiffgeoError
     count = len(failures)
@@ -147,6 +150,8 @@ def of_sweep(failures: list[Exception], line: list[str]) -> Exception:
 
 def in_the_way(error: OSError, line: list[str]) -> Exception:
     """What to say where the line names a folder that cannot be one."""
+    from diffgeo.config.line import value_of
+
     for key in ("hydra.run.dir", "hydra.sweep.dir"):
         if folder := value_of(key, line):
             return UsageError(f"{key}={folder}: {error.filename} is a file; write another folder")
@@ -251,6 +256,8 @@ def guarded(action: Callable[[], None], command: str = "") -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     except Exception as error:
+        from diffgeo.config.mistakes import message
+
         signals.check()
         if wanted == "1":
             raise
@@ -307,4 +314,6 @@ def answer(words: list[str]) -> int:
 
 def refuse(name: str) -> None:
     """Raise UsageError: there is no command of this name."""
+    from diffgeo.config.mistakes import no_command
+
     raise UsageError(no_command(name, commands()))

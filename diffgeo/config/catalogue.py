@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from diffgeo.config.line import conf_dir
+from diffgeo.config.plugins import conf_dir
 
 ROOT = Path(__file__).resolve().parent.parent / "commands"
 BARE = re.compile(r"\w+")  # a word that sets nothing and is no flag
