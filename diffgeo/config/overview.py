@@ -1,4 +1,5 @@
-"""What `diffgeo` alone prints, and `diffgeo theory`: the commands, by the docstrings of their modules.
+"""What `diffgeo` alone prints, and `diffgeo theory`: the commands, by the docstrings of their
+modules.
 
 This module imports neither Hydra nor torch, nor yaml.
 """
