@@ -39,7 +39,7 @@ def errors(path, models: Mapping[str, Mapping[str, Tensor]], t_min: float | None
     parts = {"": "-", "_normal": "--", "_tangential": ":"}
     with sheet(path, 1, 3, (4.0, 3.4)) as (_, axes):
         for part, style in parts.items():
-            axes[0, 1].plot([], [], style, color=BLACK, label=part[1:] or "total")
+            axes[0, 2].plot([], [], style, color=BLACK, label=part[1:] or "total")
         for ax, (kind, title) in zip(axes[0], KINDS, strict=True):
             seen = []
             for (name, curves), colour in zip(models.items(), COLOURS, strict=False):
@@ -61,8 +61,9 @@ def errors(path, models: Mapping[str, Mapping[str, Tensor]], t_min: float | None
             if (every > 0).any():
                 log_axis(ax.yaxis, every[every > 0].min(), every.max())
         axes[0, 0].set_ylabel("rms error per coordinate")
-        for ax in axes[0, :2]:
-            ax.legend(frameon=False, fontsize=8, loc="upper right")
+        # the error of the score falls with t, that of D rises
+        axes[0, 0].legend(frameon=False, fontsize=8, loc="upper right")
+        axes[0, 2].legend(frameon=False, fontsize=8, loc="upper left")
 
 
 def fixed_point(
