@@ -23,6 +23,7 @@ from diffgeo.data.pixels import is_of_pictures, read_bytes, read_images
 from diffgeo.denoiser import is_own
 from diffgeo.errors import UsageError
 from diffgeo.metrics.features import OfFeatures
+from diffgeo.metrics.suite import by_name
 from diffgeo.report.finish import measure, ready
 from diffgeo.run import Job, RunFolder, weigh
 from diffgeo.store.digest import verified
@@ -64,7 +65,7 @@ def main(cfg, job: Job) -> None:
 
 def check_cloud(experiment: Experiment, path: str) -> None:
     """Raise UsageError where a metric takes a run apart, and there is only a cloud."""
-    for name, metric in experiment.metrics.metrics.items():
+    for name, metric in by_name(experiment.metrics).items():
         if metric.needs_run:
             raise UsageError(
                 f"samples={path}: {name} takes a run apart, its sampler and its denoiser; write "
@@ -80,7 +81,7 @@ def behind(background: object, experiment: Experiment) -> Background:
         background = list(background)
     if background is not None:
         return background_of(background, "background")
-    for metric in experiment.metrics.metrics.values():
+    for metric in by_name(experiment.metrics).values():
         if isinstance(metric, OfFeatures) and metric.features == "inception":
             return None
     data = experiment.data

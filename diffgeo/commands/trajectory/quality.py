@@ -16,7 +16,7 @@ from diffgeo.config.build import Experiment
 from diffgeo.config.titles import law_name, model_name
 from diffgeo.core import Run
 from diffgeo.errors import UsageError
-from diffgeo.metrics.suite import Suite, pairs_of_floors, star_line, within_floor
+from diffgeo.metrics.suite import by_name, pairs_of_floors, star_line, within_floor
 from diffgeo.report.comparison import Row, floor_tops, named
 from diffgeo.run import Job
 from diffgeo.schedule.path import Below
@@ -41,7 +41,7 @@ Values = Mapping[str, float]
 def check(experiment: Experiment) -> None:
     """Raise UsageError where a metric takes a run apart."""
     metrics = experiment.metrics
-    every = metrics.metrics if isinstance(metrics, Suite) else {"the metric": metrics}
+    every = by_name(metrics)
     for name, metric in every.items():
         if metric.needs_run:
             raise UsageError(
