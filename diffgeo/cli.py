@@ -3,8 +3,8 @@ own line: -m, --cfg job, --info, --hydra-help, shell completion. What is changed
 Hydra reads it is in `config.line`; which commands there are, in `config.catalogue`; what is said of
 them, in `config.screen`.
 
-This module imports neither Hydra nor torch until a command runs, and little else. Every failure ends as one line on
-stderr.
+This module imports neither Hydra nor torch until a command runs, and little else. Every failure
+ends as one line on stderr.
 """
 
 from __future__ import annotations
