@@ -115,8 +115,10 @@ def test_figures_are_named_by_their_files():
         module = figure(name)
         assert len(inspect.signature(module.draw).parameters) == 2 and module.__doc__
         assert len(inspect.signature(module.shows).parameters) == 1
-    with pytest.raises(UsageError, match=r"figures=bars: there is no such figure; write true, fal"):
+    with pytest.raises(UsageError, match=r"figures=bars: there is no such figure; `diffgeo help f"):
         chosen(["samples", "bars"])
+    with pytest.raises(UsageError, match=r"figures=smaples: .* figure: did you mean samples\?"):
+        chosen(["smaples"])
 
 
 SMALL = ("model=exact", "data=circle", "n=20", "sampler.steps=3")

@@ -97,7 +97,7 @@ def test_prepare_with_options(tmp_path, capsys):
 @pytest.mark.parametrize(
     "line, message",
     [
-        (["imagenet"], "there is no set imagenet; write one of digits, mnist"),
+        (["imagenet"], "there is no set imagenet; `diffgeo data list` lists the"),
         (["mnist", "size"], r"^data prepare has no option size: did you mean data.size=\?$"),
         (["mnist", "nothing=1"], "data prepare has no option nothing; write data.root=..., data.si"),
         (["mnist", "data.size=big"], "data.size=big: write a whole number"),

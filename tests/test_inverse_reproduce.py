@@ -130,14 +130,20 @@ def test_noise_is_handed_out_again():
 def test_an_algorithm_by_name():
     assert algorithm("diffpir", {"zeta": 0.7}) == diffpir(zeta=0.7)
     for name, options, said in (
-        ("none", {}, "write some of"),
-        ("diffpir", {"eta": 1}, "write one of zeta, lam"),
+        ("none", {}, "`diffgeo help algorithm` lists the"),
+        ("diffpir", {"eta": 1}, r"no option eta: did you mean zeta\?"),
+        ("diffpir", {"gain": 1}, "write one of zeta, lam"),
         ("diffpir", {"zeta": 2}, "from 0 to 1"),
     ):
         with pytest.raises(UsageError, match=said):
             algorithm(name, options)
-    for wrong in (3, {"diffpir": 1}, {"none": {}}):
-        with pytest.raises(UsageError, match="write"):
+    for wrong, said in (
+        (3, "write options.diffpir.zeta"),
+        ({"diffpir": 1}, "write options.diffpir.zeta"),
+        ({"none": {}}, "options.none: there is no such algorithm; `diffgeo help algorithm` lists"),
+        ({"difpir": {}}, r"options.difpir: there is no such algorithm: did you mean diffpir"),
+    ):
+        with pytest.raises(UsageError, match=said):
             algorithm_options(wrong)
 
 
@@ -168,12 +174,12 @@ def test_trajectory_restore(made):
     "words, said",
     [
         ("trajectory restore algorithms=dps", "does not look at sigma_n"),
-        ("theory mcgdiff +options.dps.eta=1", "write one of zeta"),
+        ("theory mcgdiff +options.dps.eta=1", "no option eta: did you mean zeta?"),
         ("theory mcgdiff model=cem", "does not look at model=: its laws are mixtures"),
         pytest.param("trajectory restore sigma_n=0", "above 0", marks=pytest.mark.slow),
         pytest.param("trajectory restore y=[1,2]", "measures [1]", marks=pytest.mark.slow),
         pytest.param("theory mcgdiff d=7", "an even number", marks=pytest.mark.slow),
-        pytest.param("theory mcgdiff algorithms=none", "write some of", marks=pytest.mark.slow),
+        pytest.param("theory mcgdiff algorithms=none", "help algorithm", marks=pytest.mark.slow),
     ],
 )
 def test_mistakes_are_told_and_leave_no_folder(inside, tmp_path, words, said):

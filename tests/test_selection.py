@@ -270,7 +270,7 @@ def test_the_command_winners(inside, tmp_path, monkeypatch):
             "theory winners has no option nfe; write laws=..., budgets=..., seed=..., out=...",
         ),
         (["winners", "budgets=0"], "budgets=0: write a whole number"),
-        (["winners", "laws=cube"], "there is no law cube; write laws= some of"),
+        (["winners", "laws=cube"], "there is no law cube; `diffgeo help data` lists the"),
         (["gamma", "steps=ten"], "steps=ten: write a whole number"),
         (["gamma", "circle"], "theory gamma has no option circle"),
     ],

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from diffgeo.config.mistakes import listing
+from diffgeo.config.nearest import advice
 from diffgeo.config.plugins import choices, conf_dir, find
 from diffgeo.config.words import Reader
 from diffgeo.core import Data, Sampler
@@ -58,7 +60,8 @@ def file_of(group: str, name: str) -> Path:
     """The file of a choice. Raises UsageError on a name that there is not."""
     file = find(f"{group}/{name}")
     if file is None:
-        raise UsageError(f"there is no {group} {name}; write one of {', '.join(names(group))}")
+        told = advice(name, names(group), listing(group))
+        raise UsageError(f"there is no {group} {name}{told}")
     return file
 
 
@@ -74,8 +77,8 @@ def algorithm(name: str, options: Mapping[str, object] = {}) -> Algorithm:
     for key, value in options.items():
         if key not in node or key.startswith("_"):
             known = [str(own) for own in node if not str(own).startswith("_")]
-            told = f"write one of {', '.join(known)}" if known else "it has none"
-            raise UsageError(f"algorithm={name} has no option {key}: {told}")
+            told = advice(key, known, f"`diffgeo help algorithm={name}`") if known else ": none"
+            raise UsageError(f"algorithm={name} has no option {key}{told}")
         node[key] = value
     return build(OmegaConf.create({"algorithm": node}).algorithm)
 
@@ -90,9 +93,8 @@ def algorithm_options(node) -> dict[str, dict]:
         raise UsageError("options= takes options by algorithm: write options.diffpir.zeta=.3")
     there = names("algorithm")
     if unknown := sorted(set(values) - set(there)):
-        raise UsageError(
-            f"options.{unknown[0]}: there is no such algorithm; write some of {', '.join(there)}"
-        )
+        told = advice(unknown[0], there, listing("algorithm"))
+        raise UsageError(f"options.{unknown[0]}: there is no such algorithm{told}")
     return {str(name): own for name, own in values.items()}
 
 
@@ -100,10 +102,9 @@ def laws(text: str) -> list[str]:
     """Names of conf/data, with commas between. Raises UsageError on others."""
     there = names("data")
     asked = text.split(",")
-    if unknown := set(asked) - set(there):
-        raise UsageError(
-            f"there is no law {', '.join(sorted(unknown))}; write laws= some of {', '.join(there)}"
-        )
+    for name in asked:
+        if name not in there:
+            raise UsageError(f"there is no law {name}{advice(name, there, listing('data'))}")
     return asked
 
 

@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
+from diffgeo.config.nearest import advice
 from diffgeo.errors import DiffgeoError, UsageError
 from diffgeo.metrics.better import LARGER, NEAREST, matches
 from diffgeo.metrics.suite import FLOOR, SIDES, SPREAD, margin
@@ -313,11 +314,10 @@ def criterion(rows: Sequence[Row], by: str) -> str:
     rounding, else "". Raises UsageError when no row has it."""
     if by and not any(by in row.metrics for row in rows):
         known = sorted(named(rows, ("*",)))
-        raise UsageError(
-            f"by={by}: no run has that metric; write one of {', '.join(known)}"
-            if known
-            else f"by={by}: no run has a metric; leave it out"
-        )
+        if not known:
+            raise UsageError(f"by={by}: no run has a metric; leave it out")
+        told = advice(by, known, "the first line of compare.csv")
+        raise UsageError(f"by={by}: no run has that metric{told}")
     if by:
         return by
     known = of_all(rows, named(rows, SHOWN))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from diffgeo.config.nearest import advice
 from diffgeo.config.words import TRUTH, WORD, Reader, options, whole
 from diffgeo.data.prepared import data_root
 from diffgeo.data.sets import SOURCES, source
@@ -65,8 +66,9 @@ def named(command: str, line: Sequence[str], takes: Sequence[str]):
     UsageError on a name that there is not."""
     name = line[0].removeprefix("data=") if line else ""
     if name not in SOURCES:
-        asked = f"there is no set {name}" if name else "which set?"
-        raise UsageError(f"{asked}; write one of {', '.join(SOURCES)}")
+        if not name:
+            raise UsageError(f"which set? write one of {', '.join(SOURCES)}")
+        raise UsageError(f"there is no set {name}{advice(name, SOURCES, '`diffgeo data list`')}")
     found = given(command, line[1:], takes)
     root = data_root(found.pop("root", None))
     download = found.pop("download", True)

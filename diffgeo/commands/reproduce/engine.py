@@ -19,6 +19,7 @@ from diffgeo.config.build import build
 from diffgeo.config.catalogue import commands, split
 from diffgeo.config.drawings import draws
 from diffgeo.config.line import conf_dir, prepare
+from diffgeo.config.nearest import advice
 from diffgeo.config.words import Reader
 from diffgeo.errors import UsageError
 from diffgeo.metrics.suite import pairs_of_floors, star_line, within_floor
@@ -72,10 +73,8 @@ def options(arguments: Sequence[str]) -> tuple[str, str, Path, dict[str, str], s
     UsageError on anything else."""
     name, *rest = arguments
     if name not in names():
-        raise UsageError(
-            f"there is no reproduction '{name}'; write one of {', '.join(names())}, or `diffgeo "
-            "reproduce list`"
-        )
+        told = advice(name, names(), "`diffgeo reproduce list`")
+        raise UsageError(f"there is no reproduction '{name}'{told}")
     spec = spec_of(name)
     models = spec.get("models", {})
     paths = spec.get("paths", {})

@@ -17,6 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffgeo.config.drawings import draws
+from diffgeo.config.nearest import advice
 from diffgeo.config.words import PATH, TRUTH, options
 from diffgeo.errors import UsageError
 from diffgeo.run import taken
@@ -36,10 +37,9 @@ def asked(arguments: list[str]) -> tuple[bool, list[str], dict]:
         "theory convergence", [a for a in arguments if "=" in a], {"out": PATH, "figures": TRUTH}
     )
     if unknown := [w for w in words if w not in BUDGETS and w not in EXPERIMENTS]:
-        raise UsageError(
-            f"theory convergence has no experiment '{unknown[0]}'; write quick or full, and any of "
-            f"{', '.join(EXPERIMENTS)}"
-        )
+        known_words = ["quick", "full", *EXPERIMENTS]
+        told = advice(unknown[0], known_words, "quick, full, and `diffgeo theory convergence list`")
+        raise UsageError(f"theory convergence has no experiment '{unknown[0]}'{told}")
     if len({w for w in words if w in BUDGETS}) > 1:
         raise UsageError("theory convergence runs quick or full: write one of the two")
     names = [name for name in EXPERIMENTS if name in words] or list(EXPERIMENTS)

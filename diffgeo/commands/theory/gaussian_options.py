@@ -15,6 +15,7 @@ from diffgeo.config import named
 from diffgeo.config.build import Experiment, assemble, build
 from diffgeo.config.kinds import numbers, plain, step_count, whole
 from diffgeo.config.line import key_of
+from diffgeo.config.nearest import advice
 from diffgeo.core import Data, Fitted, ImageSet, Schedule
 from diffgeo.data.gaussian import spectrum as eigen
 from diffgeo.data.moments import fit
@@ -103,10 +104,8 @@ def scheme(name: str, chart: Schedule) -> Scheme:
         return Scheme(SCHEMES[name](chart), stochastic(name))
     names = named.names("sampler")
     if name not in names:
-        raise UsageError(
-            f"schemes={name} is unknown: write {', '.join(SCHEMES)}, or a sampler of "
-            f"{', '.join(names)}"
-        )
+        told = advice(name, [*SCHEMES, *names], f"{', '.join(SCHEMES)}; `diffgeo help sampler`")
+        raise UsageError(f"schemes={name} is unknown{told}")
     made = named.sampler(name)
     if isinstance(made, Fitted):
         raise UsageError(

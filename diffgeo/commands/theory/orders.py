@@ -18,18 +18,17 @@ integration from 20 to .02, and all the evaluations that it costs a sample (mean
 from __future__ import annotations
 
 from diffgeo.config import named
+from diffgeo.config.nearest import advice
 from diffgeo.errors import UsageError
 from diffgeo.tables import markdown
 
 
 def main(arguments: list[str]) -> None:
     names = named.names("sampler")
-    unknown = set(arguments) - set(names)
-    if unknown:
-        raise UsageError(
-            f"there is no sampler {', '.join(sorted(unknown))}; write names of "
-            f"{', '.join(names)}, or none for all"
-        )
+    for name in arguments:
+        if name not in names:
+            told = advice(name, names, "`diffgeo help sampler`")
+            raise UsageError(f"there is no sampler {name}{told}")
     from diffgeo.theory.orders import FLOWS, measure
 
     columns = [*FLOWS, "law, log"]

@@ -16,6 +16,7 @@ from diffgeo.config import measured, named
 from diffgeo.config.build import build
 from diffgeo.config.kinds import plain, shown
 from diffgeo.config.limits import part
+from diffgeo.config.nearest import advice
 from diffgeo.core import Fitted, Sampler
 from diffgeo.data.gaussian import Gaussian
 from diffgeo.errors import UsageError
@@ -143,7 +144,8 @@ def samplers(value) -> dict[str, Sampler]:
     for item in value if isinstance(value, ListConfig) else [value]:
         name = plain("sampler", item, str)
         if name not in there:
-            raise UsageError(f"sampler={name}: there is none; write some of {', '.join(there)}")
+            told = advice(name, there, "`diffgeo help sampler`")
+            raise UsageError(f"sampler={name}: there is none{told}")
         made = named.sampler(name)
         if isinstance(made, Fitted):
             raise UsageError(

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from diffgeo.config import plugins
 from diffgeo.config.build import Experiment
+from diffgeo.config.nearest import advice
 from diffgeo.config.package import modules
 from diffgeo.core import ImageSet, Pictures, Run
 from diffgeo.denoiser import trainable
@@ -96,10 +97,8 @@ def chosen(figures: bool | Sequence[str]) -> list[str]:
     asked = names() if figures is True else list(figures)
     for name in asked:
         if name not in names():
-            raise UsageError(
-                f"figures={name}: there is no such figure; write true, false, or some of "
-                f"[{','.join(names())}]"
-            )
+            told = advice(name, names(), "`diffgeo help figures`")
+            raise UsageError(f"figures={name}: there is no such figure{told}")
         if name in plugins.figures():
             figure(name)
     return asked
