@@ -256,6 +256,18 @@ def test_the_working_directory_is_no_place_to_import_from(tmp_path, monkeypatch)
     assert finder.find_spec("thorns") is None
 
 
+def test_of_two_of_one_name_it_says_which(tmp_path, monkeypatch, capsys):
+    for place in ("site", "here"):
+        package(tmp_path / place, "twofold", conf__data__twofold_yaml="a: 1")
+    monkeypatch.chdir(tmp_path / "here")
+    plugins.admit(["twofold"])
+    assert capsys.readouterr().err == ""
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    (plugin,) = (p for p in plugins.admit(["twofold"]) if p.name == "twofold")
+    assert plugin.package == tmp_path / "site" / "twofold"
+    assert "which Python finds before" in capsys.readouterr().err
+
+
 # what is built of it
 
 PARTS = """

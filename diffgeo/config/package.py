@@ -56,6 +56,12 @@ class Plugin(NamedTuple):
         """The names of its figures."""
         return modules(self.package / "figures")
 
+    def another_here(self) -> Path | None:
+        """Another package of its name that lies in the working directory; None for none."""
+        other = Path.cwd() / self.name
+        there = (other / "__init__.py").is_file() and other.resolve() != self.package
+        return other if there else None
+
     def owns(self, dotted: str) -> bool:
         """Whether a dotted name is the package or lies inside it."""
         return dotted == self.name or dotted.startswith(f"{self.name}.")

@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -146,6 +147,12 @@ def admit(names: Iterable[str] = ()) -> tuple[Plugin, ...]:
     for name in names:
         if name not in found:
             found[name] = named(name)
+        if other := found[name].another_here():
+            print(
+                f"note: plugins=[{name}] is {found[name].package}, which Python finds before "
+                f"{other}",
+                file=sys.stderr,
+            )
     taken = taken_by_us()
     for plugin in found.values():
         check(plugin, taken)
