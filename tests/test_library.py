@@ -409,3 +409,18 @@ def test_public_functions_stand_in_the_docs_and_say_what_they_raise():
         assert f"diffgeo.{name}(" in page, name
         assert "Raises" in inspect.getdoc(getattr(diffgeo, name)), name
     assert inspect.isclass(diffgeo.Result) and issubclass(Simulation, object)
+
+
+@pytest.mark.slow
+def test_a_training_on_images_is_that_of_the_command_line(made):
+    """The set brings its own network, trainer, weighting and levels."""
+    line = "train model=cem data=digits trainer.steps=3 trainer.batch=8 n=4 sampler.steps=2"
+    quiet = "metrics=none figures=false threads=1 hydra.run.dir=digits"
+    folder = made(f"{line} {quiet}") / "digits"
+    trained = diffgeo.train("digits", steps=3, trainer={"batch": 8}, quiet=True)
+    there = load_file(folder / "checkpoint" / "model.safetensors")
+    assert same_weights(there, trained.network.state_dict())
+    drawn = diffgeo.simulate(trained.data, trained.model, steps=2).draw(4)
+    pixels = trained.data.quantize(drawn.samples)[:, 0].numpy()
+    assert np.array_equal(pixels, np.load(folder / "samples.npy"))
+    assert diffgeo.load(folder).samples.shape == (4, 1, 8, 8)

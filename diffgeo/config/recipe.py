@@ -52,7 +52,7 @@ def names(group: str) -> list[str]:
         path.name for conf in plugins.conf_folders() for path in conf.iterdir() if path.is_dir()
     }
     told = advice(group, sorted(groups), "docs/python.md", GIVE)
-    raise UsageError(f"there is no group {group!r}: {told}")
+    raise UsageError(f"there is no group {group!r}{told}")
 
 
 def file_of(group: str, name: str) -> Path:
@@ -61,7 +61,7 @@ def file_of(group: str, name: str) -> Path:
     file = plugins.find(f"{group}/{name}")
     if file is None or name not in there:
         told = advice(name, there, f"diffgeo.choices({group!r})", GIVE)
-        raise UsageError(f"there is no {group} {name!r}: {told}")
+        raise UsageError(f"there is no {group} {name!r}{told}")
     return file
 
 
@@ -72,9 +72,8 @@ def node(group: str, name: str) -> DictConfig:
     assert isinstance(own, DictConfig)
     listed = own.pop("defaults", [])
     entries = list(listed) if "_self_" in listed else [*listed, "_self_"]
-    composed = OmegaConf.create({})
-    for entry in entries:
-        composed = OmegaConf.merge(composed, own if entry == "_self_" else brought(group, entry))
+    parts = [own if entry == "_self_" else brought(group, entry) for entry in entries]
+    composed = OmegaConf.merge(*parts)
     assert isinstance(composed, DictConfig)
     return composed
 
@@ -99,17 +98,23 @@ def noted(file: Path) -> dict[str, str]:
     return found
 
 
+@functools.cache
+def of_points() -> Mapping[str, str]:
+    """The defaults list of conf/base.yaml, read once."""
+    chosen = {}
+    for entry in OmegaConf.load(plugins.conf_dir() / "base.yaml").defaults:
+        if entry != "_self_":
+            ((group, name),) = entry.items()
+            chosen[str(group)] = name
+    return chosen
+
+
 def defaults_of(images: bool, law: str | None = None) -> dict[str, str]:
     """The choice of every slot for a law in R^n, or for images: {slot: choice}.
 
     law: the name of a law in conf/data, which may choose other things than its kind does.
     """
-    chosen = {}
-    base = OmegaConf.load(plugins.conf_dir() / "base.yaml")
-    for entry in base.defaults:
-        if entry != "_self_":
-            ((group, name),) = entry.items()
-            chosen[str(group)] = name
+    chosen = dict(of_points())
     if images:
         chosen |= noted(plugins.conf_dir() / "laws" / "images.yaml")
     if law is not None and law in plugins.choices("data"):
@@ -156,8 +161,8 @@ class Recipe:
         known = [str(key) for key in config if not str(key).startswith("_")]
         for key in options:
             if key not in known:
-                has = advice(key, known, f"diffgeo help {slot}", GIVE) if known else "it has none"
-                raise UsageError(f"{slot} has no option {key!r}: {has}")
+                has = advice(key, known, f"diffgeo help {slot}", GIVE) if known else ": it has none"
+                raise UsageError(f"{slot} has no option {key!r}{has}")
         return self.made(config, options)
 
     def stepping(self) -> Stepping:

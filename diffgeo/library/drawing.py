@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any, get_type_hints
 
 import torch
+from torch import Tensor
 
 from diffgeo.config.recipe import Recipe, Stepping, image_steps
 from diffgeo.config.stepping import check_stepping
@@ -67,7 +69,7 @@ def no_network(**options) -> torch.nn.Module:
     raise UsageError("a network needs its weights: train it first, with diffgeo.train")
 
 
-def stepping_of(data: Data, chosen: Mapping[str, object], steps: int | None = None) -> Stepping:
+def stepping_of(data: Data, chosen: Mapping[str, Any], steps: int | None = None) -> Stepping:
     """The sampler, its schedule and its steps for a law, with what is chosen in the place of the
     law's own. Raises UsageError."""
     slots = slots_for(data)
@@ -86,6 +88,14 @@ def stepping_of(data: Data, chosen: Mapping[str, object], steps: int | None = No
     return found._replace(steps=count)
 
 
+def laid(chart: Schedule) -> Tensor:
+    """The levels of a schedule that knows of itself how many it has. Raises UsageError where it
+    does not."""
+    if get_type_hints(type(chart).grid)["steps"] is int:
+        raise UsageError("this schedule lays any number of levels: give steps, how many")
+    return chart.grid(None)  # type: ignore[arg-type]
+
+
 def chosen_of(slots: Mapping[str, object], slot: str) -> dict[str, object]:
     """The choice of one slot, where there is one."""
     return {slot: slots[slot]} if slot in slots else {}
@@ -101,7 +111,7 @@ def simulation_of(
 ) -> Simulation:
     """A simulation of a law's shape, its sampler fitted to the law where it has to be."""
     sampler, chart, steps = stepping
-    sigmas = chart.grid(steps)
+    sigmas = chart.grid(steps) if steps is not None else laid(chart)
     if said := other_count(chart, sigmas, steps):
         print(said, file=sys.stderr)
     check_stepping(denoise, sampler, sigmas, loop)

@@ -6,26 +6,18 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset
-from typing_extensions import Protocol, runtime_checkable
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import IterableDataset
 
 from diffgeo.config.recipe import Recipe, defaults_of, names
 from diffgeo.core import Data, Pictures
 from diffgeo.data import Cloud, of_dataset
+from diffgeo.data.datasets import Dataset
 from diffgeo.data.sampled import Draws, Sampled
 from diffgeo.errors import UsageError
 
-
-@runtime_checkable
-class Items(Protocol):
-    """A set of examples by number, as torch and Hugging Face have them."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Any: ...
-
-
 # a law; what draws from one; an array of points; a set of examples; a name of conf/data
-LawLike = Data | Draws | Tensor | np.ndarray | Dataset | Items | str
+LawLike = Data | Draws | Tensor | np.ndarray | Dataset | TorchDataset | str
 
 
 def law(what: LawLike, **options: Any) -> Data:
@@ -48,9 +40,9 @@ def law(what: LawLike, **options: Any) -> Data:
     if isinstance(what, str):
         return Recipe({"data": what}).make("data", options)
     held = of_one(what)
-    if held is None and isinstance(what, Dataset | Items):
-        return of_dataset(what, **options)
     if held is None:
+        if isinstance(what, Dataset | IterableDataset):
+            return of_dataset(what, **options)
         raise UsageError(
             f"{what!r:.40} is no law: give an object with shape and sample(n, generator), an array "
             "[n,d] of points, a Dataset, or a name such as 'curve'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -152,12 +153,12 @@ def trainer_of(
 ) -> Trainer:
     """The options of a training. Raises UsageError on one that there is not."""
     base: Trainer = recipe.make("trainer")
-    options = dict(trainer) if isinstance(trainer, Mapping) else {}
+    options: dict[str, Any] = dict(trainer) if isinstance(trainer, Mapping) else {}
     known = [field.name for field in fields(Trainer)]
     for name in options:
         if name not in known:
             told = advice(name, known, "diffgeo help trainer", "give some of")
-            raise UsageError(f"trainer has no option {name!r}: {told}")
+            raise UsageError(f"trainer has no option {name!r}{told}")
     if steps is not None:
         options["steps"] = steps
     return replace(base, **options)
@@ -172,7 +173,7 @@ def check_levels(training: Training) -> None:
 
 def followed(training: Training, quiet: bool) -> tuple[tuple[int, float], ...]:
     """Train to the end under a progress bar; (step, mean loss) of every report."""
-    losses = []
+    losses: list[tuple[int, float]] = []
     with progress.bar(training.trainer.steps, "train", "step", shown=not quiet) as bar:
         for report in training.run():
             done = losses[-1][0] if losses else 0
