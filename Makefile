@@ -7,7 +7,7 @@ SITE   := $(VENV)/.installed-docs
 # one process a core, one thread each; a file's tests stay together, for what they share
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 TESTS  := OMP_NUM_THREADS=1 $(RUN)/python -m pytest $(SPREAD)
-CODE   := diffgeo tests scripts benchmarks
+CODE   := diffgeo tests scripts benchmarks examples/plugin examples/script.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo docs test test-slow chaos bench lint clean
