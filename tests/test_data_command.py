@@ -99,7 +99,7 @@ def test_prepare_with_options(tmp_path, capsys):
     [
         (["imagenet"], "there is no set imagenet; `diffgeo data list` lists the"),
         (["mnist", "size"], r"^data prepare has no option size: did you mean data.size=\?$"),
-        (["mnist", "nothing=1"], "data prepare has no option nothing; write data.root=..., data.si"),
+        (["mnist", "nothing=1"], "data prepare has no option nothing; write data.root=..., data."),
         (["mnist", "data.size=big"], "data.size=big: write a whole number"),
         (["mnist", "data.download=perhaps"], "data.download=perhaps: write true or false"),
         (["mnist", "data.crop=140"], "data.crop is no option of data=mnist"),

@@ -223,6 +223,7 @@ def test_help_of_an_option_says_what_has_it():
     steps = manual.of(["trainer.steps"])
     assert "default  4000  (trainer=default)" in steps and "20000  (trainer=adam" in steps
     assert "every command" in manual.of(["n"]) and "diffgeo trajectory  " in manual.of(["n"])
+    assert "by name: animation, " in manual.of(["figures"])
     assert manual.of(["figures.format"]).startswith("figures.format  png, svg, pdf")
     assert "loop.clip" in manual.of(["loop"])
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from diffgeo.config import keys, screen
 from diffgeo.config.catalogue import Command, commands, families
@@ -23,10 +24,12 @@ from diffgeo.config.keys import Place, places, slots
 from diffgeo.config.nearest import did_you_mean, nearest
 from diffgeo.config.options import Choice, Option, Page, of_choice
 from diffgeo.config.overview import INDENT, WIDE, family, row, usage
-from diffgeo.config.plugins import choices
+from diffgeo.config.package import modules
+from diffgeo.config.plugins import choices, figures
 from diffgeo.errors import UsageError
 
 LONGEST = 24  # columns of a default; what is longer is cut
+FIGURES = Path(__file__).resolve().parent.parent / "report" / "figures"
 NODE = "drawing."  # of the config; typed as figures.format=
 MANY = 3  # different options of one name, from which on they are a table
 
@@ -254,6 +257,8 @@ def of_option(key: str, found: list[Place]) -> str:
             else:
                 lines += row(f"{INDENT}a node   ", f"({', '.join(of_these)})")
         lines.append("")
+    if key == "figures":
+        lines += row("by name: ", ", ".join(sorted([*modules(FIGURES), *figures()])))
     inner = [other for other in every_key() if other.startswith(f"{key}.")]
     if inner:
         lines += row("in it: ", ", ".join(inner))

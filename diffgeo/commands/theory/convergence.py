@@ -37,8 +37,8 @@ def asked(arguments: list[str]) -> tuple[bool, list[str], dict]:
         "theory convergence", [a for a in arguments if "=" in a], {"out": PATH, "figures": TRUTH}
     )
     if unknown := [w for w in words if w not in BUDGETS and w not in EXPERIMENTS]:
-        known_words = ["quick", "full", *EXPERIMENTS]
-        told = advice(unknown[0], known_words, "quick, full, and `diffgeo theory convergence list`")
+        listed = "write quick, full or an experiment: `diffgeo theory convergence list`"
+        told = advice(unknown[0], ["quick", "full", *EXPERIMENTS], listed)
         raise UsageError(f"theory convergence has no experiment '{unknown[0]}'{told}")
     if len({w for w in words if w in BUDGETS}) > 1:
         raise UsageError("theory convergence runs quick or full: write one of the two")

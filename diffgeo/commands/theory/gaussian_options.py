@@ -104,8 +104,8 @@ def scheme(name: str, chart: Schedule) -> Scheme:
         return Scheme(SCHEMES[name](chart), stochastic(name))
     names = named.names("sampler")
     if name not in names:
-        told = advice(name, [*SCHEMES, *names], f"{', '.join(SCHEMES)}; `diffgeo help sampler`")
-        raise UsageError(f"schemes={name} is unknown{told}")
+        listed = f"write {', '.join(SCHEMES)}, or a sampler: `diffgeo help sampler`"
+        raise UsageError(f"schemes={name} is unknown{advice(name, [*SCHEMES, *names], listed)}")
     made = named.sampler(name)
     if isinstance(made, Fitted):
         raise UsageError(
