@@ -127,15 +127,17 @@ def test_a_run_says_what_made_it(place):
 
 
 def test_the_figure_has_each_picture_over_its_prompt(place):
-    """Enlarged twice; the words are ink below."""
+    """Enlarged twice; the words are ink below, and above all of them the names of the run."""
     with Image.open(place / "run/figures/samples.png") as opened:
         sheet = np.asarray(opened)
     stored = np.load(place / "run/samples.npy")
     high = 128 + sheets.LINE + sheets.GAP
     wide = 128 + sheets.GAP
-    assert sheet.shape == (sheets.GAP + 2 * high, sheets.GAP + 2 * wide, 3)
+    head = sheets.LINE + sheets.GAP
+    assert sheet.shape == (head + 2 * high, sheets.GAP + 2 * wide, 3)
+    assert (sheet[: sheets.LINE] < 128).any()
     for i in range(4):
-        top = sheets.GAP + i // 2 * high
+        top = head + i // 2 * high
         left = sheets.GAP + i % 2 * wide
         shown = sheet[top : top + 128, left : left + 128]
         assert np.array_equal(shown, stored[i].repeat(2, 0).repeat(2, 1))
