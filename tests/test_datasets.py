@@ -537,7 +537,7 @@ def test_no_module_imports_a_library_that_few_commands_use():
 def test_a_missing_library_is_named(module, what, monkeypatch, tmp_path):
     from diffgeo.data import huggingface, sources
     from diffgeo.metrics import torch_fidelity
-    from diffgeo.store.logger import Wandb
+    from diffgeo.store.boards import Wandb
 
     def absent(name):
         assert name.partition(".")[0] == module

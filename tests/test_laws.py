@@ -23,8 +23,8 @@ CURVES = ["circle", "curve", "line", "moons", "parabola", "segment", "spiral", "
 
 def law(name: str, tmp_path: Path | None = None, **options):
     cfg = OmegaConf.load(CONF / f"{name}.yaml")
-    if name == "cloud":
-        points = np.random.default_rng(0).normal(size=(300, 2)) * [1, 0.3]
+    if name in ("cloud", "npy"):  # of other points: the same ones are the same law
+        points = np.random.default_rng(name == "npy").normal(size=(300, 2)) * [1, 0.3]
         np.save(tmp_path / "cloud.npy", points)
         cfg.file = str(tmp_path / "cloud.npy")
     return hydra.utils.instantiate(OmegaConf.merge(cfg, options))
