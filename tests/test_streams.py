@@ -155,8 +155,14 @@ def test_only_what_was_not_there_and_is_empty_is_removed(tmp_path):
         (["a key=3"], "'a key' is no name of an option"),
         (["ünï=3"], "'ünï' is no name of an option"),
         (["data=a\0b"], "holds control characters"),
-        (["logger=null"], "there is no logger=null; write logger= one of auto, jsonl, wandb"),
-        (["+logger=[a]"], r"there is no \+logger=\[a\]; write \+logger= one of auto, jsonl, wandb"),
+        (
+            ["logger=null"],
+            "there is no logger=null; write logger= one of auto, jsonl, tensorboard, wandb",
+        ),
+        (
+            ["+logger=[a]"],
+            r"there is no \+logger=\[a\]; write \+logger= one of auto, jsonl, tensorboard, wandb",
+        ),
         (["sampler/corrector=3"], "there is no sampler/corrector=3; write sampler/corrector= one"),
         (["-m", "n=1"], "-m has nothing to sweep over"),
         (["-m", "--cfg", "job", "n=1,2"], "-m and --cfg exclude each other"),

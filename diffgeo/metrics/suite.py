@@ -111,13 +111,17 @@ class Suite(Measure):
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
         check(run.samples, data)
-        report = {}
+        report: dict[str, float] = {}
+        apply: list[Metric] = []  # to this run
         with progress.bar(len(self.metrics), "metrics", "metric", leave=False) as bar:
             for name, metric in self.metrics.items():
                 bar.tell(now=name)
-                report |= self.with_floors(name, metric, run, data, bar)
+                values = self.with_floors(name, metric, run, data, bar)
+                if values:
+                    apply.append(metric)
+                report |= values
         if self.exact:
-            report |= beside(self.metrics, run, data, report, self.exact)
+            report |= beside(apply, run, data, report, self.exact)
         return report
 
     def with_floors(

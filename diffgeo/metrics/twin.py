@@ -13,7 +13,7 @@ such as a W2, are then left out where there are fewer (`Measure.steady`).
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -78,7 +78,7 @@ def twin(run: Run, data: Data, exact: bool | str) -> Run | None:
 
 
 def beside(
-    metrics: Mapping[str, Metric],
+    metrics: Iterable[Metric],
     run: Run,
     data: Data,
     values: Mapping[str, float],
@@ -99,7 +99,7 @@ def beside(
     n = len(other.samples)
     whole = n == len(run.samples)
     found: dict[str, float] = {}
-    for metric in metrics.values():
+    for metric in metrics:
         if metric.needs_run or metric.prefix is not None:  # it takes a run apart in its own words
             continue
         for key, value in metric(other, data).items():
