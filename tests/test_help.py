@@ -89,13 +89,13 @@ def test_every_option_of_every_config_says_what_it_is():
 # against Hydra
 
 LINES = [
-    "train",
-    "train data=cifar10",
+    pytest.param("train", marks=pytest.mark.slow),
+    pytest.param("train data=cifar10", marks=pytest.mark.slow),
     "train experiment=curve_best sampler.schedule=vp",
     "train data=digits sampler=predictor_corrector sampler.corrector=ulmc",
-    "restore data=mnist",
+    pytest.param("restore data=mnist", marks=pytest.mark.slow),
     "sample model=latent model.folder=x",
-    "sample model=exact data=texture sampler=rk45",
+    pytest.param("sample model=exact data=texture sampler=rk45", marks=pytest.mark.slow),
     "theory gits sampler@teacher=heun",
     "trajectory distill",
 ]

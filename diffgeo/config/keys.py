@@ -12,13 +12,14 @@ This module imports neither Hydra nor torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from diffgeo.config.options import Choice, Option, Page, of_choice, of_group, page
-from diffgeo.config.plugins import choices, conf_folders, find
+from diffgeo.config.plugins import conf_folders, find
 
 NOWHERE = "_global_"  # of a choice that fills no slot of its own, but sets others
 LATENTS = "laws"  # what fills no slot: its options are the command's
@@ -75,14 +76,18 @@ def typed_in(line: Sequence[str]) -> dict[str, Choice]:
         key, equals, name = word.partition("=")
         group, _, slot = key.lstrip("+").partition("@")
         slot = slot or group.replace("/", ".")
-        if equals and slot in groups and name in choices(groups[slot]):
-            found[slot] = Choice(groups[slot], slot, name, "")
+        if not equals or slot not in groups:
+            continue
+        choice = Choice(groups[slot], slot, name, "")
+        if exists(choice):
+            found[slot] = choice
     return found
 
 
 def exists(choice: Choice) -> bool:
     """Whether a choice is one: null is none, and a mistyped name."""
-    return choice.default in choices(choice.group)
+    plain = re.fullmatch(r"[\w.-]+", choice.default)
+    return plain is not None and find(f"{choice.group}/{choice.default}") is not None
 
 
 def brought_by(choice: Choice) -> dict[str, Choice]:
