@@ -62,7 +62,8 @@ def part(cfg, key: str) -> DictConfig:
         return node
     held = "is not set" if key not in cfg else f"={kinds.shown(node)} builds nothing"
     there = choices(key)
-    told = advice("", there, listing(key), f"write {key}= one of") if there else "; leave it out"
+    write = f"write {key}= one of"
+    told = advice("", there, listing(key), write) if there else f": leave {key}= out"
     raise UsageError(f"{key}{' ' if key not in cfg else ''}{held}{told}")
 
 
