@@ -6,7 +6,8 @@ STAMP  := $(VENV)/.installed
 SITE   := $(VENV)/.installed-docs
 # one process a core, one thread each; a file's tests stay together, for what they share
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
-TESTS  := OMP_NUM_THREADS=1 $(RUN)/python -m pytest $(SPREAD)
+# what an interpreter has compiled the next one reads, whatever the surroundings say: the tests start many
+TESTS  := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUN)/python -m pytest $(SPREAD)
 CODE   := diffgeo tests scripts benchmarks examples/plugin examples/script.py
 
 .DEFAULT_GOAL := help

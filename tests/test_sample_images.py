@@ -2,6 +2,7 @@
 folder that is left."""
 
 import json
+import math
 import random
 
 import numpy as np
@@ -114,23 +115,27 @@ def test_a_killed_run_draws_only_what_is_missing(tmp_path, law, network):
     """The third batch fails: two shards are left. Taken up with another batch size, the rest is
     drawn and nothing twice."""
 
-    class Fails:
-        calls = 0
+    class Counted:
+        """The network, which counts its rows, and fails after so many calls."""
+
+        def __init__(self, most: float):
+            self.most = most
+            self.rows = []
 
         def __call__(self, x, sigma):
-            self.calls += 1
-            if self.calls > 2 * 11:
+            if len(self.rows) >= self.most:
                 raise DiffgeoError("killed")
+            self.rows.append(len(x))
             return network(x, sigma)
 
     with pytest.raises(DiffgeoError, match="killed"):
-        streamed(simulated(Fails()), range(20), 4, law, tmp_path, ALONE)
+        streamed(simulated(Counted(2 * 11)), range(20), 4, law, tmp_path, ALONE)
     assert (
         not (tmp_path / "samples.npy").exists() and len(list((tmp_path / "shards").iterdir())) == 2
     )
-    rows = []
-    counted = lambda x, sigma: (rows.append(len(x)), network(x, sigma))[1]
+    counted = Counted(math.inf)
     samples, nfe = streamed(simulated(counted), range(20), 7, law, tmp_path, ALONE)
+    rows = counted.rows
     assert sum(rows) == 12 * 11 and rows[0] == 7 and nfe == 11
     assert torch.equal(
         samples[:8],
