@@ -1,7 +1,7 @@
 """`diffgeo <command> [overrides]`: one primary Hydra config a command, and everything of Hydra's
 own line: -m, --cfg job, --info, --hydra-help, shell completion. What is changed on a line before
 Hydra reads it is in `config.line`; which commands there are, in `config.catalogue`; what is said of
-them, in `config.screen`.
+them, in `config.help.screen`.
 
 This module imports neither Hydra nor torch until a command runs, and little else. Every failure
 ends as one line on stderr.
@@ -33,7 +33,7 @@ GOES_ON = "the same line goes on"  # what to do about a sweep or a table that wa
 
 def show(words: list[str]) -> None:
     """`diffgeo help WHAT`, which works in an environment in which no other command does."""
-    from diffgeo.config import overview
+    from diffgeo.config.help import overview
 
     if not words:
         print(overview.usage())
@@ -45,14 +45,14 @@ def show(words: list[str]) -> None:
 
 def help_of(command: Command) -> None:
     """What `diffgeo COMMAND --help` prints."""
-    from diffgeo.config import screen
+    from diffgeo.config.help import screen
 
     print(screen.of(command))
 
 
 def help_of_family(first: str) -> None:
     """What `diffgeo theory` prints: the commands whose first word it is."""
-    from diffgeo.config import overview
+    from diffgeo.config.help import overview
 
     print(overview.family(first))
 
@@ -61,7 +61,7 @@ def under_hydra(command: Command, task: Callable) -> None:
     """Run `task` on the config of a command, as sys.argv says."""
     import hydra
 
-    from diffgeo.config import searchpath
+    from diffgeo.config.plugins import searchpath
 
     searchpath.join()
     conf = str(plugins.conf_dir())

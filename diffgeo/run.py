@@ -26,9 +26,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from diffgeo import __version__
-from diffgeo.config import made_with
 from diffgeo.config.build import Experiment, assemble, fitted, make, pretrained
 from diffgeo.config.line import INPUTS, key_of, written_by
+from diffgeo.config.plugins import made_with
 from diffgeo.config.strangers import read_yaml, unfollowed
 from diffgeo.core import Data, Denoiser
 from diffgeo.denoiser import trainable

@@ -1,6 +1,6 @@
 """The reference pages of the site: the commands from their docstrings; the options from the
-comments of conf/, by `diffgeo.config.options`, which `diffgeo help` reads too; the Python names
-from what `diffgeo` exports, by mkdocstrings."""
+comments of conf/, by `diffgeo.config.help.options`, which `diffgeo help` reads too; the Python
+names from what `diffgeo` exports, by mkdocstrings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import re
 from types import ModuleType
 
 import diffgeo
-from diffgeo.config import options, plugins
+from diffgeo.config import plugins
 from diffgeo.config.catalogue import Command, commands
+from diffgeo.config.help import options
 from diffgeo.config.line import conf_dir
 
 # folders of conf/ that are no groups of choices: configs of commands, published numbers, and what

@@ -29,7 +29,11 @@ MISTAKES = [
     (["train", "smapler=heun"], 2, "there is no option smapler: did you mean sampler?"),
     (["train", "trainer.setps=5"], 2, "there is no option trainer.setps: did you mean trainer.st"),
     (["train", "sampler.gamma=2"], 2, "sampler.gamma here: it is one of sampler=gradient_estim"),
-    (["train", "steps=5"], 2, "there is no option steps: did you mean trainer.steps, sampler.steps"),
+    (
+        ["train", "steps=5"],
+        2,
+        "there is no option steps: did you mean trainer.steps, sampler.",
+    ),
     (["trian"], 2, "there is no command 'trian': did you mean train?"),
     (["theory", "gausian"], 2, "'theory gausian': did you mean theory gaussian?"),
     (["orders"], 2, "there is no command 'orders': did you mean theory orders?"),

@@ -11,12 +11,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from diffgeo import __version__
-from diffgeo.config import keys, manual, overview, screen, shapes
-from diffgeo.config.annotated import kinds_of
+from diffgeo.config import shapes
 from diffgeo.config.catalogue import commands, split
+from diffgeo.config.help import keys, manual, overview, screen
+from diffgeo.config.help.annotated import kinds_of
+from diffgeo.config.help.options import Option, of_choice, of_file, of_group, page
 from diffgeo.config.line import prepare
 from diffgeo.config.mistakes import no_option
-from diffgeo.config.options import Option, of_choice, of_file, of_group, page
 from diffgeo.config.plugins import conf_dir
 from diffgeo.errors import DiffgeoError, UsageError
 

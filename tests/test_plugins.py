@@ -16,10 +16,11 @@ from here import run_here
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from diffgeo.config import made_with, offers, plugins
+from diffgeo.config import offers, plugins
 from diffgeo.config.build import build
 from diffgeo.config.mistakes import groups_of, message
-from diffgeo.config.package import Beside, conf_dir
+from diffgeo.config.plugins import made_with
+from diffgeo.config.plugins.package import Beside, conf_dir
 from diffgeo.core import generator
 from diffgeo.data import Mixture
 from diffgeo.errors import DiffgeoError, UsageError

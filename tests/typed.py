@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pages import ROOT
 
-from diffgeo.config import options
 from diffgeo.config.catalogue import commands, split
+from diffgeo.config.help import options
 from diffgeo.config.line import conf_dir, own_config
 from diffgeo.config.mistakes import groups_of
 

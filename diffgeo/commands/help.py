@@ -13,7 +13,7 @@ them.
 
 from __future__ import annotations
 
-from diffgeo.config import manual
+from diffgeo.config.help import manual
 
 
 def main(words: list[str]) -> None:

@@ -24,12 +24,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from diffgeo.config import contents, made_with, shapes
+from diffgeo.config import contents, shapes
 from diffgeo.config.drawings import PREFIX, as_node
 from diffgeo.config.flags import DIRECTORIES, multirun, parted
 from diffgeo.config.mistakes import check, groups_of, listing, no_option
 from diffgeo.config.nearest import advice
-from diffgeo.config.plugins import choices, conf_dir, conf_folders, find
+from diffgeo.config.plugins import choices, conf_dir, conf_folders, find, made_with
 from diffgeo.config.strangers import check_directory, check_kind, check_replayed, words_of
 from diffgeo.errors import UsageError
 from diffgeo.store.digest import verified

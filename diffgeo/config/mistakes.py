@@ -203,7 +203,7 @@ def message(error: BaseException, line: Sequence[str] = (), command: str = "") -
 def no_option(key: str, command: str, line: Sequence[str]) -> str:
     """What to say where a line has no option of this name: which of the line's it was meant to be,
     or which choices and commands have one of it."""
-    from diffgeo.config import keys  # in an error alone: it reads all of conf/
+    from diffgeo.config.help import keys  # in an error alone: it reads all of conf/
 
     told = f"there is no option {key}"
     here = keys.keys(command, line) if command else {}

@@ -38,8 +38,8 @@ def sampler(name: str, steps: int = 20) -> Sampler:
     """The sampler of conf/sampler/NAME.yaml, in whose config a step count may stand."""
     from hydra import compose, initialize_config_dir
 
-    from diffgeo.config import searchpath
     from diffgeo.config.build import method_of
+    from diffgeo.config.plugins import searchpath
 
     searchpath.join()
     with another_hydra(), initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -102,7 +102,7 @@ def instead(
 
 def own_slots() -> list[str]:
     """The groups that are the first names of slots: sampler, not laws."""
-    from diffgeo.config import keys  # in an error alone: it reads all of conf/
+    from diffgeo.config.help import keys  # in an error alone: it reads all of conf/
 
     return [slot for slot, group in keys.slots().items() if slot == group]
 

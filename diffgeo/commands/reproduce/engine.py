@@ -14,12 +14,13 @@ from string import Template
 from omegaconf import OmegaConf
 
 from diffgeo.commands.reproduce.roots import reads_images
-from diffgeo.config import searchpath, words
+from diffgeo.config import words
 from diffgeo.config.build import build
 from diffgeo.config.catalogue import commands, split
 from diffgeo.config.drawings import draws
 from diffgeo.config.line import conf_dir, prepare
 from diffgeo.config.nearest import advice
+from diffgeo.config.plugins import searchpath
 from diffgeo.config.words import Reader
 from diffgeo.errors import UsageError
 from diffgeo.metrics.suite import pairs_of_floors, star_line, within_floor

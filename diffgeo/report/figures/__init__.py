@@ -16,7 +16,7 @@ from typing import NamedTuple
 from diffgeo.config import plugins
 from diffgeo.config.build import Experiment
 from diffgeo.config.nearest import advice
-from diffgeo.config.package import modules
+from diffgeo.config.plugins.package import modules
 from diffgeo.core import ImageSet, Pictures, Run
 from diffgeo.denoiser import trainable
 from diffgeo.errors import DiffgeoError, UsageError

@@ -7,8 +7,8 @@
     an option        what it is, of which choices and commands, its kind, its defaults, its choices
     a choice         of whichever groups it is
 
-The kinds come from the annotations of classes (`config.annotated`), which imports torch; nothing
-else here does.
+The kinds come from the annotations of classes (`config.help.annotated`), which imports torch;
+nothing else here does.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from diffgeo.config import keys, screen
 from diffgeo.config.catalogue import Command, commands, families
 from diffgeo.config.drawings import PREFIX, as_node
-from diffgeo.config.keys import Place, places, slots
+from diffgeo.config.help import keys, screen
+from diffgeo.config.help.keys import Place, places, slots
+from diffgeo.config.help.options import Choice, Option, Page, of_choice
+from diffgeo.config.help.overview import INDENT, WIDE, family, row, usage
 from diffgeo.config.nearest import did_you_mean, nearest
-from diffgeo.config.options import Choice, Option, Page, of_choice
-from diffgeo.config.overview import INDENT, WIDE, family, row, usage
-from diffgeo.config.package import modules
 from diffgeo.config.plugins import choices, figures
+from diffgeo.config.plugins.package import modules
 from diffgeo.errors import UsageError
 
 LONGEST = 24  # columns of a default; what is longer is cut
-FIGURES = Path(__file__).resolve().parent.parent / "report" / "figures"
+FIGURES = Path(__file__).resolve().parents[2] / "report" / "figures"
 NODE = "drawing."  # of the config; typed as figures.format=
 MANY = 3  # different options of one name, from which on they are a table
 
@@ -203,7 +203,7 @@ def of_filled(slot: str, name: str) -> str:
         from diffgeo.config.mistakes import no_choice
 
         raise UsageError(no_choice(slot, name, choices(group)))
-    from diffgeo.config.annotated import kinds_of
+    from diffgeo.config.help.annotated import kinds_of
 
     page = of_choice(group, name)
     lines = row(f"{slot}={name}  ", page.about)
@@ -272,7 +272,7 @@ def told(place: Place) -> Option:
 
 def kind_at(place: Place) -> str:
     """The kind of an option where it stands."""
-    from diffgeo.config.annotated import kind_of, kind_of_default
+    from diffgeo.config.help.annotated import kind_of, kind_of_default
 
     slot, equals, name = place.of.partition("=")
     if not equals or slot not in slots():

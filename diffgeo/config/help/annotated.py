@@ -12,8 +12,8 @@ import re
 
 from omegaconf import OmegaConf
 
+from diffgeo.config.help.options import Option, Page
 from diffgeo.config.kinds import NODE, hints, located, words_of
-from diffgeo.config.options import Option, Page
 from diffgeo.errors import UsageError
 
 INNER = re.compile(r"\{ *_target_: *([\w.]+)")  # the class of a node in braces

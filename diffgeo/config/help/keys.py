@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from diffgeo.config.options import Choice, Option, Page, of_choice, of_group, page
+from diffgeo.config.help.options import Choice, Option, Page, of_choice, of_group, page
 from diffgeo.config.plugins import conf_folders, find
 
 NOWHERE = "_global_"  # of a choice that fills no slot of its own, but sets others

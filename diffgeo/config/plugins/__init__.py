@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from diffgeo.config.package import (
+from diffgeo.config.plugins.package import (
     Plugin,
     beside,
     check,

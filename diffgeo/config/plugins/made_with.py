@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from diffgeo.config.package import Plugin
 from diffgeo.config.plugins import NAME, admitted, owner, typed
+from diffgeo.config.plugins.package import Plugin
 from diffgeo.config.strangers import read_yaml
 from diffgeo.errors import DiffgeoError, UsageError
 

@@ -20,7 +20,7 @@ from diffgeo.errors import UsageError
 from diffgeo.store import digest
 
 GROUP = "diffgeo.plugins"  # of entry points
-HERE = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parents[2]
 OURS = "diffgeo"
 
 

@@ -11,9 +11,9 @@ This module imports neither Hydra nor torch.
 from __future__ import annotations
 
 from diffgeo.config.catalogue import Command
-from diffgeo.config.keys import base, chosen, of_command
-from diffgeo.config.options import Choice, Option
-from diffgeo.config.overview import INDENT, row
+from diffgeo.config.help.keys import base, chosen, of_command
+from diffgeo.config.help.options import Choice, Option
+from diffgeo.config.help.overview import INDENT, row
 
 LINES = 24
 EXAMPLES = 3

@@ -1,0 +1,1 @@
+"""What `--help` and `diffgeo help` say: read from the yaml of conf/ and from docstrings."""
