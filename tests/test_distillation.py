@@ -341,7 +341,7 @@ def test_every_kind_of_law_is_taught_and_drawn(inside, tmp_path, law):
     ("options", "says"),
     [
         (["updates=3"], "PD shares them out"),
-        (["methods=KD,XD"], "methods=XD: write some of KD"),
+        (["methods=KD,XD"], "methods=XD: did you mean CD, KD or PD?"),
         (["pairs=400000000"], "pairs="),
         (["student.ema=0.99"], "student.ema=0"),
     ],

@@ -22,9 +22,8 @@ QUICK = ("figures=false", "metrics=quick")
 
 def flow_rms(done):
     assert done.returncode == 0, done.stderr
-    return float(
-        next(line.split()[1] for line in done.stdout.splitlines() if line.startswith("flow/rms"))
-    )
+    (row,) = (line for line in done.stdout.splitlines() if line.startswith("flow/rms"))
+    return float(row.replace("↓", " ").split()[1])
 
 
 def test_planned_levels_beat_karras_at_the_same_evaluations(inside, tmp_path):

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from typing_extensions import Protocol, runtime_checkable
 
 from diffgeo.core import Data, Denoiser, Manifold, Run, Schedule, expand, generator
 from diffgeo.errors import UsageError
@@ -29,6 +30,15 @@ from diffgeo.metrics.points import points
 from diffgeo.schedule import OU
 
 PARTS = ("", "_normal", "_tangential")
+
+
+@runtime_checkable
+class Tangential(Protocol):
+    """A law whose exact denoiser is known, and the tangent spaces of its support."""
+
+    def denoiser(self) -> Denoiser: ...
+    def project(self, x: Tensor) -> Tensor: ...  # [n,*D] -> the nearest point of the support
+    def tangent(self, p: Tensor) -> Tensor: ...  # an orthonormal basis there, [n,d,dim]
 
 
 @torch.no_grad()
@@ -167,7 +177,7 @@ class DenoiserError(Measure):
         )
 
     def __call__(self, run: Run, data: Data) -> dict[str, float]:
-        if run.denoise is None or run.exact or not isinstance(data, Manifold):
+        if run.denoise is None or run.exact or not isinstance(data, Tangential):
             return {}
         report = {}
         curves = self.curves(run, data)
