@@ -64,6 +64,7 @@ def test_what_a_command_takes_beside_the_others_is_read_from_its_config():
     assert own_options("theory orders") == set()
 
 
+@pytest.mark.slow
 def test_help_and_lists_survive_python_without_docstrings(tmp_path):
     here = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
 
