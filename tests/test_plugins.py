@@ -272,6 +272,7 @@ def test_of_two_of_one_name_it_says_which(tmp_path, monkeypatch, capsys):
 # what is built of it
 
 PARTS = """
+import torch
 from fractions import Fraction
 from shutil import rmtree
 from diffgeo.sampler.base import Method
@@ -290,11 +291,19 @@ def made() -> Whole: return Whole()
 def untold(): return Whole()
 
 def cleaned(path: str) -> None: ...
+
+class Ones:
+    shape = (3,)
+    def sample(self, n, generator):
+        return torch.ones(n, 3)
+
+class Nothing:
+    shape = (3,)
 """
 BUILT = [
     ("sampler", "Whole", None),
     ("sampler", "made", None),
-    ("sampler", "Half", "makes no sampler .it has no adaptive, added_noise, .*step"),
+    ("sampler", "Half", "no sampler .it has no adaptive, .*step, .*: derive it from .*base.Method"),
     ("sampler", "_Hidden", "is not offered here"),
     ("sampler", "rmtree", "is no offer of the plugin"),
     ("sampler", "Fraction", "is no offer of the plugin"),
@@ -302,6 +311,7 @@ BUILT = [
     ("sampler", "cleaned", "is no offer of the plugin"),
     ("sampler", "Nowhere", "there is no such class or function"),
     ("net", "Whole", "makes no network"),
+    ("data", "Nothing", r"makes no data .*sample.*: derive it from diffgeo\.data\.Law"),
 ]
 
 
@@ -318,6 +328,16 @@ def test_what_a_plugin_may_build(slot, name, said, tmp_path, monkeypatch):
         return
     with pytest.raises(UsageError, match=said):
         build(config[slot])
+
+
+def test_a_law_that_only_draws_is_one(tmp_path, monkeypatch):
+    package(tmp_path, "drawing", parts_py=PARTS, conf__data__w_yaml="a: 1")
+    monkeypatch.chdir(tmp_path)
+    forget("drawing")
+    plugins.admit(["drawing"])
+    law = build(OmegaConf.create({"data": {"_target_": "drawing.parts.Ones"}}).data)
+    assert type(law.draws).__name__ == law.name == "Ones"
+    assert law.mean.tolist() == [1, 1, 1] and law.std == 0
 
 
 def test_unnamed_it_is_refused_and_the_door_is_named(tmp_path, monkeypatch):

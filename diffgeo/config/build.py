@@ -69,9 +69,7 @@ def build(cfg, **arguments):
     try:
         offers.check(cfg)
         kinds.check(cfg)
-        built = instantiate(cfg, **arguments)
-        offers.check_built(cfg, built)
-        return built
+        return offers.taken(cfg, instantiate(cfg, **arguments))
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, DiffgeoError):

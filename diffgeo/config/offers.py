@@ -28,6 +28,7 @@ from typing_extensions import get_protocol_members
 from diffgeo.config import plugins
 from diffgeo.config.kinds import located
 from diffgeo.core import Data, Metric, Sampler, Schedule
+from diffgeo.data.sampled import Draws, Sampled
 from diffgeo.errors import UsageError
 from diffgeo.inverse.algorithm import Algorithm
 
@@ -39,6 +40,7 @@ class Slot(NamedTuple):
 
     rooms: whose objects it takes.
     protocol: of what it builds.
+    base: the class that has most of the protocol already; one of a plugin derives from it.
     partial: whether it builds a partial, which a run calls with its own arguments: they win over
         those of the config, the folder of a logger say.
     module: whether its classes are torch modules: a run gives them a shape, and trains them.
@@ -47,21 +49,22 @@ class Slot(NamedTuple):
 
     rooms: tuple[str, ...]
     protocol: type | None = None
+    base: str = ""
     partial: bool = False
     module: bool = False
     draws: bool = False
 
 
 SLOTS = {
-    "data": Slot(("data", "pretrained.latent"), Data),
+    "data": Slot(("data", "pretrained.latent"), Data, "diffgeo.data.Law"),
     "model": Slot(
         ("denoiser", "pretrained", "data.reference", "parameterization", "schedule"), partial=True
     ),
     "net": Slot(("nn", "parameterization"), partial=True, module=True),
     "schedule": Slot(("schedule",), Schedule),
     "weighting": Slot(("training", "parameterization")),
-    "sampler": Slot(("sampler", "schedule"), Sampler),
-    "metrics": Slot(("metrics",), Metric),
+    "sampler": Slot(("sampler", "schedule"), Sampler, "diffgeo.sampler.base.Method"),
+    "metrics": Slot(("metrics",), Metric, "diffgeo.metrics.base.Measure"),
     "operator": Slot(("inverse.operators",), partial=True),
     "algorithm": Slot(("inverse.algorithms",), Algorithm),
     "trainer": Slot(("training",)),
@@ -155,16 +158,22 @@ def is_known(module: str) -> bool:
     return module.startswith(OURS) or plugins.owner(module) is not None
 
 
-def check_built(node, built: Any) -> None:
-    """Raise UsageError where what a whole slot has built is not of the slot's protocol."""
+def taken(node, built: Any) -> Any:
+    """What a slot takes of what its node has built: the object itself, or for data= the law of
+    one that only draws. Raises UsageError where it is not of the slot's protocol."""
     key = node._get_full_key(None) if OmegaConf.is_config(node) else ""
     slot = SLOTS.get(key)
     if slot is None or slot.protocol is None or isinstance(built, slot.protocol):
-        return
+        return built
+    if slot.protocol is Data and isinstance(built, Draws):
+        return Sampled(built)
     missing = sorted(name for name in get_protocol_members(slot.protocol) if lacks(built, name))
+    advice = f"write {key}= one of its choices"
+    if slot.base and plugins.owner(node["_target_"]) is not None:
+        advice = f"derive it from {slot.base}, which has most of it"
     raise UsageError(
         f"{key}._target_={node['_target_']} makes no {slot.protocol.__name__.lower()} (it has no "
-        f"{', '.join(missing)}): write {key}= one of its choices"
+        f"{', '.join(missing)}): {advice}"
     )
 
 
