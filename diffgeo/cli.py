@@ -38,8 +38,10 @@ def show(words: list[str]) -> None:
     if not words:
         print(overview.usage())
         return
-    names, words = plugins.typed(words)
+    asked = [word for word in words if word == "plugins"]  # the option itself is asked about
+    names, words = plugins.typed([word for word in words if word != "plugins"])
     plugins.admit(names)
+    words = [*asked, *words]
     commands()["help"].module().main(words)
 
 

@@ -259,6 +259,7 @@ def test_help_and_version_on_the_command_line(inside, tmp_path):
     assert inside("theory").stdout == inside("theory", "--help").stdout
     assert inside("help", "sampler.gamma").stdout == inside("--help", "sampler.gamma").stdout
     assert inside("help", "train").stdout.startswith("`diffgeo train`: ")
+    assert inside("help", "plugins").stdout.startswith("plugins  packages of yours")
     assert (
         inside().stdout == inside("help").stdout == inside("-h").stdout == f"{overview.usage()}\n"
     )
@@ -309,6 +310,18 @@ def test_what_is_not_quite_an_override_is_told_what_to_write(line, says):
     with pytest.raises(UsageError) as told:
         prepare("train", line.split())
     assert str(told.value).startswith(says)
+
+
+def test_a_run_folder_alone_and_a_word_with_spaces_are_told_what_to_write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/cem").mkdir(parents=True)
+    with pytest.raises(UsageError, match="did you mean run="):
+        prepare("sample", ["runs/cem"])
+    (tmp_path / "runs/cem/config.yaml").touch()
+    with pytest.raises(UsageError, match="'runs/cem' sets nothing: write run=runs/cem$"):
+        prepare("sample", ["runs/cem"])
+    with pytest.raises(UsageError, match="data = curve: write data=curve, without spaces"):
+        prepare("train", ["data = curve"])
 
 
 def test_lines_that_are_right_are_left_alone():

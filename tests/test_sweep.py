@@ -8,7 +8,7 @@ import math
 import pytest
 from test_cli import QUICK
 
-from diffgeo.report.comparison import Row, by_problem, over_seeds
+from diffgeo.report.comparison import Row, by_problem, criterion, over_seeds
 
 
 def read(text: str) -> list[dict[str, str]]:
@@ -246,3 +246,21 @@ def test_rivals_are_ranked_within_their_problem_and_by_what_is_good():
     pool, blur = by_problem(groups, "restore/misfit").values()
     assert [group.settings["algorithm"] for group in pool] == ["exact", "ddrm", "dps"]
     assert [group.settings["algorithm"] for group in blur] == ["dps", "ddrm"]
+
+
+def test_the_error_of_a_sampler_alone_ranks_no_denoisers():
+    """A bad network whose flow is easy to follow is not better than the exact denoiser."""
+    errors = {"flow/rms": 0.1, "distance/mean": 0.6}, {"flow/rms": 0.3, "distance/mean": 1e-5}
+    for key, by in (
+        ("sampler", "flow/rms"),
+        ("sampler.steps", "flow/rms"),
+        ("data", "flow/rms"),
+        ("model", "distance/mean"),
+        ("trainer.steps", "distance/mean"),
+        ("run", "distance/mean"),
+    ):
+        rows = [Row(f"{i}", {key: f"{i}"}, numbers) for i, numbers in enumerate(errors)]
+        assert criterion(rows, "") == by
+        assert criterion(rows, "flow/rms") == "flow/rms"
+    rows = [Row(f"{i}", {"model": f"{i}"}, {"flow/rms": 0.1}) for i in range(2)]
+    assert criterion(rows, "") == "flow/rms"  # they have no other

@@ -5,6 +5,7 @@
     curve           Curve          cruve                data=curve
     seed=0, 1, 2    levels=[1, 2]                       seed=0,1,2    levels=[1,2]
     --data curve    --data=curve   -data=curve          data=curve
+    runs/cem                                            run=runs/cem, where that is a run folder
 
 This module imports neither Hydra nor torch.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from diffgeo.config.nearest import did_you_mean, nearest
 from diffgeo.errors import UsageError
@@ -40,6 +42,8 @@ def check(
 def check_spaces(word: str, after: Sequence[str]) -> None:
     """Raise UsageError where a word and those after it are one, written with spaces."""
     key, equals, value = word.partition("=")
+    if key != key.strip() and NAME.fullmatch(key.strip()):  # "data = curve", quoted as one
+        raise UsageError(f"{word}: write {key.strip()}={value.strip()}, without spaces")
     if not NAME.fullmatch(key) or not after:
         return
     first = after[0]
@@ -79,6 +83,8 @@ def instead(
     choices: Mapping[str, Collection[str]],
 ) -> str:
     """What to write instead of a word without an equals sign."""
+    if "run" in names and (Path(word) / "config.yaml").is_file():
+        return f"write run={word}"
     key, colon, value = word.partition(":")
     if colon and value and NAME.fullmatch(key):
         return f"write {key}={value}"

@@ -72,6 +72,9 @@ WORK = (
     "kid/*",
     "clip/score",
 )
+OF_SAMPLER = ("flow/rms",)  # says nothing of the denoiser: a wrong network has a flow too
+# options that make another denoiser
+OF_DENOISER = ("model", "net", "trainer", "weighting", "schedule", "run", "experiment")
 PROBLEM = ("data", "operator", "sigma_n", "image", "split", "y")  # options that say what is solved
 ROUNDING = 1e-12  # what a distance from a law of full dimension is
 FEW = 8  # metrics that are shown where runs have none of SHOWN
@@ -311,7 +314,8 @@ def differ(rows: Sequence[Row], key: str) -> bool:
 
 def criterion(rows: Sequence[Row], by: str) -> str:
     """The metric to rank by: `by`, else the first of SHOWN that all rows have and that is more than
-    rounding, else "". Raises UsageError when no row has it."""
+    rounding, of the sampler alone only where the denoiser is the same; else "". Raises UsageError
+    when no row has `by`."""
     if by and not any(by in row.metrics for row in rows):
         known = sorted(named(rows, ("*",)))
         if not known:
@@ -322,4 +326,6 @@ def criterion(rows: Sequence[Row], by: str) -> str:
         return by
     known = of_all(rows, named(rows, SHOWN))
     telling = [key for key in known if any(abs(row.metrics.get(key, 0)) > ROUNDING for row in rows)]
+    if any(key.split(".")[0] in OF_DENOISER for row in rows for key in row.settings):
+        telling = [key for key in telling if key not in OF_SAMPLER] or telling
     return next(iter(telling or known), "")
