@@ -21,7 +21,7 @@ from diffgeo.config.titles import choice_of
 from diffgeo.data import Circle
 from diffgeo.errors import UsageError
 from diffgeo.plot import paper
-from diffgeo.plot.curves import in_order, work
+from diffgeo.plot.curves import in_order, named, work
 from diffgeo.plot.page import picture, sheet, titled
 from diffgeo.store.drawing import (
     FORMATS,
@@ -340,3 +340,10 @@ def test_loggers_are_shown_pixels_alone():
     for ending in ("png", "svg", "pdf", "gif", "mp4"):
         Group(Seeing()).figure("a", Path(f"a.{ending}"))
     assert seen == ["a.png", "a.gif"]
+
+
+def test_a_setting_without_a_value_is_not_named():
+    """Of a run for which it was not typed: trainer.steps of an exact denoiser."""
+    assert named({"model": "exact", "trainer.steps": ""}) == "model=exact"
+    assert named({"sampler.steps": "", "seed": "1"}) == "defaults"
+    assert named({"seed": "1"}) == named({}) == "all"

@@ -55,6 +55,14 @@ def test_a_log_gets_a_line_every_30_seconds(clock, capsys):
     ]
 
 
+def test_a_loop_of_one_long_unit_says_so_once(clock, capsys):
+    with bar(1, "metrics", "metric") as shown:
+        clock.seconds += 98
+        shown.update(1)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["metrics: 1 of 1 metrics (100 %), 98 s/metric, 1 min 38 s in all"]
+
+
 def test_less_than_30_seconds_say_nothing(clock, capsys):
     with bar(29, "train") as shown:
         for _ in range(29):
@@ -150,7 +158,7 @@ def test_a_training_and_its_end_in_a_log(inside, monkeypatch):
     lines = [line for line in done.stderr.splitlines() if line.startswith("train: ")]
     pattern = r"train: (\d) of 3 steps \(\d+ %\), loss [\d.e+]+, .* steps/s, .*"
     told = [re.fullmatch(pattern, line) for line in lines]
-    assert [match and match[1] for match in told] == ["1", "2", "3", "3"], lines
+    assert [match and match[1] for match in told] == ["1", "2", "3"], lines
     for what in ("sample: 50 of 50 samples", "metrics: 3 of 3", "figures: 1 of 1 figures"):
         assert what in done.stderr
     last = done.stdout.splitlines()[-1]

@@ -103,6 +103,8 @@ class Lines:
         left = max(0.0, self.total - self.done)
         ahead = f"{duration(left / rate)} left" if rate > 0 else "time left unknown"
         self.last = now, self.done
+        if self.total and left <= 1e-6:  # the last line says it all, and comes at once
+            return
         self.write(f"{self.rate(self.done - there, now - before)}, {ahead}")
 
     def tell(self, **said: str) -> None:

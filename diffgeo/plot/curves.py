@@ -151,9 +151,9 @@ def named(settings: Mapping[str, str]) -> str:
     for key, value in settings.items():
         if key == "run":
             words.append(value)
-        elif key != "seed":
+        elif key != "seed" and value:  # without one it has its default
             words.append(f"{key}={value}")
-    return ", ".join(words) or "all"
+    return ", ".join(words) or ("defaults" if any(key != "seed" for key in settings) else "all")
 
 
 def in_order(name: str) -> list[tuple[float, str]]:
@@ -184,8 +184,9 @@ def compared(ax, key: str, groups: Sequence[Metrics], top: float) -> None:
         left = min(0, *means, 0)
         if means:  # room for the whole of a marker, or of a bar, at the end
             ax.set_xlim(left, left + 1.06 * (max(ax.get_xlim()[1], 0) - left))
-    if top:
+    if top > ax.get_xlim()[0]:
         ax.axvspan(ax.get_xlim()[0], top, color="#E4E4E4", zorder=0)
+        ax.set_xlabel("grey: noise floor", fontsize=8)
     ax.set_title(key, fontsize=10)
     ax.set_ylim(len(groups) - 0.5, -0.5)
     ax.tick_params(labelsize=8)
