@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,15 @@ from diffgeo.config.build import build
 from diffgeo.config.mistakes import groups_of, message
 from diffgeo.config.plugins import made_with
 from diffgeo.config.plugins.package import Beside, conf_dir
-from diffgeo.core import generator
+from diffgeo.core import Run, generator
 from diffgeo.data import Mixture
 from diffgeo.errors import DiffgeoError, UsageError
+from diffgeo.metrics.base import Measure
 from diffgeo.metrics.floor import reference
+from diffgeo.metrics.suite import Suite
 from diffgeo.run import Job, RunFolder
+from diffgeo.sampler import steps
+from diffgeo.sampler.base import Method
 from diffgeo.store import digest
 from diffgeo.store.lock import job
 from diffgeo.theory import orders
@@ -338,6 +343,33 @@ def test_a_law_that_only_draws_is_one(tmp_path, monkeypatch):
     law = build(OmegaConf.create({"data": {"_target_": "drawing.parts.Ones"}}).data)
     assert type(law.draws).__name__ == law.name == "Ones"
     assert law.mean.tolist() == [1, 1, 1] and law.std == 0
+
+
+@dataclass(frozen=True)
+class Bare(Method):
+    """A sampler that hands back the state alone."""
+
+    order = 1
+
+    def step(self, denoise, x, sigma, sigma_next, history, noise):
+        return x
+
+
+@dataclass(frozen=True)
+class Unnamed(Measure):
+    """A metric that hands back a number alone."""
+
+    def __call__(self, run, data):
+        return 1.0
+
+
+def test_what_a_sampler_and_a_metric_hand_back_is_named():
+    law = Mixture(torch.zeros(1, 2), torch.eye(2)[None])
+    x = torch.ones(4, 2, dtype=torch.float64)
+    with pytest.raises(DiffgeoError, match=r"Bare.step returns a Tensor: return Step\(x, "):
+        list(steps(Bare(), law.denoiser(), x, torch.tensor([1.0, 0.0]), None))
+    with pytest.raises(DiffgeoError, match=r"metrics.mine returns a float: .* by name"):
+        Suite({"mine": Unnamed()})(Run(x), law)
 
 
 def test_unnamed_it_is_refused_and_the_door_is_named(tmp_path, monkeypatch):

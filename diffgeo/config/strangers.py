@@ -28,8 +28,8 @@ RESOLVER = re.compile(r"\$\{[^}]*:")
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain value of a YAML file. Raises DiffgeoError where it is damaged, or is not of the
-    kind that is written here: too large, too deep, with aliases, with tags."""
+    """The plain value of a YAML file. Raises DiffgeoError where it is not there, is damaged, or is
+    not of the kind that is written here: too large, too deep, with aliases, with tags."""
     import yaml
 
     try:
@@ -39,6 +39,8 @@ def read_yaml(path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
         check_shape(path, text)
         return yaml.safe_load(text)
+    except FileNotFoundError as error:
+        raise DiffgeoError(f"there is no {path}") from error
     except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DiffgeoError(f"{path} is damaged: {reason}") from error

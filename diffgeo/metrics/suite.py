@@ -180,7 +180,12 @@ def shared(bar: Bar, clouds: int, done: float) -> None:
 
 
 def check_numbers(name: str, values: Mapping[str, float]) -> None:
-    """Raise DiffgeoError where a value of the metric `name` is no plain number."""
+    """Raise DiffgeoError where the values of the metric `name` are no plain numbers by name."""
+    if not isinstance(values, Mapping):
+        raise DiffgeoError(
+            f"metrics.{name} returns a {type(values).__name__}: return its values by name, as "
+            f'{{"{name}/value": 1.0}}, or {{}} where it does not apply'
+        )
     for key, value in values.items():
         if not isinstance(value, int | float):
             raise DiffgeoError(

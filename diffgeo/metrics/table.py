@@ -78,6 +78,13 @@ def star_line(pairs: set[int]) -> str:
     )
 
 
+def floor_line(values: Mapping[str, float], keys: Iterable[str]) -> str:
+    """What the columns of the floor are; "" where none of these keys has one."""
+    if any(key + FLOOR in values for key in keys):
+        return "floor: of as many fresh true samples, +- its standard error; sd: of one such cloud"
+    return ""
+
+
 def number(value: float, digits: int) -> str:
     """A distance of 1e-17 is rounding."""
     return f"{0.0 if abs(value) <= 1e-12 else value:.{digits}g}"
@@ -129,6 +136,8 @@ def table(values: Mapping[str, float], own: Mapping[str, str] = {}) -> str:
     starred = [key for key in keys if within_floor(values, key)]
     if starred:
         lines.append(star_line(pairs_of_floors(values, starred)))
+    if said := floor_line(values, keys):
+        lines.append(said)
     if any(key + EXACT in values for key in keys):
         lines += exact_lines(values)
     return "\n".join(lines)

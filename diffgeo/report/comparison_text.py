@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from diffgeo.metrics.suite import FLOOR, FLOOR_ERROR, SPREAD
+from diffgeo.metrics.table import number
 from diffgeo.report.comparison import (
     NFE,
     SHOWN,
@@ -49,7 +50,7 @@ def jobs(rows: Sequence[Row], shown: Sequence[str]) -> str:
     some_lack = any(row.status for row in rows)
     lines = []
     for row in rows:
-        cells = [f"{row.metrics[key]:.4g}" if key in row.metrics else "" for key in shown]
+        cells = [number(row.metrics[key], 4) if key in row.metrics else "" for key in shown]
         status = [row.status] if some_lack else []
         lines.append([*(row.settings[name] for name in names), *cells, *status])
     return markdown([*names, *shown, *(["status"] if some_lack else [])], lines)
@@ -61,8 +62,8 @@ def written(group: Group, key: str) -> str:
         return ""
     mean, deviation = group.metrics[key]
     if math.isnan(deviation):
-        return f"{mean:.4g}"
-    return f"{mean:.4g} +- {deviation:.2g}"
+        return number(mean, 4)
+    return f"{number(mean, 4)} +- {number(deviation, 2)}"
 
 
 def ranking(ranked: Sequence[Group], by: str, shown: Sequence[str], among: str) -> str:
@@ -106,8 +107,8 @@ def floors(rows: Sequence[Row], shown: Sequence[str]) -> str:
         first = measured[0]
         if key + SPREAD not in first:
             continue
-        error = f"{first[key + FLOOR_ERROR]:.2g}" if key + FLOOR_ERROR in first else ""
-        lines.append([key, f"{first[key + FLOOR]:.4g}", error, f"{first[key + SPREAD]:.2g}"])
+        error = number(first[key + FLOOR_ERROR], 2) if key + FLOOR_ERROR in first else ""
+        lines.append([key, number(first[key + FLOOR], 4), error, number(first[key + SPREAD], 2)])
     if not lines:
         return ""
     title = "\nnoise floor: what fresh true samples of the same number give\n\n"

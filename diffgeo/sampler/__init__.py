@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from diffgeo.core import Denoiser, Noise, Past, Sampler, Step
+from diffgeo.errors import DiffgeoError
 from diffgeo.sampler.adams import DEIS, IPNDM, LMS, PNDM, IPNDMv
 from diffgeo.sampler.adaptive import RK45, DPMAdaptive
 from diffgeo.sampler.analytic_variance import AnalyticVariance, posterior_variance
@@ -103,6 +104,8 @@ def steps(
     history: steps already taken above sigmas[0], for a multistep method that shall not start plain.
     lower_order_final: a method that has k steps to go is shown k - 1 earlier steps at most, so that
         its order falls to 1 in the last.
+
+    Raises DiffgeoError where a step is no `Step`.
     """
     x = x.to(torch.float64)
     sampler = sampler.on(sigmas)
@@ -114,6 +117,11 @@ def steps(
         if lower_order_final and to_go <= len(past):
             shown = past[len(past) - (to_go - 1) :]
         step = sampler.step(denoise, x, sigma, sigma_next, shown, noise)
+        if not isinstance(step, Step):
+            raise DiffgeoError(
+                f"{type(sampler).__name__}.step returns a {type(step).__name__}: return "
+                "Step(x, sigma_next, denoised) of diffgeo.core"
+            )
         if memory:
             left = x if step.corrected is None else step.corrected
             past.append(Past(sigma, left, step.denoised))

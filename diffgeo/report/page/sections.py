@@ -14,6 +14,7 @@ from diffgeo.metrics.table import (
     NOISE,
     SPREAD,
     exact_lines,
+    floor_line,
     pairs_of_floors,
     stands_beside,
     star_line,
@@ -48,7 +49,7 @@ def metrics_table(values: Mapping[str, float]) -> Markup:
     """A row a metric: which way it is better, the value with its standard error, * within the
     floor, what the exact denoiser gives, the floor with its own error, the deviation of one cloud
     about it, what the last step's noise costs; and below them what the marks mean."""
-    header = ["metric", "better", "value", "± se", "*", "exact", "floor", "± se", "sd of a draw"]
+    header = ["metric", "better", "value", "± se", "*", "exact", "floor", "± se", "sd"]
     keys = [key for key in values if not stands_beside(values, key)]
     rows = []
     for key in keys:
@@ -59,6 +60,7 @@ def metrics_table(values: Mapping[str, float]) -> Markup:
     starred = [key for key in keys if within_floor(values, key)]
     if starred:
         below.append(star_line(pairs_of_floors(values, starred)))
+    below.append(floor_line(values, keys))
     if any(key + EXACT in values for key in keys):
         below += exact_lines(values)
     notes = [element("p", line, class_="note") for line in below if line]
