@@ -265,6 +265,8 @@ def test_help_and_version_on_the_command_line(inside, tmp_path):
     )
     wrong = inside("help", "sampelr")
     assert wrong.returncode == 2 and "did you mean sampler" in wrong.line
+    assert "no flag --versoin: did you mean --version?" in inside("--versoin").line
+    assert "no flag -x: a command stands first" in inside("-x").line
     assert list(tmp_path.iterdir()) == []
 
 

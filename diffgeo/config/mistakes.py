@@ -105,6 +105,10 @@ def check_characters(word: str) -> None:
 def no_command(name: str, known: Collection[str]) -> str:
     """What to say where there is no command of this name: which it was meant to be, by all of its
     words or by the last one alone."""
+    if name.startswith("-"):
+        flags = [f"--{flag}" for flag in nearest(name.lstrip("-"), ("help", "version"))]
+        told = did_you_mean(flags) if flags else "a command stands first, `diffgeo help` lists them"
+        return f"there is no flag {name}: {told}"
     dotted = re.sub(r"[\s/:-]+", ".", name)
     whole = {other.replace(" ", "."): other for other in known}
     last = {other.split()[-1]: other for other in known}
