@@ -69,11 +69,12 @@ def pairs_of_floors(values: Mapping[str, float], keys: Iterable[str]) -> set[int
 
 def star_line(pairs: set[int]) -> str:
     """The rule of the star in words, for floors of these numbers of pairs."""
-    reaches = []
-    for number in sorted(pairs or {UNTOLD}):
-        reaches.append(f"floor + {reach(1.0, number):.2g} sd of {number} pairs")
+    first, *others = sorted(pairs or {UNTOLD})
+    reaches = [f"{reach(1.0, first):.2g} sd of {first} pairs"]
+    for number in others:
+        reaches.append(f"{reach(1.0, number):.2g} of {number}")
     return (
-        f"* no worse than 1 in {1 / RARE:.0f} fresh clouds of the truth, at this n: within "
+        f"* no worse than 1 in {1 / RARE:.0f} fresh clouds of the truth: within floor + "
         f"{', '.join(reaches)}"
     )
 
@@ -148,7 +149,7 @@ def exact_lines(values: Mapping[str, float]) -> list[str]:
     said = ["exact: by the law's exact denoiser, with the same sampler, levels and noise"]
     if COUNT in values:
         said.append(
-            f"       of the first {values[COUNT]:g} samples, and none where a value depends on how "
-            "many there are; metrics.exact=true: of all"
+            f"       of the first {values[COUNT]:g} samples, where their number does not matter; "
+            "metrics.exact=true: of all"
         )
     return said

@@ -24,7 +24,7 @@ def _times(ax, t: Tensor, t_min: float | None) -> None:
     high = float(t.max())
     ax.set(xscale="log", xlim=(low, high), xlabel="t")
     ax.xaxis.minorticks_off()
-    if t_min is not None and t_min > low:
+    if t_min is not None and t_min > low * 1.01:  # else the shade is thinner than a line
         ax.axvspan(low, min(t_min, high), color="#EFEFEF", zorder=0)
         ax.axvline(t_min, color=SUPPORT, linestyle=":", linewidth=1)
         note = "below the training times"

@@ -65,6 +65,8 @@ def named(command: str, line: Sequence[str], takes: Sequence[str]):
     """The source that `NAME data.key=value ...` names, the root, and the other options. Raises
     UsageError on a name that there is not."""
     name = line[0].removeprefix("data=") if line else ""
+    if name.startswith("data."):
+        name = ""  # an option where the set is to be named
     if name not in SOURCES:
         if not name:
             raise UsageError(f"which set? write one of {', '.join(SOURCES)}")
