@@ -61,9 +61,9 @@ def errors(path, models: Mapping[str, Mapping[str, Tensor]], t_min: float | None
             if (every > 0).any():
                 log_axis(ax.yaxis, every[every > 0].min(), every.max())
         axes[0, 0].set_ylabel("rms error per coordinate")
-        # the error of the score falls with t, that of D rises
+        # the error of the score falls with t; that of D has no shape of its own
         axes[0, 0].legend(frameon=False, fontsize=8, loc="upper right")
-        axes[0, 2].legend(frameon=False, fontsize=8, loc="upper left")
+        axes[0, 2].legend(frameon=False, fontsize=8, loc="best")
 
 
 def fixed_point(

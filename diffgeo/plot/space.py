@@ -80,7 +80,7 @@ def _distances(ax, distance: Tensor) -> None:
     ):
         ax.axvline(max(value, 1e-300), color=colour, linewidth=1, label=f"{name} {value:.3g}")
     ax.set(xlabel="distance to the support", ylabel="samples")
-    ax.legend(loc="upper left", frameon=False, fontsize=8)
+    ax.legend(loc="best", frameon=False, fontsize=8)
 
 
 def _density(ax, s: Tensor, data: Manifold) -> None:
