@@ -7,9 +7,9 @@ import zipfile
 
 import numpy as np
 import pytest
-from examples import both, file_of, little_memory
 from hypothesis import assume, example
 from hypothesis import strategies as st
+from reader_properties import both, file_of, little_memory
 from strangers import payload
 
 from diffgeo.errors import UsageError

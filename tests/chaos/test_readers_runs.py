@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from examples import both, file_of, little_memory
 from hypothesis import example
 from hypothesis import strategies as st
+from reader_properties import both, file_of, little_memory
 from safetensors.torch import save
 from strangers import payload
 
