@@ -19,6 +19,7 @@ from diffgeo.denoiser import Network
 from diffgeo.machine.effort import effort
 from diffgeo.metrics import Distance, FlowError, Suite, Tangential, table, twin
 from diffgeo.metrics.better import better
+from diffgeo.metrics.table import within_floor
 from diffgeo.nn import MLPTanh
 from diffgeo.parameterization import CEM
 from diffgeo.sampler import AnalyticVariance, Heun
@@ -241,3 +242,22 @@ def test_a_metric_of_a_plugin_says_which_way_is_better():
     lines = table({"mine/x": 1.0, "distance/mean": 2.0}, {"mine/*": "near"}).splitlines()
     assert [line.split()[1] for line in lines[1:3]] == ["→", "↓"]
     assert lines[3] == "↓ less is better, → as the law has it is better"
+
+
+@pytest.mark.parametrize(
+    ("key", "way", "starred"),
+    [
+        ("distance/mean", None, (True, True, False)),
+        ("recall", None, (False, True, True)),
+        ("mine/score", "more", (False, True, True)),
+        ("mine/share", "near", (False, True, False)),
+        ("distance/below_0.05", None, (False, True, False)),
+    ],
+)
+def test_a_star_is_on_the_better_side(key, way, starred):
+    """Far below, at and far above a floor of .5 whose spread is .01."""
+    own = {key: way} if way else {}
+    for value, wanted in zip((0.1, 0.5, 0.9), starred, strict=True):
+        sides = {"_floor": 0.5, "_floor_sd": 0.01, "_floor_se": 0.01 / math.sqrt(8)}
+        values = {key: value} | {key + side: number for side, number in sides.items()}
+        assert within_floor(values, key, own) == wanted

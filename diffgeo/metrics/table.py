@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 
-from diffgeo.metrics.better import legend, mark
+from diffgeo.metrics.better import MORE, NEAR, better, legend, mark
 from diffgeo.metrics.floor import RARE, UNTOLD, pairs_of, reach
 from diffgeo.metrics.twin import COUNT, EXACT
 from diffgeo.tables import aligned
@@ -37,8 +37,8 @@ ERROR = "_se"
 # a key that ends so stands beside another one, and so does KEY_exact (`stands_beside`)
 SIDES = (FLOOR, SPREAD, FLOOR_ERROR, NOISE, "_sd", "_se")
 
-# shares and weights have no better side: they are within a floor from above and from below
-TWO_SIDED = ("distance/below_", "atoms/w_", "posterior/spread_ratio")
+# more of the samples near the support than of the truth's is no truth either
+TWO_SIDED = "distance/below_"
 
 
 def margin(values: Mapping[str, float], key: str) -> float:
@@ -51,15 +51,21 @@ def pairs_beside(values: Mapping[str, float], key: str) -> int:
     return pairs_of(values[key + SPREAD], values.get(key + FLOOR_ERROR))
 
 
-def within_floor(values: Mapping[str, float], key: str) -> bool:
-    """Is values[key] within its floor, that is, at most floor + margin? Shares and weights have no
-    better side: within the margin either way."""
+def within_floor(values: Mapping[str, float], key: str, own: Mapping[str, str] = {}) -> bool:
+    """Is values[key] within its floor, that is, worse by the margin at most? What is to be as the
+    law has it may be off by the margin either way.
+
+    own: which way a metric of a plugin is better, by pattern (`metrics.better`).
+    """
     if key + FLOOR not in values or key + SPREAD not in values:
         return False
-    excess = values[key] - values[key + FLOOR]
-    if key.startswith(TWO_SIDED):
-        excess = abs(excess)
-    return excess <= margin(values, key)
+    worse = values[key] - values[key + FLOOR]
+    way = better(key, own)
+    if way == NEAR or key.startswith(TWO_SIDED):
+        worse = abs(worse)
+    elif way == MORE:
+        worse = -worse
+    return worse <= margin(values, key)
 
 
 def pairs_of_floors(values: Mapping[str, float], keys: Iterable[str]) -> set[int]:
@@ -116,7 +122,7 @@ def line(values: Mapping[str, float], key: str, own: Mapping[str, str] = {}) -> 
         noise = number(values[key + NOISE], 3)
     if key + EXACT in values:
         exact = number(values[key + EXACT], 4)
-    if within_floor(values, key):
+    if within_floor(values, key, own):
         star = "*"
     return [key, mark(key, own), value, star, exact, floor, error, spread, noise]
 
@@ -134,7 +140,7 @@ def table(values: Mapping[str, float], own: Mapping[str, str] = {}) -> str:
     lines = aligned([header, *rows], left=(0, 1, 3, 6))
     if said := legend(mark(key, own) for key in keys):
         lines.append(said)
-    starred = [key for key in keys if within_floor(values, key)]
+    starred = [key for key in keys if within_floor(values, key, own)]
     if starred:
         lines.append(star_line(pairs_of_floors(values, starred)))
     if said := floor_line(values, keys):
